@@ -1,0 +1,426 @@
+"""The artifact: one file that knows its classes, input size, preprocessing and provenance.
+
+The only file that names `torch.jit`. TorchScript is deprecated upstream, so its FutureWarnings are silenced
+here and nowhere else, and `save` can write ONNX and `torch.export` files with the same metadata.
+
+    python -m fer.artifact checkpoint=runs/…/checkpoints/best.ckpt out=model.ts
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import subprocess
+import sys
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fer.errors import ArtifactError, ConfigError, one_line
+
+SCHEMA_VERSION = 1
+BUNDLED = Path(__file__).parent / "weights" / "fast.ts"
+FORMATS = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
+PARITY = 1e-5
+"""Largest difference of a probability that an exported file may show against the eager model."""
+
+_METADATA_FILE = "metadata.json"
+_MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What an artifact says of itself.
+
+    classes: names in the order of the output columns. channels: 1 or 3, what the network sees. input_size: side
+    of the square it sees, in pixels. mean, std: per channel, of pixels scaled to 0–1. crop_margin: how much of a
+    detected face's longer side to add around it when cutting. temperature: divisor of the logits. flip: whether
+    the probabilities are averaged with those of the mirrored image. macs: multiply-accumulates for one image.
+    metrics: as in `metrics.json` of the run. data: name and fingerprint. config: the run's whole configuration.
+
+    Raises `ArtifactError` where a value is of the wrong kind or out of range.
+    """
+
+    classes: tuple[str, ...]
+    channels: int
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_margin: float = 0.1
+    temperature: float = 1.0
+    flip: bool = False
+    parameters: int = 0
+    macs: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    git_commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "mean", "std"):
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple):
+                raise ArtifactError(f"metadata: {name} must be a list, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        checks = {
+            "schema_version": self.schema_version == SCHEMA_VERSION,
+            "classes": len(self.classes) >= 2
+            and all(isinstance(name, str) and name for name in self.classes)
+            and len(set(self.classes)) == len(self.classes),
+            "channels": self.channels in (1, 3),
+            "input_size": isinstance(self.input_size, int) and 8 <= self.input_size <= 4096,
+            "mean": len(self.mean) == self.channels and all(_is_number(v) for v in self.mean),
+            "std": len(self.std) == self.channels and all(_is_number(v) and v > 0 for v in self.std),
+            "crop_margin": _is_number(self.crop_margin) and -0.5 < self.crop_margin <= 2,
+            "temperature": _is_number(self.temperature) and 0.01 <= self.temperature <= 100,
+            "flip": isinstance(self.flip, bool),
+            "parameters": isinstance(self.parameters, int) and self.parameters >= 0,
+            "macs": isinstance(self.macs, int) and self.macs >= 0,
+            "git_commit": self.git_commit is None or isinstance(self.git_commit, str),
+            "created": isinstance(self.created, str),
+            **{n: isinstance(getattr(self, n), dict) for n in ("metrics", "data", "config", "versions")},
+        }
+        for name, good in checks.items():
+            if not good:
+                raise ArtifactError(f"metadata: {name} cannot be {getattr(self, name)!r}")
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Metadata":
+        """Parse and check. Raises `ArtifactError` on anything that is not whole and valid metadata."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ArtifactError(f"metadata: not JSON ({error})") from None
+        if not isinstance(values, dict):
+            raise ArtifactError("metadata: not a JSON object")
+        names = {f.name for f in dataclasses.fields(cls)}
+        missing, unknown = sorted(names - values.keys()), sorted(values.keys() - names)
+        if missing or unknown:
+            raise ArtifactError(f"metadata: missing {missing}, unknown {unknown}")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """The metadata as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+class Deployed(nn.Module):
+    """A backbone with all that it needs around it: uint8 images in, calibrated probabilities out.
+
+    `forward(images)`: uint8 (N, 1 or 3, H, W), RGB if 3, any H and W → float32 (N, K), rows that sum to 1.
+    Grey is ITU-R BT.601 luma, as in OpenCV and Pillow. Temperature as in Guo et al. 2017, section 4.2.
+
+    With `any_shape=False` it takes only (N, 1, H, W) and has no branches, which `torch.export` needs.
+    """
+
+    def __init__(self, backbone: nn.Module, metadata: Metadata, any_shape: bool = True) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.channels = metadata.channels
+        self.input_size = metadata.input_size
+        self.classes = len(metadata.classes)
+        self.temperature = metadata.temperature
+        self.flip = metadata.flip
+        self.any_shape = any_shape
+        self.register_buffer("mean", torch.tensor(metadata.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(metadata.std).view(1, -1, 1, 1))
+        self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.any_shape:
+            if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+                raise ValueError("expected uint8 images of shape (N, 1 or 3, H, W)")
+            if images.shape[0] == 0:
+                return torch.zeros(0, self.classes, device=images.device)
+        x = images.float()
+        if self.any_shape and images.shape[1] == 3 and self.channels == 1:
+            x = (x * self.luma).sum(dim=1, keepdim=True)
+        if not self.any_shape or x.shape[2] != self.input_size or x.shape[3] != self.input_size:
+            x = F.interpolate(
+                x, size=[self.input_size, self.input_size], mode="bilinear", align_corners=False, antialias=True
+            )
+        if self.channels == 3:
+            x = x.expand(-1, 3, -1, -1)
+        x = (x / 255.0 - self.mean) / self.std
+        probabilities = torch.softmax(self.backbone(x) / self.temperature, dim=1)
+        if self.flip:
+            mirrored = torch.softmax(self.backbone(x.flip(3)) / self.temperature, dim=1)
+            probabilities = (probabilities + mirrored) / 2
+        return probabilities
+
+
+def golden_batch(channels: int, size: int, count: int = 5) -> Tensor:
+    """The fixed images of every parity check: uint8 (count, channels, size, size), noise over smooth ramps."""
+    generator = torch.Generator().manual_seed(2013)
+    noise = torch.randint(0, 96, (count, channels, size, size), generator=generator)
+    ramp = torch.linspace(0, 159, size)
+    tilt = torch.linspace(0, 1, count).view(-1, 1, 1, 1)
+    return (noise + tilt * ramp.view(1, 1, 1, -1) + (1 - tilt) * ramp.view(1, 1, -1, 1)).to(torch.uint8)
+
+
+def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
+    """Write `backbone`, float32 (N, C, S, S) → logits (N, K), as an artifact, and check it against the eager model.
+
+    `format` is one of `FORMATS`. The file appears under its name only when it is whole and its probabilities on
+    `golden_batch` differ from the eager model's by at most `PARITY`. Raises `ArtifactError` where they do not,
+    `ConfigError` for an unknown format, or an extra that is not installed.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"export.format={format} is unknown; choose one of {', '.join(FORMATS)}")
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part{FORMATS[format]}")
+    training = backbone.training
+    backbone = backbone.to("cpu", memory_format=torch.contiguous_format).float().eval()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _WRITERS[format](backbone, metadata, part)
+        _check_parity(Deployed(backbone, metadata).eval(), metadata, part, format)
+        part.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror or error}; choose another out=") from error
+    finally:
+        part.unlink(missing_ok=True)
+        backbone.train(training)
+    return path
+
+
+def _example(metadata: Metadata) -> Tensor:
+    return torch.zeros(2, metadata.channels, metadata.input_size, metadata.input_size)
+
+
+def _save_torchscript(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
+    traced = torch.jit.trace(backbone, _example(metadata), check_trace=False)
+    scripted = torch.jit.script(Deployed(traced, metadata).eval())
+    torch.jit.save(scripted, str(path), _extra_files={_METADATA_FILE: metadata.to_json()})
+
+
+def _grey(backbone: nn.Module, metadata: Metadata) -> tuple[nn.Module, tuple[Tensor], dict[str, Any]]:
+    size = metadata.input_size
+    dim = torch.export.Dim
+    shapes = {"images": {0: dim("n", min=1, max=4096), 2: dim("h", min=2), 3: dim("w", min=2)}}
+    return Deployed(backbone, metadata, any_shape=False).eval(), (golden_batch(1, size + 3, 2),), shapes
+
+
+def _save_pt2(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
+    module, example, shapes = _grey(backbone, metadata)
+    program = torch.export.export(module, example, dynamic_shapes=shapes)
+    torch.export.save(program, str(path), extra_files={_METADATA_FILE: metadata.to_json()})
+
+
+def _save_onnx(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401  (the parity check needs it; say so before the work)
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"export.format=onnx needs {error.name}: pip install -e '.[export]'") from None
+    module, example, shapes = _grey(backbone, metadata)
+    program = torch.onnx.export(
+        module,
+        example,
+        dynamo=True,
+        dynamic_shapes=shapes,
+        input_names=["images"],
+        output_names=["probabilities"],
+        verbose=False,
+    )
+    assert program is not None
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {_METADATA_FILE: metadata.to_json()})
+    onnx.save(proto, str(path))
+
+
+_WRITERS = {"torchscript": _save_torchscript, "pt2": _save_pt2, "onnx": _save_onnx}
+
+
+def _check_parity(eager: nn.Module, metadata: Metadata, path: Path, format: str) -> None:
+    channels = (1, 3) if format == "torchscript" else (1,)
+    for shape_channels in channels:
+        for size in (metadata.input_size, metadata.input_size + 17):
+            images = golden_batch(shape_channels, size)
+            with torch.no_grad():
+                wanted = eager(images)
+            if format == "torchscript":
+                answer = load(path)(images)
+            elif format == "pt2":
+                answer = torch.export.load(str(path)).module()(images).detach()
+            else:
+                import onnxruntime
+
+                session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+                answer = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+            worst = (answer - wanted).abs().max().item()
+            if not worst <= PARITY:
+                raise ArtifactError(
+                    f"the exported {format} file differs from the model by {worst:.2g} (limit {PARITY:g}); "
+                    "nothing was written, try another export.format"
+                )
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """Read and check the metadata of a TorchScript artifact without loading, or running, anything else of it.
+
+    Raises `ArtifactError` where the file is missing, is not one of ours, or its metadata is not valid.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"no model file {path}; {_MAKE_ONE}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            found = [name for name in names if name.split("/", 1)[-1] == f"extra/{_METADATA_FILE}"]
+            if any(name.endswith("/constants.pkl") for name in names) and len(found) == 1:
+                return Metadata.from_json(archive.read(found[0]))
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ArtifactError(f"{path} is not a whole model file ({error}); {_MAKE_ONE}") from None
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}; {_MAKE_ONE}") from None
+    kind = "a TorchScript file, but not one that fer made" if found or "constants.pkl" in str(names) else "no model"
+    raise ArtifactError(f"{path} is {kind}, and none of its code was run; {_MAKE_ONE}")
+
+
+class Artifact:
+    """A loaded artifact.
+
+    `artifact(images)`: uint8 tensor (N, 1 or 3, H, W), RGB if 3, on any device → float32 (N, K) on the CPU,
+    calibrated probabilities in the order of `metadata.classes`.
+    """
+
+    def __init__(self, module: Any, metadata: Metadata, device: torch.device) -> None:
+        self.metadata = metadata
+        self.device = device
+        self._module = module
+
+    def __call__(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return self._module(images.to(self.device)).cpu()
+
+
+def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu") -> Artifact:
+    """Load a TorchScript artifact; its metadata is read and checked before any of its code runs.
+
+    Raises `ArtifactError` where the file is not one of ours or does not load.
+    """
+    metadata = read_metadata(path)
+    device = torch.device(device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            module = torch.jit.load(str(path), map_location=device).eval()
+            module = torch.jit.freeze(module)
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[0]
+            raise ArtifactError(f"{path} does not load ({first}); {_MAKE_ONE}") from None
+    return Artifact(module, metadata, device)
+
+
+def export(
+    checkpoint: str | Path,
+    out: str | Path,
+    format: str | None = None,
+    flip: bool | None = None,
+    crop_margin: float | None = None,
+    temperature: float | None = None,
+) -> Path:
+    """Turn a checkpoint into an artifact at `out`, without training.
+
+    What is left out comes from the checkpoint's own config, and the temperature and metrics from `metrics.json` of
+    its run folder where it is still in one (temperature 1 where not). Raises `ArtifactError` or `ConfigError`.
+    """
+    from fer import models  # the training half, which nothing that streams may import
+    from fer.classifier import load_checkpoint
+
+    model = load_checkpoint(str(checkpoint))
+    values = model.hparams
+    config = values["config"] or {}
+    asked = {"format": format, "flip": flip, "crop_margin": crop_margin}
+    chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.1} | config.get("export", {})
+    chosen |= {name: value for name, value in asked.items() if value is not None}
+    metrics = _metrics_beside(Path(checkpoint))
+    parameters, macs = models.cost(model.backbone, values["channels"], values["input_size"])
+    metadata = Metadata(
+        classes=tuple(values["classes"]),
+        channels=values["channels"],
+        input_size=values["input_size"],
+        mean=tuple(values["mean"]),
+        std=tuple(values["std"]),
+        crop_margin=chosen["crop_margin"],
+        temperature=metrics.get("val/temperature", 1.0) if temperature is None else temperature,
+        flip=chosen["flip"],
+        parameters=parameters,
+        macs=macs,
+        metrics=metrics,
+        data=values["data"] or {},
+        config=config,
+        git_commit=_git_commit(),
+        versions={name: importlib.metadata.version(name) for name in ("torch", "timm", "lightning", "albumentations")},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return save(model.backbone, metadata, out, chosen["format"])
+
+
+def _metrics_beside(checkpoint: Path) -> dict[str, float]:
+    try:
+        return json.loads((checkpoint.parent.parent / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _git_commit() -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+_USAGE = (
+    "python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
+    " [format=torchscript|onnx|pt2] [flip=true|false] [crop_margin=0.1] [temperature=1.0]"
+)
+
+
+def main(arguments: list[str]) -> None:
+    """The command above. Raises `ConfigError` for arguments that it does not know."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    if given.keys() & {"-h", "--help"}:
+        print(_USAGE)
+        return
+    known = {"checkpoint", "out", "format", "flip", "crop_margin", "temperature"}
+    if given.keys() - known or not {"checkpoint", "out"} <= given.keys():
+        raise ConfigError(f"usage: {_USAGE}")
+    options: dict[str, Any] = dict(given)
+    try:
+        for name in {"flip", "crop_margin", "temperature"} & given.keys():
+            options[name] = json.loads(given[name])
+    except ValueError:
+        raise ConfigError(f"{name}={given[name]} is no value; usage: {_USAGE}") from None
+    print(export(**options))
+
+
+if __name__ == "__main__":
+    with one_line():
+        main(sys.argv[1:])

@@ -1,0 +1,166 @@
+"""The LightningModule: loss, metrics and optimiser around a backbone."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import hydra.utils
+import lightning as L
+import torch
+from timm.optim import param_groups_weight_decay
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchvision.transforms import v2
+
+from fer import models
+from fer.errors import ArtifactError, ConfigError
+
+
+class EmotionClassifier(L.LightningModule):
+    """A backbone that learns emotions; `forward`: float32 (N, C, S, S), normalised → logits (N, K).
+
+    All arguments are plain values and are stored in the checkpoint, so that `load_from_checkpoint(path)` needs
+    nothing else.
+
+    model: name, and arguments for `fer.models.create`. classes: K names. channels: 1 or 3. input_size: side of the
+    square that the backbone sees, in pixels. mean, std: per channel, of pixels scaled to 0–1. progressive: pairs
+    (share of training done, share of input_size), so that early steps train on smaller, cheaper images (Howard 2018,
+    progressive resizing). label_smoothing: 0 to 1 (Szegedy et al. 2016, section 7). class_weights: K factors of the
+    loss. mixup, cutmix: alpha of the Beta distribution, 0 for none (Zhang et al. 2018; Yun et al. 2019).
+    optimizer, scheduler: Hydra nodes with `_target_`; a scheduler's value "total_steps" becomes that number.
+    augment, data, config: recorded, not used.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        classes: Sequence[str],
+        channels: int,
+        input_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        progressive: Sequence[Sequence[float]] = (),
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        optimizer: dict[str, Any] | None = None,
+        scheduler: dict[str, Any] | None = None,
+        augment: str = "none",
+        data: dict[str, Any] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"label_smoothing={label_smoothing} must lie in 0 … 1")
+        if mixup < 0 or cutmix < 0:
+            raise ConfigError(f"mixup={mixup} and cutmix={cutmix} must not be negative")
+        for pair in progressive:
+            if len(pair) != 2 or not 0 <= pair[0] < 1 or not 0 < pair[1] <= 1:
+                raise ConfigError(f"progressive={list(progressive)} must be pairs such as [0.5, 0.67]")
+        self.classes = tuple(classes)
+        self.backbone = models.create(classes=len(classes), channels=channels, **model)
+        self.to(memory_format=torch.channels_last)
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.mixes: list[nn.Module] = []
+        if mixup:
+            self.mixes.append(v2.MixUp(alpha=mixup, num_classes=len(classes)))
+        if cutmix:
+            self.mixes.append(v2.CutMix(alpha=cutmix, num_classes=len(classes)))
+        self.accuracy = MulticlassAccuracy(len(classes), average="micro")
+        self.f1 = MulticlassF1Score(len(classes), average="macro")
+        self._images, self._seconds, self._started = 0, 0.0, 0.0
+        self.train_accuracy = MulticlassAccuracy(len(classes), average="micro")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.backbone(x.contiguous(memory_format=torch.channels_last))
+
+    def prepare(self, images: Tensor, size: int | None = None) -> Tensor:
+        """uint8 (N, C, H, W) → float32 (N, C, S, S), normalised, as the artifact does it."""
+        size = size or self.hparams["input_size"]
+        x = images.float()
+        if x.shape[-2:] != (size, size):
+            x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+        return (x / 255 - self.mean) / self.std
+
+    def train_size(self) -> int:
+        """Side in pixels of the images of the present training step, a multiple of 8."""
+        done = self.global_step / max(1, self._total_steps())
+        share = 1.0
+        for start, value in self.hparams["progressive"]:
+            if done >= start:
+                share = value
+        size = self.hparams["input_size"]
+        return size if share == 1 else max(16, round(size * share / 8) * 8)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images, labels = batch
+        x, targets = self.prepare(images, self.train_size()), labels
+        if self.mixes:
+            mix = self.mixes[int(torch.randint(len(self.mixes), ()))]
+            x, targets = mix(x, labels)
+        logits = self(x)
+        loss = F.cross_entropy(
+            logits, targets, weight=self.class_weights, label_smoothing=self.hparams["label_smoothing"]
+        )
+        self.train_accuracy(logits, labels)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
+        return loss
+
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._seconds += time.perf_counter() - self._started
+        self._images += len(batch[1])
+
+    def images_per_second(self) -> float:
+        """Images of this process trained on, by the seconds its training steps took."""
+        return self._images / self._seconds if self._images else 0.0
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        self._judge(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        self._judge(batch, "test")
+
+    def _judge(self, batch: tuple[Tensor, Tensor], split: str) -> None:
+        images, labels = batch
+        logits = self(self.prepare(images))
+        self.accuracy(logits, labels)
+        self.f1(logits, labels)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
+        self.log(f"{split}/loss", F.cross_entropy(logits, labels), sync_dist=True, **options)
+        self.log(f"{split}/accuracy", self.accuracy, prog_bar=True, **options)
+        self.log(f"{split}/f1_macro", self.f1, **options)
+
+    def _total_steps(self) -> int:
+        return int(self.trainer.estimated_stepping_batches)
+
+    def configure_optimizers(self) -> Any:
+        """SGD or AdamW as configured; biases and norms are not decayed (He et al. 2019, section 3.1)."""
+        node = dict(self.hparams["optimizer"] or {"_target_": "torch.optim.SGD", "lr": 0.01})
+        groups = param_groups_weight_decay(self.backbone, weight_decay=node.get("weight_decay", 0.0))
+        optimizer = hydra.utils.instantiate(node, _partial_=True)(groups)
+        if not self.hparams["scheduler"]:
+            return optimizer
+        node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}
+        scheduler = hydra.utils.instantiate(node, _partial_=True)(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def load_checkpoint(path: str) -> EmotionClassifier:
+    """The classifier of a checkpoint, in eval mode on the CPU. Raises `ArtifactError` where it is not one of ours."""
+    try:
+        return EmotionClassifier.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+    except FileNotFoundError:
+        raise ArtifactError(f"no checkpoint {path}; give the path of a run's checkpoints/best.ckpt") from None
+    except Exception as error:  # unpickling raises almost anything
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ArtifactError(f"{path} is not a checkpoint of train.py ({first}); give a run's best.ckpt") from None

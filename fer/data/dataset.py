@@ -1,0 +1,107 @@
+"""The one form that all data takes, and the dataset that hands out augmented batches of it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fer.errors import DataError
+
+Index = tuple[int, int]
+"""(epoch, row): the epoch is part of an index, so that a sample's augmentation depends on nothing else."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split.
+
+    images: uint8 (N, H, W) grey or (N, H, W, 3) RGB. labels: int64 (N,) in 0 … K-1. classes: the K names.
+    Raises `DataError` where shapes, types or labels do not fit together.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        grey_or_rgb = self.images.ndim == 3 or (self.images.ndim == 4 and self.images.shape[3] == 3)
+        if self.images.dtype != np.uint8 or not grey_or_rgb:
+            raise DataError(f"images must be uint8 (N, H, W) or (N, H, W, 3), not {self.images.shape}")
+        if self.labels.dtype != np.int64 or self.labels.shape != (len(self.images),):
+            raise DataError(f"labels must be int64 ({len(self.images)},), not {self.labels.shape}")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise DataError(f"labels must lie in 0 … {len(self.classes) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the shape, the pixels and the labels, as 64 hexadecimal digits."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels.astype("<i8")))
+        return digest.hexdigest()
+
+    def counts(self) -> list[int]:
+        """Images per class."""
+        return np.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+
+def digests(images: np.ndarray) -> list[bytes]:
+    """One digest per image; two images have the same one where all their pixels are equal."""
+    return [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images]
+
+
+def twins(split: Split, others: Sequence[Split]) -> np.ndarray:
+    """bool (N,): which images of `split` have a pixel-exact twin in any of `others`."""
+    seen = {digest for other in others for digest in digests(other.images)}
+    return np.array([digest in seen for digest in digests(split.images)], dtype=bool)
+
+
+class EmotionDataset(Dataset):
+    """A split as tensors: `dataset[(epoch, row)]` → (uint8 (C, H, W), label), and batches by `__getitems__`.
+
+    `augment` is an albumentations `Compose`, or None. It is seeded anew for every sample from (seed, epoch, row),
+    so that neither the number of workers nor a resumed run changes what a sample looks like.
+    """
+
+    def __init__(self, split: Split, augment: Any = None, seed: int = 0) -> None:
+        self.split = split
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: Index) -> tuple[Tensor, int]:
+        images, labels = self.__getitems__([index])
+        return images[0], int(labels[0])
+
+    def __getitems__(self, indices: list[Index]) -> tuple[Tensor, Tensor]:
+        """A batch at once: uint8 (B, C, H, W) and int64 (B,)."""
+        rows = [row for _, row in indices]
+        images = self.split.images[rows]
+        images = images[..., None] if images.ndim == 3 else images
+        if self.augment is not None:
+            images = np.stack([self._augmented(image, index) for image, index in zip(images, indices, strict=True)])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(self.split.labels[rows])
+
+    def _augmented(self, image: np.ndarray, index: Index) -> np.ndarray:
+        key = np.random.SeedSequence((self.seed, *index)).generate_state(1)[0]
+        self.augment.set_random_seed(int(key))
+        result = self.augment(image=image)["image"]
+        return result.reshape(image.shape) if result.size == image.size else _refuse(image, result)
+
+
+def _refuse(image: np.ndarray, result: np.ndarray) -> np.ndarray:
+    raise DataError(
+        f"the augmentation changes an image of {image.shape} to {result.shape}; "
+        "end the pipeline in conf/augment with a resize to the image's own size"
+    )

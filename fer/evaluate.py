@@ -1,0 +1,119 @@
+"""The report on a trained classifier: accuracy, F1, recall, calibration, flip TTA, twins, plots."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fer.classifier import EmotionClassifier
+from fer.data.dataset import Split, twins
+
+BINS = 15
+
+
+def logits_of(model: EmotionClassifier, split: Split, flip: bool = False, batch_size: int = 256) -> Tensor:
+    """Logits float32 (N, K) on the CPU of a model in eval mode for a split, or for its mirror images."""
+    device = model.device
+    answers = []
+    with torch.inference_mode():
+        for start in range(0, len(split), batch_size):
+            images = torch.from_numpy(np.array(split.images[start : start + batch_size]))
+            images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
+            images = images.flip(3) if flip else images
+            answers.append(model(model.prepare(images.to(device))).float().cpu())
+    return torch.cat(answers)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature in 0.05 … 20 with the lowest negative log-likelihood (Guo et al. 2017, section 4.2).
+
+    The likelihood has one minimum in 1/T, so a golden-section search on log T finds it.
+    """
+    low, high = np.log(0.05), np.log(20.0)
+    ratio = (np.sqrt(5) - 1) / 2
+
+    def loss(log_t: float) -> float:
+        return float(F.cross_entropy(logits.double() / float(np.exp(log_t)), labels))
+
+    for _ in range(40):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(left) < loss(right):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))
+
+
+def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error, 0 to 1, over equal-width bins of the confidence (Guo et al. 2017, eq. 3)."""
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    where = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = [
+        abs(correct[where == b].mean() - confidence[where == b].mean()) * (where == b).mean()
+        for b in range(bins)
+        if (where == b).any()
+    ]
+    return float(sum(gaps))
+
+
+def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Counts int64 (K, K): rows are the true classes, columns the predicted ones."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def scores(matrix: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
+    """accuracy, f1_macro and recall/<class>, each 0 to 1, of a confusion matrix (K, K)."""
+    right = np.diag(matrix).astype(np.float64)
+    recall = right / np.maximum(matrix.sum(1), 1)
+    f1 = 2 * right / np.maximum(matrix.sum(1) + matrix.sum(0), 1)
+    result = {"accuracy": float(right.sum() / matrix.sum()), "f1_macro": float(f1.mean())}
+    return result | {f"recall/{name}": float(value) for name, value in zip(classes, recall, strict=True)}
+
+
+def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test: bool) -> dict[str, float]:
+    """Judge a model on val, and on test where asked, and draw the plots of the last split judged into `folder`.
+
+    The temperature is fitted on val and used for both. Returns flat metrics, all 0 to 1 but the losses and the
+    temperature: `<split>/accuracy, accuracy_flip, f1_macro, ece, ece_raw, loss, recall/<class>`, and for test
+    `accuracy_no_twins`: without the images that stand pixel for pixel in train as well.
+    """
+    from fer import plots  # matplotlib takes a second to import
+
+    metrics: dict[str, float] = {}
+    temperature = 1.0
+    for name in ("val", "test") if test else ("val",):
+        split = splits[name]
+        labels = split.labels
+        logits = logits_of(model, split)
+        mirrored = logits_of(model, split, flip=True)
+        if name == "val":
+            temperature = metrics["val/temperature"] = fit_temperature(logits, torch.from_numpy(labels))
+        probabilities = (logits / temperature).softmax(1).numpy()
+        both = (probabilities + (mirrored / temperature).softmax(1).numpy()) / 2
+        predicted = probabilities.argmax(1)
+        matrix = confusion(predicted, labels, len(split.classes))
+        found = scores(matrix, split.classes)
+        found["accuracy_flip"] = float((both.argmax(1) == labels).mean())
+        found["loss"] = float(F.cross_entropy(logits, torch.from_numpy(labels)))
+        found["ece"] = ece(probabilities, labels)
+        found["ece_raw"] = ece(logits.softmax(1).numpy(), labels)
+        if name == "test":
+            alone = ~twins(split, [splits["train"]])
+            if alone.any():
+                found["accuracy_no_twins"] = float((predicted == labels)[alone].mean())
+        metrics |= {f"{name}/{key}": value for key, value in found.items()}
+    title = f"{name}: {len(split)} images, accuracy {found['accuracy']:.1%}"
+    plots.confusion_matrix(matrix, split.classes, title, folder / "confusion_matrix.png")
+    plots.reliability(probabilities, labels, found["ece"], title, folder / "reliability.png")
+    plots.mistakes(split, probabilities, title, folder / "mistakes.png")
+    return metrics
+
+
+def write_metrics(metrics: dict[str, float], path: Path) -> None:
+    """Write metrics as flat JSON, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps({key: metrics[key] for key in sorted(metrics)}, indent=2) + "\n")
+    part.replace(path)

@@ -1,0 +1,70 @@
+"""A residual network for 48-pixel grey faces, narrow and short enough to train on a CPU."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from timm.models import register_model
+from torch import Tensor, nn
+
+from fer.models.layers import conv_norm, he_init, own_arguments
+
+
+class Block(nn.Module):
+    """Two 3×3 convolutions and a shortcut (He et al. 2016, fig. 2), average-pooled where the block shrinks
+    (ResNet-D, He et al. 2019, fig. 2c)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = conv_norm(inputs, outputs, stride)
+        self.second = conv_norm(outputs, outputs)
+        self.act = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            pool = nn.AvgPool2d(stride, ceil_mode=True) if stride != 1 else nn.Identity()
+            self.shortcut = nn.Sequential(pool, conv_norm(inputs, outputs, kernel=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.second(self.act(self.first(x))) + self.shortcut(x))
+
+
+class ResNetSmall(nn.Module):
+    """Float32 (N, in_chans, S, S) → logits (N, num_classes); made for S = 48, works from 16 pixels up.
+
+    The stem halves the image, since at full resolution a layer costs a CPU four times as much and brings little
+    on faces this small; then `depths[i]` blocks of `widths[i]` channels, halving between stages.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 7,
+        in_chans: int = 1,
+        widths: Sequence[int] = (48, 96, 176),
+        depths: Sequence[int] = (2, 2, 2),
+        drop_rate: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = widths[-1]
+        half = widths[0] // 2
+        self.stem = nn.Sequential(
+            conv_norm(in_chans, half), nn.ReLU(inplace=True), conv_norm(half, widths[0], 2), nn.ReLU(inplace=True)
+        )
+        blocks: list[nn.Module] = []
+        inputs = widths[0]
+        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            for number in range(depth):
+                blocks.append(Block(inputs, width, stride=2 if stage and number == 0 else 1))
+                inputs = width
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(drop_rate), nn.Linear(inputs, num_classes))
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(self.blocks(self.stem(x))))
+
+
+@register_model
+def resnet_small(pretrained: bool = False, **arguments: Any) -> ResNetSmall:
+    """timm's entry point; there are no pretrained weights but the bundled artifact's."""
+    return ResNetSmall(**own_arguments(arguments))

@@ -1,0 +1,50 @@
+"""A VGG-style network for 48-pixel grey faces: plain 3×3 convolutions, after Simonyan & Zisserman 2015."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from timm.models import register_model
+from torch import Tensor, nn
+
+from fer.models.layers import conv_norm, he_init, own_arguments
+
+
+class VGGSmall(nn.Module):
+    """Float32 (N, in_chans, S, S) → logits (N, num_classes); works from 16 pixels up.
+
+    Four stages of `depths[i]` convolutions, each but the last ended by max pooling, with batch norm throughout
+    and global average pooling in place of VGG's fully connected layers (Lin et al. 2014, section 3.2).
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 7,
+        in_chans: int = 1,
+        widths: Sequence[int] = (48, 96, 192, 384),
+        depths: Sequence[int] = (2, 2, 3, 2),
+        drop_rate: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = widths[-1]
+        layers: list[nn.Module] = []
+        inputs = in_chans
+        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            if stage:
+                layers.append(nn.MaxPool2d(2))
+            for _ in range(depth):
+                layers += [conv_norm(inputs, width), nn.ReLU(inplace=True)]
+                inputs = width
+        self.features = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(drop_rate), nn.Linear(inputs, num_classes))
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(self.features(x)))
+
+
+@register_model
+def vgg_small(pretrained: bool = False, **arguments: Any) -> VGGSmall:
+    """timm's entry point; there are no pretrained weights."""
+    return VGGSmall(**own_arguments(arguments))

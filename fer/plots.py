@@ -1,0 +1,78 @@
+"""The pictures of a report, drawn by matplotlib without a screen."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fer.data.dataset import Split
+from fer.labels import colour
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def confusion_matrix(matrix: np.ndarray, classes: tuple[str, ...], title: str, path: Path) -> None:
+    """Draw counts (K, K), rows true and columns predicted: shares of each row, with the counts beneath."""
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = max(5.0, 0.85 * len(classes))
+    figure = _figure(side + 1.2, side)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class")
+    for (row, column), share in np.ndenumerate(shares):
+        ink = "white" if share > 0.55 else "black"
+        text = f"{share:.0%}\n{matrix[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=45, ha="right")
+    axes.set_yticks(ticks, classes)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    figure.savefig(path, dpi=120)
+
+
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, error: float, title: str, path: Path, bins: int = 10
+) -> None:
+    """Draw accuracy against confidence (Guo et al. 2017, fig. 1) of probabilities (N, K), and how many images
+    have each confidence."""
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    edges = np.linspace(0, 1, bins + 1)
+    where = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
+    count = np.bincount(where, minlength=bins)
+    accuracy = np.bincount(where, correct, minlength=bins) / np.maximum(count, 1)
+    figure = _figure(5.5, 6.2)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    centres, width = (edges[:-1] + edges[1:]) / 2, 0.94 / bins
+    above.plot([0, 1], [0, 1], color="0.4", linestyle="--", label="perfectly calibrated")
+    above.bar(centres, accuracy, width, color="#4285de", label="model")
+    above.set(ylabel="accuracy", ylim=(0, 1), title=title)
+    above.text(0.97, 0.05, f"ECE {error:.3f}", ha="right", transform=above.transAxes)
+    above.legend(loc="upper left")
+    below.bar(centres, count, width, color="0.6")
+    below.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
+    figure.savefig(path, dpi=120)
+
+
+def mistakes(split: Split, probabilities: np.ndarray, title: str, path: Path, most: int = 32) -> None:
+    """Draw the images whose true class got the lowest probability among the wrongly answered ones."""
+    predicted = probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != split.labels)
+    wrong = wrong[np.argsort(probabilities[wrong, split.labels[wrong]])][:most]
+    columns = 8
+    rows = max(1, -(-len(wrong) // columns))
+    figure = _figure(1.5 * columns, 2.0 * rows + 0.6)
+    figure.suptitle(f"{title}, the worst mistakes" if len(wrong) else f"{title}, no mistake")
+    for place, axes in enumerate(np.atleast_1d(figure.subplots(rows, columns)).ravel()):
+        axes.axis("off")
+        if place < len(wrong):
+            row = wrong[place]
+            true, said = split.classes[split.labels[row]], split.classes[predicted[row]]
+            axes.imshow(split.images[row], cmap="gray", vmin=0, vmax=255)
+            tint = np.array(colour(said)) / 255 * 0.75
+            axes.set_title(f"{said} {probabilities[row].max():.0%}\nnot {true}", fontsize=8, color=tint)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,163 @@
+"""Train a facial-emotion model, judge it and export it: `python train.py --help`."""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for news at import
+
+import netrc
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import WandbLogger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from fer import artifact, evaluate
+from fer.classifier import EmotionClassifier, load_checkpoint
+from fer.data.datamodule import EmotionDataModule
+from fer.errors import ConfigError, one_line
+
+# Advice that the config already answers: a CPU trains fastest with no loader processes beside it.
+warnings.filterwarnings("ignore", ".*does not have many workers.*")
+warnings.filterwarnings("ignore", ".*number of training batches.*")
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _wandb_login() -> bool:
+    try:
+        return bool(os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _precision(accelerator: str) -> str:
+    return "bf16-mixed" if accelerator != "cpu" and torch.cuda.is_available() else "32-true"
+
+
+OmegaConf.register_new_resolver("not_in_sweep", lambda: not _in_sweep(), replace=True)
+OmegaConf.register_new_resolver("no_wandb_login", lambda: not _wandb_login(), replace=True)
+OmegaConf.register_new_resolver("auto_precision", _precision, replace=True)
+
+
+def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
+    """The classifier that the config describes, for data that is set up."""
+    mean, std = data.statistics()
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    recorded = {k: v for k, v in values.items() if k not in ("run_dir", "callbacks", "logger", "ckpt_path")}
+    recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k != "default_root_dir"}
+    return EmotionClassifier(
+        model=values["model"],
+        classes=list(data.classes),
+        channels=data.channels,
+        input_size=values["input_size"],
+        mean=list(mean),
+        std=list(std),
+        progressive=values["progressive"],
+        label_smoothing=values["label_smoothing"],
+        class_weights=data.class_weights() if values["class_weights"] else None,
+        mixup=values["mixup"],
+        cutmix=values["cutmix"],
+        optimizer=values["optimizer"],
+        scheduler=values["scheduler"],
+        augment=values["augment"]["name"],
+        data={"name": data.name, "fingerprint": data.splits["train"].fingerprint},
+        config=recorded,
+    )
+
+
+def run(cfg: DictConfig) -> dict[str, float]:
+    """One run, from data to artifact: returns what `metrics.json` holds. Raises `FerError` where a user can help."""
+    started = time.perf_counter()
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    folder = Path(cfg.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
+        raise ConfigError(f"ckpt_path={cfg.ckpt_path} does not exist; give a run's checkpoints/last.ckpt")
+
+    data = EmotionDataModule(
+        reader=instantiate(cfg.data.reader),
+        name=cfg.data.name,
+        augment=instantiate(cfg.augment.pipeline),
+        batch_size=cfg.data.batch_size,
+        workers=cfg.data.workers,
+        balanced=cfg.data.balanced,
+        seed=cfg.seed,
+    )
+    data.setup()
+    model = classifier(cfg, data)
+    callbacks = {name: node for name, node in instantiate(cfg.callbacks).items() if node is not None}
+    loggers = [node for node in instantiate(cfg.logger).values() if node is not None]
+    trainer = instantiate(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers)
+    trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    if not trainer.is_global_zero:
+        return {}
+
+    best = callbacks["checkpoint"].best_model_path
+    model.cpu()
+    metrics = evaluate.judge(
+        load_checkpoint(best).to(trainer.strategy.root_device), data.splits, folder, test=cfg.evaluate.test
+    )
+    metrics["train/images_per_second"] = model.images_per_second()
+    metrics["train/epochs"] = float(trainer.current_epoch)
+    metrics["train/minutes"] = (time.perf_counter() - started) / 60
+    metrics["train/seed"] = float(cfg.seed)
+    evaluate.write_metrics(metrics, folder / "metrics.json")
+    exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
+    _log(loggers, metrics, folder, exported)
+    _show(metrics, exported)
+    return metrics
+
+
+def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: Path) -> None:
+    for logger in loggers:
+        logger.log_metrics({f"best/{name}": value for name, value in metrics.items()})
+        if isinstance(logger, WandbLogger):
+            for picture in ("confusion_matrix", "reliability", "mistakes"):
+                logger.log_image(picture, [str(folder / f"{picture}.png")])
+            logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
+def _show(metrics: dict[str, float], exported: Path) -> None:
+    splits = [split for split in ("val", "test") if f"{split}/accuracy" in metrics]
+    table = Table("", *splits, title=str(exported.parent))
+    for name in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece", "loss"):
+        values = [metrics.get(f"{split}/{name}") for split in splits]
+        if any(value is not None for value in values):
+            table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    recalls = [key.split("/", 1)[1] for key in metrics if key.startswith("val/recall/")]
+    for name in recalls:
+        table.add_row(name, *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits))
+    console = Console()
+    console.print(table)
+    console.print(f"{metrics['train/minutes']:.1f} minutes, {metrics['train/images_per_second']:.0f} images/s")
+    console.print(str(exported), soft_wrap=True, highlight=False)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> dict[str, float]:
+    if _in_sweep():  # one failed job must not end the others
+        return run(cfg)
+    with one_line():
+        return run(cfg)
+
+
+if __name__ == "__main__":
+    main()
