@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for news at import
 
+import logging
 import netrc
 import time
 import warnings
@@ -29,6 +30,11 @@ from fer.errors import ConfigError, one_line
 # Advice that the config already answers: a CPU trains fastest with no loader processes beside it.
 warnings.filterwarnings("ignore", ".*does not have many workers.*")
 warnings.filterwarnings("ignore", ".*number of training batches.*")
+# Hydra has already put .hydra/ and train.log into the run folder.
+warnings.filterwarnings("ignore", ".*Experiment logs directory.*")
+warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")  # Lightning 2.6 with torch 2.14, until it follows
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # no advice on loggers, no list of absent accelerators
 
 
 def _in_sweep() -> bool:

@@ -1,5 +1,6 @@
 """The LightningModule: loss, metrics and optimiser around a backbone."""
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from torchvision.transforms import v2
 
 from fer import models
 from fer.errors import ArtifactError, ConfigError
+
+log = logging.getLogger(__name__)
 
 
 class EmotionClassifier(L.LightningModule):
@@ -126,6 +129,17 @@ class EmotionClassifier(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._judge(batch, "val")
+
+    def on_validation_end(self) -> None:
+        found = self.trainer.callback_metrics
+        log.info(
+            "epoch %d of %s: val/accuracy %.4f, val/loss %.4f, %.0f images/s",
+            self.current_epoch + 1,
+            self.trainer.max_epochs,
+            found["val/accuracy"],
+            found["val/loss"],
+            self.images_per_second(),
+        )
 
     def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         self._judge(batch, "test")
