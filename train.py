@@ -9,7 +9,7 @@ import netrc
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import lightning as L
@@ -60,8 +60,7 @@ OmegaConf.register_new_resolver("auto_precision", _precision, replace=True)
 def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     """The classifier that the config describes, for data that is set up."""
     mean, std = data.statistics()
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
+    values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     recorded = {k: v for k, v in values.items() if k not in ("run_dir", "callbacks", "logger", "ckpt_path")}
     recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k != "default_root_dir"}
     return EmotionClassifier(

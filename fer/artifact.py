@@ -126,6 +126,10 @@ class Deployed(nn.Module):
     With `any_shape=False` it takes only (N, 1, H, W) and has no branches, which `torch.export` needs.
     """
 
+    mean: Tensor
+    std: Tensor
+    luma: Tensor
+
     def __init__(self, backbone: nn.Module, metadata: Metadata, any_shape: bool = True) -> None:
         super().__init__()
         self.backbone = backbone
@@ -150,7 +154,11 @@ class Deployed(nn.Module):
             x = (x * self.luma).sum(dim=1, keepdim=True)
         if not self.any_shape or x.shape[2] != self.input_size or x.shape[3] != self.input_size:
             x = F.interpolate(
-                x, size=[self.input_size, self.input_size], mode="bilinear", align_corners=False, antialias=True
+                x,
+                size=[self.input_size, self.input_size],
+                mode="bilinear",
+                align_corners=False,
+                antialias=True,
             )
         if self.channels == 3:
             x = x.expand(-1, 3, -1, -1)
@@ -183,7 +191,7 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
     path = Path(path)
     part = path.with_name(f".{path.name}.part{FORMATS[format]}")
     training = backbone.training
-    backbone = backbone.to("cpu", memory_format=torch.contiguous_format).float().eval()
+    backbone = backbone.cpu().float().to(memory_format=torch.contiguous_format).eval()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with torch.no_grad(), warnings.catch_warnings():

@@ -35,6 +35,10 @@ class EmotionClassifier(L.LightningModule):
     augment, data, config: recorded, not used.
     """
 
+    mean: Tensor
+    std: Tensor
+    class_weights: Tensor | None
+
     def __init__(
         self,
         model: dict[str, Any],

@@ -45,9 +45,7 @@ class EpochSampler(Sampler[Index]):
         if self.shuffle:
             rng = np.random.default_rng((self.seed, self.epoch))
             order = (
-                rng.permutation(self.rows)
-                if self.weights is None
-                else rng.choice(self.rows, self.rows, p=self.weights)
+                rng.permutation(self.rows) if self.weights is None else rng.choice(self.rows, self.rows, p=self.weights)
             )
         mine = order[self.rank :: self.world][: len(self)]
         return iter([(self.epoch, int(row)) for row in mine])

@@ -20,10 +20,7 @@ import numpy as np
 
 from fer.data import cache
 from fer.data.dataset import Split
-try:
-    from fer.data.folder import IMAGE_SUFFIXES, decode_grey
-except ImportError:
-    IMAGE_SUFFIXES=(); decode_grey=None
+from fer.data.folder import IMAGE_SUFFIXES, decode_grey
 from fer.errors import DataError
 from fer.labels import EMOTIONS, canonical
 
@@ -199,10 +196,14 @@ def _from_images(members: Iterator[Member], place: str, seed: int) -> dict[str, 
             continue
         emotion = canonical(parts[-2])
         if emotion is None:
-            raise DataError(f"{place}/{name}: {parts[-2]!r} is no emotion of FER-2013; for other classes use data=image_folder")
+            raise DataError(
+                f"{place}/{name}: {parts[-2]!r} is no emotion of FER-2013; for other classes use data=image_folder"
+            )
         image = decode_grey(data, f"{place}/{name}")
         if image.shape != (SIDE, SIDE):
-            raise DataError(f"{place}/{name}: {image.shape[1]}×{image.shape[0]} pixels; FER-2013 has 48×48, use data=image_folder")
+            raise DataError(
+                f"{place}/{name}: {image.shape[1]}×{image.shape[0]} pixels; FER-2013 has 48×48, use data=image_folder"
+            )
         prefix = parts[-1].split("_")[0]
         split = "val" if prefix == "PublicTest" else parts[-3].lower()
         images[split].append(image)
@@ -234,4 +235,6 @@ def _checked(splits: dict[str, tuple[np.ndarray, list[int]]], place: str) -> dic
         missing = [EMOTIONS[k] for k in range(len(EMOTIONS)) if k not in set(labels)]
         if missing:
             raise DataError(f"{place}: no {name} image of class {', '.join(missing)}; fetch the whole set")
-    return {name: Split(images, np.array(labels, dtype=np.int64), EMOTIONS) for name, (images, labels) in splits.items()}
+    return {
+        name: Split(images, np.array(labels, dtype=np.int64), EMOTIONS) for name, (images, labels) in splits.items()
+    }

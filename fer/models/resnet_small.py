@@ -47,7 +47,10 @@ class ResNetSmall(nn.Module):
         self.num_features = widths[-1]
         half = widths[0] // 2
         self.stem = nn.Sequential(
-            conv_norm(in_chans, half), nn.ReLU(inplace=True), conv_norm(half, widths[0], 2), nn.ReLU(inplace=True)
+            conv_norm(in_chans, half),
+            nn.ReLU(inplace=True),
+            conv_norm(half, widths[0], 2),
+            nn.ReLU(inplace=True),
         )
         blocks: list[nn.Module] = []
         inputs = widths[0]

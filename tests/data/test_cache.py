@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from fer.data import cache
+from fer.data.dataset import Split
+
+
+def splits(value: int = 0) -> dict[str, Split]:
+    return {"train": Split(np.full((2, 4, 4), value, np.uint8), np.array([0, 1]), ("a", "b"))}
+
+
+def test_kept_arrays_are_memory_mapped_and_equal():
+    found = cache.cached("k", splits)
+    assert isinstance(found["train"].images, np.memmap)
+    assert found["train"].fingerprint == splits()["train"].fingerprint
+    assert cache.cached("k", lambda: pytest.fail("not from the cache"))["train"].classes == ("a", "b")
+
+
+def test_failed_reader_leaves_nothing():
+    with pytest.raises(RuntimeError):
+        cache.cached("k", lambda: (_ for _ in ()).throw(RuntimeError()))
+    assert not list(cache.folder().iterdir())
+
+
+def test_torn_entry_is_read_again():
+    cache.cached("k", splits)
+    (cache.folder() / "k" / "train_images.npy").write_bytes(b"torn")
+    assert cache.cached("k", lambda: splits(7))["train"].images[0, 0, 0] == 7
+    assert [p.name for p in cache.folder().iterdir()] == ["k"]
+
+
+def test_unwritable_folder_still_answers(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "file"))
+    assert len(cache.cached("k", splits)["train"]) == 2
+
+
+def test_stamp_follows_every_file(tmp_path):
+    (tmp_path / "a").write_text("1")
+    before = cache.stamp(tmp_path, "x")
+    assert before == cache.stamp(tmp_path, "x") != cache.stamp(tmp_path, "y")
+    (tmp_path / "b").write_text("1")
+    assert cache.stamp(tmp_path, "x") != before

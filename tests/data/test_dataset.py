@@ -1,0 +1,73 @@
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+
+from fer.data.dataset import EmotionDataset, Split, twins
+from fer.errors import DataError
+
+
+def split(count: int = 6, colour: bool = False) -> Split:
+    shape = (count, 48, 48, 3) if colour else (count, 48, 48)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return Split(images, np.arange(count) % 3, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (np.zeros((2, 4, 4), np.float32), np.zeros(2, np.int64)),
+        (np.zeros((2, 4, 4, 2), np.uint8), np.zeros(2, np.int64)),
+        (np.zeros((2, 4, 4), np.uint8), np.zeros(3, np.int64)),
+        (np.zeros((2, 4, 4), np.uint8), np.array([0, 2])),
+        (np.zeros((2, 4, 4), np.uint8), np.array([-1, 0])),
+    ],
+)
+def test_split_refuses_what_does_not_fit(images, labels):
+    with pytest.raises(DataError):
+        Split(images, labels, ("a", "b"))
+
+
+def test_fingerprint_sees_pixels_and_labels():
+    one = split()
+    pixels, labels = one.images.copy(), one.labels.copy()
+    pixels[0, 0, 0] ^= 1
+    labels[0] = 1
+    prints = {one.fingerprint, Split(pixels, one.labels, one.classes).fingerprint}
+    assert len(prints | {Split(one.images, labels, one.classes).fingerprint}) == 3
+    assert split().fingerprint == one.fingerprint
+
+
+def test_twins_are_exact():
+    one = split()
+    other = one.images[2:4].copy()
+    other[1, 5, 5] ^= 1
+    found = twins(one, [Split(other, np.array([0, 0]), one.classes)])
+    assert found.tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_batches_are_whole_and_uint8(colour):
+    data = EmotionDataset(split(colour=colour))
+    images, labels = data.__getitems__([(0, 1), (0, 4)])
+    assert images.shape == (2, 3 if colour else 1, 48, 48)
+    assert images.dtype == torch.uint8
+    assert labels.tolist() == [1, 1]
+    assert torch.equal(data[(0, 4)][0], images[1])
+
+
+def test_augmentation_depends_on_seed_epoch_and_row_alone():
+    pipeline = A.Compose([A.Affine(rotate=(-30, 30), p=1), A.RandomBrightnessContrast(p=1)])
+    data = EmotionDataset(split(), pipeline, seed=3)
+    together = data.__getitems__([(2, row) for row in range(6)])[0]
+    alone = torch.stack([data[(2, row)][0] for row in reversed(range(6))]).flip(0)
+    assert torch.equal(together, alone)
+    assert not torch.equal(together, data.__getitems__([(1, row) for row in range(6)])[0])
+    other = EmotionDataset(split(), pipeline, seed=4).__getitems__([(2, row) for row in range(6)])[0]
+    assert not torch.equal(together, other)
+
+
+def test_augmentation_that_changes_the_size_is_refused():
+    data = EmotionDataset(split(), A.Compose([A.CenterCrop(40, 40)]))
+    with pytest.raises(DataError, match="conf/augment"):
+        data[(0, 0)]

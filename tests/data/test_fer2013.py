@@ -1,0 +1,257 @@
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SHARED, Row, fer_rows, write_csv
+
+from fer.data import fer2013
+from fer.errors import DataError
+from fer.labels import EMOTIONS
+
+
+def tar_of(csv_path: Path, target: Path, name: str = "fer2013/fer2013.csv") -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(target, "w:gz") as archive:
+        archive.add(csv_path, name)
+    return target
+
+
+def kaggle_folder(root: Path, rows: list[Row], prefixes: bool = True) -> Path:
+    for number, (label, image, usage) in enumerate(rows):
+        split = "train" if usage == "Training" else "test"
+        name = f"{usage}_{number}.png" if prefixes else f"im{number}.png"
+        path = root / split / EMOTIONS[label] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+    return root
+
+
+def zip_of(folder: Path, target: Path) -> Path:
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in folder.rglob("*.png"):
+            archive.write(path, path.relative_to(folder).as_posix())
+    return target
+
+
+def refusal(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        fer2013.read(root)
+    return str(caught.value)
+
+
+def broken_csv(tmp_path: Path, change) -> str:
+    """What the reader says of fer2013.csv after `change` has edited its lines."""
+    path = write_csv(tmp_path / "fer2013.csv", fer_rows())
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(change(lines)) + "\n")
+    return refusal(tmp_path)
+
+
+def test_csv_gives_the_published_splits(tmp_path):
+    rows = fer_rows()
+    splits = fer2013.read(write_csv(tmp_path / "fer2013.csv", rows))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 21, "val": 14, "test": 14}
+    first = next(row for row in rows if row[2] == "PublicTest")
+    assert splits["val"].classes == EMOTIONS
+    assert splits["val"].labels[0] == first[0]
+    assert np.array_equal(splits["val"].images[0], first[1])
+
+
+def test_text_layouts_have_one_fingerprint(tmp_path):
+    rows = fer_rows()
+    plain = write_csv(tmp_path / "a" / "fer2013.csv", rows)
+    write_csv(tmp_path / "b" / "icml_face_data.csv", rows, icml=True)
+    tar_of(plain, tmp_path / "c" / "fer2013.tar.gz")
+    (tmp_path / "d").mkdir()
+    with zipfile.ZipFile(tmp_path / "d" / "archive.zip", "w") as archive:
+        archive.write(plain, "fer2013/fer2013.csv")
+    prints = [{name: split.fingerprint for name, split in fer2013.read(tmp_path / folder).items()} for folder in "abcd"]
+    assert prints[0] == prints[1] == prints[2] == prints[3]
+    assert len(set(prints[0].values())) == 3
+
+
+def test_kaggle_folder_and_zip_tell_val_from_test_by_prefix(tmp_path):
+    rows = fer_rows()
+    truth = fer2013.read(write_csv(tmp_path / "csv" / "fer2013.csv", rows))
+    folder = kaggle_folder(tmp_path / "folders", rows)
+    (tmp_path / "zip").mkdir()
+    zip_of(folder, tmp_path / "zip" / "archive.zip")
+    for root in (folder, tmp_path / "zip"):
+        splits = fer2013.read(root)
+        for name, split in splits.items():
+            assert split.counts() == truth[name].counts()
+            assert {i.tobytes() for i in split.images} == {i.tobytes() for i in truth[name].images}
+
+
+def test_kaggle_folder_without_prefixes_takes_a_stratified_seeded_val(tmp_path):
+    rows = [(k % 7, np.full((48, 48), k, np.uint8), "Training") for k in range(210)]
+    rows += [(k, np.full((48, 48), k, np.uint8), "PrivateTest") for k in range(7)]
+    root = kaggle_folder(tmp_path, rows, prefixes=False)
+    one, again, other = fer2013.read(root, seed=1), fer2013.read(root, seed=1), fer2013.read(root, seed=2)
+    assert one["val"].counts() == [3] * 7
+    assert len(one["train"]) == 189
+    assert one["val"].fingerprint == again["val"].fingerprint != other["val"].fingerprint
+    assert not {i.tobytes() for i in one["val"].images} & {i.tobytes() for i in one["train"].images}
+
+
+def test_root_comes_from_the_environment(tmp_path, monkeypatch):
+    write_csv(tmp_path / "fer2013.csv", fer_rows())
+    monkeypatch.setenv("FER2013_ROOT", str(tmp_path))
+    assert len(fer2013.read()["train"]) == 21
+
+
+def test_second_read_is_from_the_cache_and_a_changed_source_is_not(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "fer2013.csv", fer_rows())
+    before = fer2013.read(path)["train"].fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr(fer2013, "_read", lambda *_: pytest.fail("read the source again"))
+        assert fer2013.read(path)["train"].fingerprint == before
+    write_csv(path, fer_rows(seed=1))
+    os.utime(path, ns=(1, 1))
+    assert fer2013.read(path)["train"].fingerprint != before
+    assert [p.name for p in tmp_path.iterdir()] == ["fer2013.csv"]
+
+
+def test_download_goes_through_kagglehub(tmp_path, monkeypatch):
+    import kagglehub
+
+    kaggle_folder(tmp_path / "fetched", fer_rows())
+    asked = []
+
+    def stand_in(name: str) -> str:
+        asked.append(name)
+        return str(tmp_path / "fetched")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", stand_in)
+    assert len(fer2013.read(tmp_path / "nothing", download=True)["train"]) == 21
+    assert asked == ["msambare/fer2013"]
+
+
+def test_failed_download_is_one_line(tmp_path, monkeypatch):
+    import kagglehub
+
+    def stand_in(name: str) -> str:
+        raise OSError("no route to host\nand more")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", stand_in)
+    with pytest.raises(DataError, match=r"no route to host.*by hand") as caught:
+        fer2013.read(tmp_path / "nothing", download=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_there(tmp_path):
+    said = refusal(tmp_path / "absent")
+    assert "absent" in said
+    assert "data=synthetic" in said
+
+
+def test_missing_column(tmp_path):
+    assert "no column 'usage'" in broken_csv(tmp_path, lambda lines: [line.rsplit(",", 1)[0] for line in lines])
+
+
+def test_row_with_a_pixel_too_few(tmp_path):
+    said = broken_csv(tmp_path, lambda lines: [*lines[:4], lines[4].replace(" ", "", 1), *lines[5:]])
+    assert "line 5" in said
+    assert "2303 pixels" in said
+
+
+@pytest.mark.parametrize("pixel", ["256", "x", "-1", "1.5"])
+def test_pixel_that_is_none(tmp_path, pixel):
+    def change(lines):
+        label, pixels, usage = lines[2].split(",")
+        return [*lines[:2], f"{label},{pixel} {pixels.split(' ', 1)[1]},{usage}", *lines[3:]]
+
+    said = broken_csv(tmp_path, change)
+    assert "line 3" in said
+    assert repr(pixel) in said
+
+
+def test_label_of_nine(tmp_path):
+    said = broken_csv(tmp_path, lambda lines: [*lines[:6], "9" + lines[6][1:], *lines[7:]])
+    assert "line 7" in said
+    assert "'9'" in said
+
+
+def test_unknown_usage(tmp_path):
+    assert "'Holdout'" in broken_csv(tmp_path, lambda ls: [ls[0], ls[1].rsplit(",", 1)[0] + ",Holdout", *ls[2:]])
+
+
+def test_row_cut_short(tmp_path):
+    assert "line 50" in broken_csv(tmp_path, lambda lines: [*lines[:-1], lines[-1][:1]])
+
+
+def test_empty_class(tmp_path):
+    write_csv(tmp_path / "fer2013.csv", [row for row in fer_rows() if row[0] != 1 or row[2] != "PublicTest"])
+    assert "no val image of class disgust" in refusal(tmp_path)
+
+
+def test_no_train_split(tmp_path):
+    write_csv(tmp_path / "fer2013.csv", [row for row in fer_rows() if row[2] != "Training"])
+    assert "no train split" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_truncated_archive(tmp_path, kind):
+    plain = write_csv(tmp_path / "x.csv", fer_rows())
+    root = tmp_path / "root"
+    root.mkdir()
+    if kind == "tar":
+        path = tar_of(plain, root / "fer2013.tar.gz")
+    else:
+        path = root / "archive.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(plain, "fer2013.csv")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "damaged or cut short" in refusal(root)
+
+
+@pytest.mark.parametrize("name", ["../../evil.csv", "/etc/evil.csv", "..\\evil.csv"])
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_archive_that_climbs_out(tmp_path, name, kind):
+    if kind == "tar":
+        with tarfile.open(tmp_path / "fer2013.tar.gz", "w:gz") as archive:
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    else:
+        with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+            archive.writestr(name, "x")
+    assert "climbs out" in refusal(tmp_path)
+
+
+def test_unreadable_image(tmp_path):
+    root = kaggle_folder(tmp_path, fer_rows())
+    (root / "train" / "happy" / "broken.png").write_bytes(b"not a picture")
+    assert "broken.png" in refusal(root)
+
+
+def test_image_of_another_size(tmp_path):
+    root = kaggle_folder(tmp_path, fer_rows())
+    cv2.imwrite(str(root / "train" / "happy" / "large.png"), np.zeros((64, 64), np.uint8))
+    assert "large.png: 64×64" in refusal(root)
+
+
+def test_file_that_is_no_dataset(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("hello")
+    assert "notes.txt is not a FER-2013 file" in refusal(path)
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    assert "binary.csv is not text" in refusal(tmp_path / "binary.csv")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    assert "no column 'emotion'" in refusal(tmp_path / "empty.csv")
+
+
+@pytest.mark.shared
+def test_real_fer2013_has_the_published_counts_and_twins():
+    from fer.data.dataset import twins
+
+    splits = fer2013.read(SHARED / "fer2013")
+    assert splits["train"].counts() == [3995, 436, 4097, 7215, 4830, 3171, 4965]
+    assert splits["val"].counts() == [467, 56, 496, 895, 653, 415, 607]
+    assert splits["test"].counts() == [491, 55, 528, 879, 594, 416, 626]
+    assert twins(splits["test"], [splits["train"]]).sum() == 288
+    assert twins(splits["val"], [splits["train"]]).sum() == 280
+    assert splits["train"].images.mean() / 255 == pytest.approx(0.5077, abs=1e-4)

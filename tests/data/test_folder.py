@@ -1,0 +1,354 @@
+"""Folders of images: every layout, the names, the splits by group, and one line for all that can be wrong."""
+
+import logging
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer.data import folder
+from fer.data.dataset import Split
+from fer.errors import DataError
+
+EMOTIONS = ("angry", "happy", "sad")
+
+
+def encode(image: np.ndarray, suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def put(path: Path, value: int = 100, shape: Sequence[int] = (12, 12)) -> Path:
+    """An image of one value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(np.full(shape, value, np.uint8), path.suffix))
+    return path
+
+
+def tree(root: Path, pattern: str, **names: Sequence[str]) -> Path:
+    """Images of different values at `pattern` for every combination of the names."""
+    paths = [pattern]
+    for key, values in names.items():
+        paths = [path.replace(f"<{key}>", value) for path in paths for value in values]
+    for value, path in enumerate(paths):
+        put(root / path, value)
+    return root
+
+
+def values(split: Split) -> list[int]:
+    return split.images[:, 0, 0].tolist()
+
+
+def refusal(root: Path, **arguments: object) -> str:
+    with pytest.raises(DataError) as caught:
+        folder.read(root, **arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# split folders
+
+
+def test_split_folders(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/<i>.png", s=("train", "val", "test"), c=EMOTIONS, i=("a", "b"))
+    splits = folder.read(tmp_path, size=10)
+    assert list(splits) == ["train", "val", "test"]
+    for split in splits.values():
+        assert split.images.shape == (6, 10, 10)
+        assert split.images.dtype == np.uint8
+        assert split.labels.dtype == np.int64
+        assert split.labels.tolist() == [0, 0, 1, 1, 2, 2]
+        assert split.classes == EMOTIONS
+    assert [values(split) for split in splits.values()] == [[*range(6)], [*range(6, 12)], [*range(12, 18)]]
+
+
+@pytest.mark.parametrize(("train", "val", "test"), [("Train", "valid", "TEST"), ("training", "Validation", "testing")])
+def test_other_names_of_the_splits(tmp_path: Path, train: str, val: str, test: str) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=(train, val, test), c=("x", "y"))
+    assert {name: values(split) for name, split in folder.read(tmp_path).items()} == {
+        "train": [0, 1],
+        "val": [2, 3],
+        "test": [4, 5],
+    }
+
+
+def test_names_of_emotions_and_own_classes(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val"), c=("Zen", "Sadness", "joy", "anger", "bored"))
+    tree(tmp_path, "test/<c>/a.png", c=("Zen", "sad", "happy", "HAPPINESS", "angry", "bored"))
+    splits = folder.read(tmp_path)
+    assert splits["train"].classes == ("angry", "happy", "sad", "Zen", "bored")
+    assert splits["test"].counts() == [1, 2, 1, 1, 1]
+
+
+def test_every_kind_of_file_and_nested_folders(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.JPEG", "c.PNG", "d.bmp", "e.webp", "f.tif", "g.TIFF", "deep/er/h.Jpg"]
+    tree(tmp_path, "<s>/<c>/<i>", s=("train", "val", "test"), c=("x", "y"), i=names)
+    (tmp_path / "train" / "x" / "notes.txt").write_text("no image")
+    (tmp_path / "train" / "x" / "._a.jpg").write_bytes(b"what macOS leaves behind")
+    (tmp_path / "__MACOSX" / "train").mkdir(parents=True)
+    assert folder.read(tmp_path)["train"].counts() == [8, 8]
+
+
+def test_colour_and_grey_any_shape(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[:, 10:30] = (200, 100, 50)  # BGR, in the central square; black beside it
+    (tmp_path / "train" / "x" / "a.png").write_bytes(encode(image))
+    put(tmp_path / "train" / "y" / "a.png", 7, (5, 9))
+    colour = folder.read(tmp_path, size=16, channels=3)["train"].images
+    assert colour.shape == (2, 16, 16, 3)
+    assert np.array_equal(np.unique(colour[0].reshape(-1, 3), axis=0), [[50, 100, 200]])
+    assert np.unique(colour[1]).tolist() == [7]
+    grey = folder.read(tmp_path, size=16)["train"].images
+    luma = round(0.299 * 50 + 0.587 * 100 + 0.114 * 200)
+    assert np.unique(grey[0]).tolist() == [luma]
+
+
+def test_a_photograph_is_turned_upright_before_it_is_cut(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    image = np.zeros((16, 16), np.uint8)
+    image[:, :8] = 255  # the left half is white
+    jpeg = encode(image, ".jpg")
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # orientation 6: turn a quarter to the right
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+    turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+    (tmp_path / "train" / "x" / "a.jpg").write_bytes(turned)
+    upright = folder.read(tmp_path, size=16)["train"].images[0]
+    assert upright[:7].min() > 240  # now the upper half is
+    assert upright[9:].max() < 15
+
+
+def test_paths_that_are_not_ascii(tmp_path: Path) -> None:
+    tree(
+        tmp_path / "Gesichter ñ 顔",
+        "<s>/<c>/bild ü.png",
+        s=("train", "val", "test"),
+        c=("fröhlich", "悲しい"),
+    )
+    assert folder.read(str(tmp_path / "Gesichter ñ 顔"))["val"].classes == ("fröhlich", "悲しい")
+
+
+def test_an_archive_unpacked_into_a_folder_of_its_own(tmp_path: Path) -> None:
+    tree(tmp_path / "faces-v2", "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    assert values(folder.read(tmp_path)["test"]) == [4, 5]
+
+
+def test_folders_beside_the_splits_are_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test", "extra"), c=("x", "y"))
+    put(tmp_path / "train" / "sheet.png")
+    assert len(folder.read(tmp_path)["train"]) == 2
+    assert "extra" in caplog.text
+    assert "sheet.png" in caplog.text
+
+
+# splits by group
+
+
+def sides(root: Path, splits: dict[str, Split], group: int) -> dict[str, set[str]]:
+    """Which groups (the given part of an image's path) are in which split; values of images are unique."""
+    owner = {int(cv2.imread(str(p), 0)[0, 0]): p.relative_to(root).parts[group] for p in folder.list_images(root)}
+    return {name: {owner[value] for value in values(split)} for name, split in splits.items()}
+
+
+def check_apart(groups: dict[str, set[str]], count: int) -> None:
+    assert sum(map(len, groups.values())) == len(set().union(*groups.values())) == count
+    assert min(map(len, groups.values())) >= 1
+    assert len(groups["train"]) >= count - 4
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_sessions_stay_whole(tmp_path: Path, count: int) -> None:
+    """faces/<session>/<class>/, as the camera collector writes it."""
+    names = [f"2025-03-0{k} at home" for k in range(1, count + 1)]
+    tree(tmp_path, "<s>/<c>/frame_<i>.png", s=names, c=EMOTIONS, i=("1", "2", "3"))
+    splits = folder.read(tmp_path)
+    check_apart(sides(tmp_path, splits, 0), count)
+    assert all(min(split.counts()) > 0 for split in splits.values())
+    assert sum(map(len, splits.values())) == count * 9
+
+
+def test_sessions_with_classes_that_are_no_emotions(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/<i>.png", s=("day1", "day2", "day3", "day4"), c=("awake", "tired"), i=("1", "2"))
+    splits = folder.read(tmp_path)
+    assert splits["train"].classes == ("awake", "tired")
+    check_apart(sides(tmp_path, splits, 0), 4)
+
+
+def test_sessions_below_a_place(tmp_path: Path) -> None:
+    tree(tmp_path, "<p>/<s>/<c>/<i>.png", p=("home", "lab"), s=("1", "2"), c=("fear", "happy"), i=("1", "2"))
+    splits = folder.read(tmp_path)
+    assert splits["train"].classes == ("fear", "happy")
+    assert sorted(len(split) for split in splits.values()) == [4, 4, 8]  # four sessions, not two places
+
+
+def test_persons_stay_whole_over_their_classes(tmp_path: Path) -> None:
+    tree(tmp_path, "<c>/<p>/<i>.png", c=("happy", "sad"), p=("ann", "bob", "cy", "di", "ed"), i=("1", "2", "3"))
+    check_apart(sides(tmp_path, folder.read(tmp_path), 1), 5)
+
+
+def test_series_stay_whole(tmp_path: Path) -> None:
+    tree(tmp_path, "<c>/<s>_<i>.png", c=("happy", "sad"), s=("kim", "lee", "mia", "noa"), i=("01", "02", "03"))
+    for split in folder.read(tmp_path).values():
+        assert len(split) % 6 == 0
+
+
+def test_single_images_are_split_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree(tmp_path, "<c>/<i>.png", c=EMOTIONS, i=[f"{k:03}" for k in range(40)])
+    with caplog.at_level(logging.WARNING):
+        splits = folder.read(tmp_path, val_fraction=0.25, test_fraction=0.1)
+    assert [splits[name].counts() for name in splits] == [[26] * 3, [10] * 3, [4] * 3]
+    assert "frames of one video" in caplog.text
+    assert len({value for split in splits.values() for value in values(split)}) == 120
+
+
+def test_shares_are_kept_as_nearly_as_groups_allow(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for session in range(20):
+        for emotion, often in (("happy", 9), ("sad", 3)):
+            for i in range(rng.integers(1, often)):
+                put(tmp_path / f"s{session}" / emotion / f"{i}.png")
+    splits = folder.read(tmp_path)
+    total = sum(map(len, splits.values()))
+    for name, share in (("train", 0.7), ("val", 0.15), ("test", 0.15)):
+        assert len(splits[name]) / total == pytest.approx(share, abs=0.012)
+        assert splits[name].counts()[0] > splits[name].counts()[1]
+
+
+def test_a_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/<i>.png", s=[f"s{k}" for k in range(9)], c=("happy", "sad"), i=("1", "2"))
+    seeds = [[split.fingerprint for split in folder.read(tmp_path, seed=seed).values()] for seed in (0, 0, 1, 2)]
+    assert seeds[0] == seeds[1]
+    assert not seeds[0] == seeds[2] == seeds[3]
+
+
+@pytest.mark.parametrize("given", [("train",), ("train", "test"), ("train", "val")])
+def test_missing_splits_are_cut_from_train(tmp_path: Path, given: tuple[str, ...]) -> None:
+    names = [f"p{k}" for k in range(6)]
+    tree(tmp_path, "<s>/<c>/<p>/<i>.png", s=given, c=("happy", "sad"), p=names, i=("1", "2"))
+    splits = folder.read(tmp_path)
+    for name in given[1:]:
+        assert len(splits[name]) == 24
+    made = {name: split for name, split in splits.items() if name not in given[1:]}
+    assert sum(map(len, made.values())) == 24
+    check_apart(sides(tmp_path / "train", made, 1), 6)
+
+
+# refusals
+
+
+def test_a_place_that_is_no_dataset(tmp_path: Path) -> None:
+    assert "no folder" in refusal(tmp_path / "absent")
+    file = put(tmp_path / "image.png")
+    assert f"{file} is a file; unpack it" in refusal(file)
+    message = refusal(tmp_path)
+    assert message.startswith(f"no images in class folders under {tmp_path}; expected {tmp_path}/train/<class>/*.jpg")
+    (tmp_path / "empty").mkdir()
+    assert refusal(tmp_path / "empty").startswith(f"no images under {tmp_path / 'empty'}; expected ")
+
+
+def test_no_train(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("val", "test"), c=("x", "y"))
+    assert f"has test, val but no train; put images in {tmp_path}/train/<class>/" in refusal(tmp_path)
+
+
+def test_an_empty_class(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=EMOTIONS)
+    (tmp_path / "val" / "sad" / "a.png").unlink()
+    assert f"an empty class: {tmp_path / 'val'} has no image of sad; add some" in refusal(tmp_path)
+    put(tmp_path / "val" / "sad" / "a.png")
+    put(tmp_path / "test" / "fear" / "a.png")
+    assert f"{tmp_path / 'train'} has no image of fear" in refusal(tmp_path)
+
+
+def test_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
+    tree(tmp_path, "<c>/<i>.png", c=EMOTIONS, i="abcdef")
+    (tmp_path / "fear").mkdir()
+    assert "has no image of fear" in refusal(tmp_path)
+
+
+def test_an_empty_split(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "test"), c=("x", "y"))
+    (tmp_path / "val").mkdir()
+    assert f"{tmp_path / 'val'} holds no images in class folders; fill it or delete it" in refusal(tmp_path)
+
+
+def test_a_single_class(tmp_path: Path) -> None:
+    tree(tmp_path, "<c>/<i>.png", c=("happy",), i="abcdef")
+    assert "only one class" in refusal(tmp_path)
+
+
+def test_too_few_groups(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/<i>.png", s=("s1", "s2"), c=("happy", "sad"), i="abcdef")
+    message = refusal(tmp_path)
+    assert "cannot cut val and test from 2 groups" in message
+    assert "add a session or a person, or make train, val and test folders" in message
+    tree(tmp_path, "<s>/<c>/<i>.png", s=("s3", "s4"), c=("happy",), i="abcdef")
+    assert "'sad' is in 2 of them" in refusal(tmp_path)
+
+
+def test_one_split_given_twice(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "valid", "test"), c=("x", "y"))
+    assert f"{tmp_path / 'val'} and {tmp_path / 'valid'} are both val" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", encode(np.zeros((60, 60), np.uint8))[:-60]])
+def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    (tmp_path / "val" / "x" / "b.png").write_bytes(content)
+    assert f"{tmp_path / 'val' / 'x' / 'b.png'} is not a readable image" in refusal(tmp_path)
+    assert "OpenCV" not in capfd.readouterr().err
+    with pytest.raises(DataError, match=r"^x/b\.png is not a readable image"):
+        folder.decode_grey(content, "x/b.png")
+
+
+def test_a_dangling_link_is_an_unreadable_image(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    (tmp_path / "train" / "x" / "b.png").symlink_to(tmp_path / "gone.png")
+    assert "b.png is not a readable image" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        ({"size": 7}, "data.size must be 8 pixels or more"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"channels": 2}, "data.channels must be 1"),
+        ({"val_fraction": 0}, "must be above 0"),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, "add up to less than 1"),
+    ],
+)
+def test_arguments_that_cannot_work(tmp_path: Path, arguments: dict[str, float], fix: str) -> None:
+    assert fix in refusal(tmp_path, **arguments)
+
+
+# files
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    put(tmp_path / "elsewhere" / "b.png")
+    (root / "train" / "x" / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "train" / "x" / "loop").symlink_to(root)
+    assert folder.read(root)["train"].counts() == [2, 1]
+
+
+def test_images_are_listed_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    names = ["b.png", "a/z.png", "a.png", "a-b/c.JPG", "B.png"]
+    for name in names:
+        put(tmp_path / name)
+    assert [p.relative_to(tmp_path).as_posix() for p in folder.list_images(tmp_path)] == sorted(names)
+
+
+def test_decode_grey_keeps_grey_pixels() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    assert np.array_equal(folder.decode_grey(encode(image), "a.png"), image)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(folder.os, "scandir", refuse)
+    assert refusal(tmp_path) == f"cannot list {tmp_path} (Permission denied); check its permissions"
