@@ -27,14 +27,19 @@ from fer.classifier import EmotionClassifier, load_checkpoint
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, one_line
 
-# Advice that the config already answers: a CPU trains fastest with no loader processes beside it.
-warnings.filterwarnings("ignore", ".*does not have many workers.*")
-warnings.filterwarnings("ignore", ".*number of training batches.*")
-# Hydra has already put .hydra/ and train.log into the run folder.
-warnings.filterwarnings("ignore", ".*Experiment logs directory.*")
-warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")  # Lightning 2.6 with torch 2.14, until it follows
-for _name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(_name).setLevel(logging.WARNING)  # no advice on loggers, no list of absent accelerators
+
+def _quiet() -> None:
+    """Keep to what a user can act on; each line has its reason."""
+    for message in (
+        "does not have many workers",  # a CPU trains fastest with no loader processes beside it
+        "number of training batches",  # losses are logged by epoch, whatever the interval
+        "Experiment logs directory",  # Hydra has already put .hydra/ and train.log there
+        "dirpath has changed",  # ckpt_path= into a new folder: it gets a best.ckpt of its own
+        "treespec, LeafSpec",  # 2026-11: Lightning 2.6 with torch 2.14
+    ):
+        warnings.filterwarnings("ignore", f".*{message}.*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # no list of absent accelerators
 
 
 def _in_sweep() -> bool:
@@ -86,6 +91,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
 def run(cfg: DictConfig) -> dict[str, float]:
     """One run, from data to artifact: returns what `metrics.json` holds. Raises `FerError` where a user can help."""
     started = time.perf_counter()
+    _quiet()
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -142,7 +148,7 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
 
 def _show(metrics: dict[str, float], exported: Path) -> None:
     splits = [split for split in ("val", "test") if f"{split}/accuracy" in metrics]
-    table = Table("", *splits, title=str(exported.parent))
+    table = Table("", *splits, title=exported.parent.name)
     for name in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece", "loss"):
         values = [metrics.get(f"{split}/{name}") for split in splits]
         if any(value is not None for value in values):

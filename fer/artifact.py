@@ -6,6 +6,7 @@ here and nowhere else, and `save` can write ONNX and `torch.export` files with t
     python -m fer.artifact checkpoint=runs/…/checkpoints/best.ckpt out=model.ts
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -202,7 +203,8 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}; choose another out=") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         backbone.train(training)
     return path
 

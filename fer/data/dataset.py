@@ -45,8 +45,8 @@ class Split:
     def fingerprint(self) -> str:
         """SHA-256 over the shape, the pixels and the labels, as 64 hexadecimal digits."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels.astype("<i8")))
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels.astype("<i8")).data)
         return digest.hexdigest()
 
     def counts(self) -> list[int]:
@@ -56,7 +56,7 @@ class Split:
 
 def digests(images: np.ndarray) -> list[bytes]:
     """One digest per image; two images have the same one where all their pixels are equal."""
-    return [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images]
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
 
 
 def twins(split: Split, others: Sequence[Split]) -> np.ndarray:

@@ -167,7 +167,7 @@ def _from_csv(lines: Iterator[str] | io.TextIOBase, place: str) -> dict[str, Spl
     images = {
         name: np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, SIDE, SIDE) for name, rows in pixels.items()
     }
-    return _checked({name: (images[name], labels[name]) for name in images}, place)
+    return _checked({name: (images[name], np.array(labels[name], dtype=np.int64)) for name in images}, place)
 
 
 def _label(text: str, where: str) -> int:
@@ -188,53 +188,49 @@ def _pixels(text: str, where: str) -> bytes:
 
 
 def _from_images(members: Iterator[Member], place: str, seed: int) -> dict[str, Split]:
-    images: dict[str, list[np.ndarray]] = {name: [] for name in _USAGE.values()}
-    labels: dict[str, list[int]] = {name: [] for name in _USAGE.values()}
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    homes: list[str] = []
     for name, data in members:
         parts = PurePosixPath(name).parts
         if len(parts) < 3 or parts[-3].lower() not in ("train", "test"):
             continue
+        where = f"{place}/{name}"
         emotion = canonical(parts[-2])
         if emotion is None:
             raise DataError(
-                f"{place}/{name}: {parts[-2]!r} is no emotion of FER-2013; for other classes use data=image_folder"
+                f"{where}: {parts[-2]!r} is no emotion of FER-2013; for other classes use data=image_folder"
             )
-        image = decode_grey(data, f"{place}/{name}")
+        image = decode_grey(data, where)
         if image.shape != (SIDE, SIDE):
-            raise DataError(
-                f"{place}/{name}: {image.shape[1]}×{image.shape[0]} pixels; FER-2013 has 48×48, use data=image_folder"
-            )
-        prefix = parts[-1].split("_")[0]
-        split = "val" if prefix == "PublicTest" else parts[-3].lower()
-        images[split].append(image)
-        labels[split].append(EMOTIONS.index(emotion))
-    if images["train"] and images["test"] and not images["val"]:
-        _take_val(images, labels, seed)
-    empty = np.empty((0, SIDE, SIDE), dtype=np.uint8)
-    return _checked({n: (np.stack(images[n]) if images[n] else empty, labels[n]) for n in images}, place)
+            size = f"{image.shape[1]}×{image.shape[0]}"
+            raise DataError(f"{where}: {size} pixels; FER-2013 has 48×48, for other sizes use data=image_folder")
+        images.append(image)
+        labels.append(EMOTIONS.index(emotion))
+        homes.append("val" if parts[-1].startswith("PublicTest_") else parts[-3].lower())
+    stack = np.stack(images) if images else np.empty((0, SIDE, SIDE), dtype=np.uint8)
+    home, label = np.array(homes, dtype=object), np.array(labels, dtype=np.int64)
+    if "val" not in homes:
+        home[_tenth(home, label, seed)] = "val"
+    return _checked({name: (stack[home == name], label[home == name]) for name in _USAGE.values()}, place)
 
 
-def _take_val(images: dict[str, list[np.ndarray]], labels: dict[str, list[int]], seed: int) -> None:
+def _tenth(home: np.ndarray, label: np.ndarray, seed: int) -> list[int]:
+    """Row numbers of a seeded tenth of each class of train, at least one where there are two."""
     rng = np.random.default_rng(seed)
-    truth = np.array(labels["train"])
-    chosen: set[int] = set()
-    for label in range(len(EMOTIONS)):
-        rows = np.flatnonzero(truth == label)
-        chosen.update(rng.permutation(rows)[: max(1, len(rows) // 10)].tolist())
-    for column in (images, labels):
-        rows = list(column["train"])
-        column["val"] = [row for i, row in enumerate(rows) if i in chosen]  # type: ignore[assignment]
-        column["train"] = [row for i, row in enumerate(rows) if i not in chosen]  # type: ignore[assignment]
+    chosen: list[int] = []
+    for number in range(len(EMOTIONS)):
+        rows = np.flatnonzero((home == "train") & (label == number))
+        chosen += rng.permutation(rows)[: max(len(rows) // 10, int(len(rows) > 1))].tolist()
+    return chosen
 
 
-def _checked(splits: dict[str, tuple[np.ndarray, list[int]]], place: str) -> dict[str, Split]:
+def _checked(splits: dict[str, tuple[np.ndarray, np.ndarray]], place: str) -> dict[str, Split]:
     usage = {split: name for name, split in _USAGE.items()}
     for name, (_, labels) in splits.items():
-        if not labels:
+        if not len(labels):
             raise DataError(f"{place}: no {name} split (Usage {usage[name]}, or its folder); fetch the whole set")
-        missing = [EMOTIONS[k] for k in range(len(EMOTIONS)) if k not in set(labels)]
+        missing = [EMOTIONS[k] for k in range(len(EMOTIONS)) if k not in set(labels.tolist())]
         if missing:
             raise DataError(f"{place}: no {name} image of class {', '.join(missing)}; fetch the whole set")
-    return {
-        name: Split(images, np.array(labels, dtype=np.int64), EMOTIONS) for name, (images, labels) in splits.items()
-    }
+    return {name: Split(images, labels, EMOTIONS) for name, (images, labels) in splits.items()}

@@ -1,0 +1,205 @@
+import dataclasses
+import json
+import subprocess
+import sys
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fer import artifact
+from fer.artifact import Deployed, Metadata, golden_batch
+from fer.errors import ArtifactError, ConfigError
+
+META = Metadata(classes=("a", "b", "c"), channels=1, input_size=24, mean=(0.5,), std=(0.25,), temperature=1.7)
+
+
+def network(channels: int = 1, classes: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 3, stride=2),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, classes),
+    ).eval()
+
+
+def with_metadata(tmp_path, **changes) -> str:
+    """An artifact whose metadata has been edited by hand."""
+    source = artifact.save(network(), META, tmp_path / "whole.ts")
+    target = tmp_path / "edited.ts"
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name.endswith("extra/metadata.json"):
+                values = json.loads(data) | changes
+                data = json.dumps({k: v for k, v in values.items() if v != "DROP"}).encode()
+            new.writestr(name, data)
+    return str(target)
+
+
+def test_probabilities_are_softmax_over_temperature_of_the_normalised_image(tmp_path):
+    net = network()
+    loaded = artifact.load(artifact.save(net, META, tmp_path / "m.ts"))
+    images = golden_batch(1, 24)
+    with torch.no_grad():
+        wanted = torch.softmax(net((images.float() / 255 - 0.5) / 0.25) / 1.7, 1)
+    answer = loaded(images)
+    assert torch.allclose(answer, wanted, atol=1e-6)
+    assert answer.dtype == torch.float32
+    assert loaded.metadata == META
+
+
+def test_any_shape_and_colour(tmp_path):
+    loaded = artifact.load(artifact.save(network(), META, tmp_path / "m.ts"))
+    for shape in ((4, 3, 90, 61), (1, 1, 7, 5), (2, 3, 24, 24), (0, 3, 9, 9)):
+        answer = loaded(torch.randint(0, 256, shape, dtype=torch.uint8))
+        assert answer.shape == (shape[0], 3)
+        assert torch.allclose(answer.sum(1), torch.ones(shape[0]))
+
+
+def test_grey_is_opencv_luma(tmp_path):
+    loaded = artifact.load(artifact.save(network(), META, tmp_path / "m.ts"))
+    rgb = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    grey = torch.from_numpy(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))[None, None]
+    assert torch.allclose(loaded(torch.from_numpy(rgb).permute(2, 0, 1)[None]), loaded(grey), atol=0.01)
+
+
+def test_flip_averages_with_the_mirror_image(tmp_path):
+    net = network()
+    plain = artifact.load(artifact.save(net, META, tmp_path / "a.ts"))
+    both = artifact.load(artifact.save(net, dataclasses.replace(META, flip=True), tmp_path / "b.ts"))
+    images = golden_batch(1, 24)
+    assert torch.allclose(both(images), (plain(images) + plain(images.flip(3))) / 2, atol=1e-6)
+
+
+def test_colour_networks_take_grey_images(tmp_path):
+    meta = dataclasses.replace(META, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
+    loaded = artifact.load(artifact.save(network(3), meta, tmp_path / "m.ts"))
+    grey = golden_batch(1, 30)
+    assert torch.allclose(loaded(grey), loaded(grey.expand(-1, 3, -1, -1)), atol=1e-6)
+
+
+def test_wrong_input_is_refused_inside(tmp_path):
+    loaded = artifact.load(artifact.save(network(), META, tmp_path / "m.ts"))
+    with pytest.raises(torch.jit.Error, match="expected uint8"):
+        loaded(torch.zeros(1, 1, 24, 24))
+
+
+def test_parity_failure_writes_nothing(tmp_path, monkeypatch):
+    class Moody(nn.Module):
+        """Answers otherwise in a trace than in eager mode."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x):
+            return self.inner(x) * (2.0 if torch.jit.is_tracing() else 1.0)
+
+    with pytest.raises(ArtifactError, match="differs from the model"):
+        artifact.save(Moody(), META, tmp_path / "m.ts")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pt2_has_the_same_metadata(tmp_path):
+    path = artifact.save(network(), META, tmp_path / "m.pt2", "pt2")
+    extra = {"metadata.json": ""}
+    program = torch.export.load(str(path), extra_files=extra)
+    assert Metadata.from_json(extra["metadata.json"]) == META
+    images = golden_batch(1, 33, 3)
+    with torch.no_grad():
+        assert torch.allclose(program.module()(images), Deployed(network(), META).eval()(images), atol=1e-5)
+
+
+def test_onnx_has_the_same_metadata(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+    path = artifact.save(network(), META, tmp_path / "m.onnx", "onnx")
+    props = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
+    assert Metadata.from_json(props["metadata.json"]) == META
+
+
+def test_unknown_format_and_unwritable_place(tmp_path):
+    with pytest.raises(ConfigError, match="torchscript, onnx, pt2"):
+        artifact.save(network(), META, tmp_path / "m", "tflite")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="cannot write"):
+        artifact.save(network(), META, tmp_path / "file" / "m.ts")
+
+
+class Trap(nn.Module):
+    """A foreign TorchScript file; loading it runs `__setstate__`."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_foreign_torchscript_is_refused_before_it_loads(tmp_path, monkeypatch):
+    torch.jit.save(torch.jit.script(Trap()), str(tmp_path / "foreign.ts"))
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("its code was loaded"))
+    with pytest.raises(ArtifactError, match=r"not one that fer made.*python -m fer\.artifact") as caught:
+        artifact.load(tmp_path / "foreign.ts")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema_version": 2},
+        {"classes": ["a"]},
+        {"classes": ["a", "a"]},
+        {"classes": "abc"},
+        {"channels": 2},
+        {"input_size": "24"},
+        {"input_size": 0},
+        {"mean": [0.5, 0.5]},
+        {"std": [0]},
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"flip": 1},
+        {"metrics": []},
+        {"crop_margin": "DROP"},
+        {"surprise": 1},
+    ],
+)
+def test_metadata_is_checked_whole(tmp_path, changes, monkeypatch):
+    path = with_metadata(tmp_path, **changes)
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("its code was loaded"))
+    with pytest.raises(ArtifactError, match=next(iter(changes))):
+        artifact.load(path)
+
+
+def test_files_that_are_no_artifacts(tmp_path):
+    whole = artifact.save(network(), META, tmp_path / "m.ts")
+    (tmp_path / "cut.ts").write_bytes(whole.read_bytes()[:-300])
+    (tmp_path / "text.ts").write_text("hello")
+    torch.save({"a": 1}, tmp_path / "pickle.ts")
+    for name in ("cut.ts", "text.ts", "pickle.ts", "absent.ts"):
+        with pytest.raises(ArtifactError, match=r"python -m fer\.artifact") as caught:
+            artifact.load(tmp_path / name)
+        assert name in str(caught.value)
+
+
+def test_command_line_refusals(tmp_path):
+    for arguments in (["out=x.ts"], ["checkpoint=absent.ckpt", "out=x.ts"], ["checkpoint=a", "out=b", "size=3"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "fer.artifact", *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("error: ")
+
+
+def test_streaming_half_needs_no_training_library():
+    code = "import sys, fer.artifact; print([m for m in ('lightning', 'timm', 'wandb') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,94 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fer.artifact import Deployed, Metadata, golden_batch
+from fer.classifier import EmotionClassifier, load_checkpoint
+from fer.errors import ArtifactError, ConfigError
+
+SMALL = {"name": "resnet_small", "widths": [8, 16], "depths": [1, 1], "drop_rate": 0.0}
+
+
+def classifier(**options) -> EmotionClassifier:
+    torch.manual_seed(0)
+    values = {"model": SMALL, "classes": ["a", "b", "c"], "channels": 1, "input_size": 48, "mean": [0.4], "std": [0.3]}
+    return EmotionClassifier(**(values | options))
+
+
+def at_step(model: EmotionClassifier, step: int, total: int = 100) -> EmotionClassifier:
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=step, global_step=step))
+    model._trainer = SimpleNamespace(global_step=step, estimated_stepping_batches=total, fit_loop=loop)
+    return model
+
+
+def test_prepares_as_the_artifact_does():
+    model = classifier().eval()
+    meta = Metadata(classes=("a", "b", "c"), channels=1, input_size=48, mean=(0.4,), std=(0.3,))
+    for size in (48, 61):
+        images = golden_batch(1, size)
+        with torch.no_grad():
+            wanted = model(model.prepare(images)).softmax(1)
+            assert torch.allclose(Deployed(model.backbone, meta)(images), wanted, atol=1e-6)
+
+
+def test_progressive_sizes_follow_the_share_of_steps_done():
+    model = classifier(progressive=[[0.0, 0.67], [0.45, 0.83], [0.75, 1.0]])
+    sizes = [at_step(model, step).train_size() for step in (0, 44, 45, 74, 75, 99)]
+    assert sizes == [32, 32, 40, 40, 48, 48]
+    assert at_step(classifier(), 0).train_size() == 48
+
+
+def test_channels_last_everywhere():
+    model = classifier()
+    conv = model.backbone.stem[2][0].weight
+    assert conv.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_norms_and_biases_are_not_decayed():
+    model = at_step(classifier(optimizer={"_target_": "torch.optim.SGD", "lr": 0.1, "weight_decay": 0.01}), 0)
+    optimizer = model.configure_optimizers()
+    for group in optimizer.param_groups:
+        flat = {p.ndim <= 1 for p in group["params"]}
+        assert flat == {group["weight_decay"] == 0}
+
+
+def test_scheduler_learns_the_number_of_steps():
+    node = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.1, "total_steps": "total_steps"}
+    model = at_step(classifier(optimizer={"_target_": "torch.optim.SGD", "lr": 0.1}, scheduler=node), 0, total=77)
+    assert model.configure_optimizers()["lr_scheduler"]["scheduler"].total_steps == 77
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixed_batches_train(mix, monkeypatch):
+    model = at_step(classifier(**{mix: 1.0}, label_smoothing=0.1, class_weights=[1.0, 2.0, 0.5]), 0)
+    monkeypatch.setattr(model, "log", lambda *_, **__: None)
+    before = model.backbone.stem[0][0].weight.grad
+    loss = model.training_step((golden_batch(1, 48, 6), torch.arange(6) % 3), 0)
+    loss.backward()
+    assert before is None
+    assert model.backbone.stem[0][0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"mixup": -1.0}, "mixup"),
+        ({"progressive": [[0.5]]}, "progressive"),
+        ({"progressive": [[0.5, 2.0]]}, "progressive"),
+        ({"model": {"name": "resnet_smal"}}, "resnet_small"),
+    ],
+)
+def test_bad_values_are_named(options, word):
+    with pytest.raises(ConfigError, match=word):
+        classifier(**options)
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+    (tmp_path / "text.ckpt").write_text("hello")
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    for name in ("text.ckpt", "foreign.ckpt", "absent.ckpt"):
+        with pytest.raises(ArtifactError, match=name) as caught:
+            load_checkpoint(str(tmp_path / name))
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,36 @@
+import cv2
+import numpy as np
+import pytest
+
+from fer import plots
+from fer.data.dataset import Split
+from fer.labels import EMOTIONS
+
+
+def split(count: int = 40, colour: bool = False) -> tuple[Split, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shape = (count, 48, 48, 3) if colour else (count, 48, 48)
+    images = rng.integers(0, 256, shape, dtype=np.uint8)
+    return Split(images, np.arange(count) % 7, EMOTIONS), rng.dirichlet(np.ones(7), count)
+
+
+def ink(path) -> float:
+    """Share of pixels that are not white."""
+    return float((cv2.imread(str(path)).min(2) < 250).mean())
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_pictures_are_drawn(tmp_path, colour):
+    data, probabilities = split(colour=colour)
+    plots.confusion_matrix(np.arange(49).reshape(7, 7), EMOTIONS, "title", tmp_path / "c.png")
+    plots.reliability(probabilities, data.labels, 0.1, "title", tmp_path / "r.png")
+    plots.mistakes(data, probabilities, "title", tmp_path / "m.png")
+    for name in "crm":
+        assert ink(tmp_path / f"{name}.png") > 0.05
+
+
+def test_no_mistakes_and_one_class_unseen(tmp_path):
+    data, _ = split(6)
+    plots.mistakes(data, np.eye(7)[data.labels], "title", tmp_path / "m.png")
+    plots.confusion_matrix(np.zeros((7, 7), int), EMOTIONS, "title", tmp_path / "c.png")
+    assert ink(tmp_path / "m.png") > 0

@@ -1,0 +1,225 @@
+"""The real configuration, on data small enough for a test."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+import train
+from fer import artifact
+from fer.classifier import EmotionClassifier, load_checkpoint
+from fer.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "data=synthetic",
+    "+data.reader.train=64",
+    "+data.reader.val=21",
+    "+data.reader.test=21",
+    "data.batch_size=16",
+    "model.widths=[8,16]",
+    "model.depths=[1,1]",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "logger=csv",
+]
+
+
+def config(*overrides: str, run_dir: Path | None = None) -> DictConfig:
+    place = f"run_dir='{run_dir or 'none'}'"
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", [*overrides, place])
+
+
+def options(group: str) -> list[str]:
+    return sorted(p.stem for p in (ROOT / "conf" / group).glob("*.yaml") if p.stem != "loader")
+
+
+def tiny(run_dir: Path, *overrides: str) -> dict[str, float]:
+    return train.run(config(*TINY, *overrides, run_dir=run_dir))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run with = in it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        tiny(folder, "trainer.max_epochs=2")
+    return folder
+
+
+def test_run_leaves_every_file(finished):
+    for name in ("metrics.json", "confusion_matrix.png", "reliability.png", "mistakes.png", "model.ts", "metrics.csv"):
+        assert (finished / name).stat().st_size > 0
+    assert {p.name for p in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert not [p for p in finished.rglob("*") if "=" in p.name]
+
+
+def test_metrics_are_flat_and_complete(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for split in ("val", "test"):
+        for name in ("accuracy", "accuracy_flip", "f1_macro", "ece", "ece_raw", "loss", "recall/happy"):
+            assert isinstance(metrics[f"{split}/{name}"], float)
+    assert metrics["test/accuracy_no_twins"] == metrics["test/accuracy"]  # drawn faces have no twins
+    assert metrics["train/images_per_second"] > 0
+    assert 0.05 <= metrics["val/temperature"] <= 20
+
+
+def test_checkpoint_needs_nothing_but_its_path(finished):
+    path = finished / "checkpoints" / "best.ckpt"
+    torch.load(path, weights_only=True)
+    model = EmotionClassifier.load_from_checkpoint(path)
+    assert model.hparams["model"]["name"] == "resnet_small"
+    assert model.hparams["augment"] == "standard"
+    assert str(finished) not in json.dumps(dict(model.hparams))
+
+
+def test_metrics_are_those_of_the_averaged_weights_in_the_best_checkpoint(finished):
+    from fer.data import synthetic
+    from fer.evaluate import logits_of
+
+    metrics = json.loads((finished / "metrics.json").read_text())
+    split = synthetic.read(train=64, val=21, test=21)["test"]
+    checkpoint = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
+    averaged, raw = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert any(not torch.equal(averaged[key], raw[key]) for key in averaged)
+    model = load_checkpoint(str(finished / "checkpoints" / "best.ckpt"))
+    logits = logits_of(model, split)
+    assert (logits.argmax(1).numpy() == split.labels).mean() == pytest.approx(metrics["test/accuracy"])
+    loaded = artifact.load(finished / "model.ts")
+    answer = loaded(torch.from_numpy(split.images.copy())[:, None])
+    assert torch.allclose(answer, (logits / metrics["val/temperature"]).softmax(1), atol=1e-5)
+
+
+def test_artifact_knows_where_it_comes_from(finished):
+    meta = artifact.read_metadata(finished / "model.ts")
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert meta.metrics == metrics
+    assert meta.temperature == metrics["val/temperature"]
+    assert meta.data["name"] == "synthetic"
+    assert len(meta.data["fingerprint"]) == 64
+    assert meta.config["augment"]["name"] == "standard"
+    assert meta.parameters > 0
+    assert meta.macs > 0
+
+
+def test_old_checkpoint_exports_without_training(finished, tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "fer.artifact",
+            f"checkpoint={finished / 'checkpoints' / 'best.ckpt'}",
+            f"out={tmp_path / 'm.ts'}",
+            "flip=true",
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert done.returncode == 0, done.stderr
+    meta, first = artifact.read_metadata(tmp_path / "m.ts"), artifact.read_metadata(finished / "model.ts")
+    assert meta.flip
+    assert not first.flip
+    assert meta.temperature == first.temperature
+
+
+def test_seed_makes_a_run_repeatable(tmp_path):
+    one = tiny(tmp_path / "a", "augment=strong", "mixup=0.2")
+    two = tiny(tmp_path / "b", "augment=strong", "mixup=0.2")
+    other = tiny(tmp_path / "c", "augment=strong", "mixup=0.2", "seed=2")
+    assert one["val/loss"] == two["val/loss"] != other["val/loss"]
+
+
+def test_ckpt_path_continues(tmp_path):
+    tiny(tmp_path / "a")
+    metrics = tiny(tmp_path / "b", f"ckpt_path='{tmp_path}/a/checkpoints/last.ckpt'", "trainer.max_epochs=3")
+    assert metrics["train/epochs"] == 3
+    rows = (tmp_path / "b" / "metrics.csv").read_text()
+    assert "\n0," not in rows
+
+
+def test_test_split_can_be_left_unread(tmp_path):
+    metrics = tiny(tmp_path, "evaluate.test=false")
+    assert not [name for name in metrics if name.startswith("test/")]
+    assert "val/accuracy" in metrics
+
+
+def test_offline_wandb_run_holds_metrics_pictures_and_artifact(tmp_path):
+    tiny(tmp_path, "logger=wandb")
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert (run / "files" / "media").is_dir()
+    assert len(list((run / "files" / "media").rglob("*.png"))) == 3
+    (record,) = run.glob("*.wandb")
+    content = record.read_bytes()
+    for word in (b"val/accuracy", b"label_smoothing", b"-model"):
+        assert word in content
+
+
+def test_any_timm_name_trains_and_exports(tmp_path):
+    overrides = [o for o in TINY if not o.startswith("model.")]
+    metrics = train.run(config("model=timm", "model.name=ghostnet_100", *overrides, run_dir=tmp_path))
+    assert artifact.read_metadata(tmp_path / "model.ts").parameters > 1_000_000
+    assert metrics["train/epochs"] == 1
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_takes_a_step(name, tmp_path):
+    metrics = tiny(tmp_path, f"experiment={name}")
+    assert metrics["train/epochs"] == 1
+
+
+@pytest.mark.parametrize("group", ["model", "optimizer", "scheduler", "trainer", "data", "logger"])
+def test_every_option_composes(group):
+    for name in options(group):
+        extra = ["model.name=resnet18"] if name == "timm" else []
+        cfg = config(f"{group}={name}", *extra)
+        OmegaConf.to_container(cfg, resolve=True)
+
+
+@pytest.mark.parametrize("name", options("augment"))
+def test_every_augmentation_keeps_shape_and_differs(name):
+    import numpy as np
+
+    pipeline = instantiate(config(f"augment={name}").augment.pipeline)
+    if pipeline is None:
+        assert name == "none"
+        return
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 1), dtype=np.uint8)
+    results = []
+    for seed in range(20):
+        pipeline.set_random_seed(seed)
+        results.append(pipeline(image=image)["image"])
+    assert {r.shape for r in results} == {(48, 48, 1)}
+    assert len({r.tobytes() for r in results}) > 10
+
+
+def test_auto_is_bf16_only_beside_a_gpu(monkeypatch):
+    assert config().trainer.precision == "32-true"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert config().trainer.precision == "bf16-mixed"
+    assert config("trainer=cpu").trainer.precision == "32-true"
+
+
+def test_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"ckpt_path=nowhere\.ckpt"):
+        tiny(tmp_path, "ckpt_path=nowhere.ckpt")
+
+
+def test_program_prints_one_line_and_exits_with_two(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "train.py", "model=timm", "model.name=resnet_smal", "data=synthetic", "logger=csv",
+         "+data.reader.train=14", "+data.reader.val=7", "+data.reader.test=7", f"hydra.run.dir={tmp_path}"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: model.name=resnet_smal")
+    assert "resnet_small" in done.stderr
+    assert done.stderr.count("\n") == 1
