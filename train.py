@@ -15,6 +15,7 @@ import hydra
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import WandbLogger
@@ -82,10 +83,21 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         cutmix=values["cutmix"],
         optimizer=values["optimizer"],
         scheduler=values["scheduler"],
+        seed=values["seed"],
         augment=values["augment"]["name"],
         data={"name": data.name, "fingerprint": data.splits["train"].fingerprint},
         config=recorded,
     )
+
+
+def _build(node: Any, group: str, **arguments: Any) -> Any:
+    """What a config node describes; a value that its class refuses is one clear line."""
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise ConfigError(f"{group}: {reason}; see conf/{group}") from error
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
@@ -97,13 +109,17 @@ def run(cfg: DictConfig) -> dict[str, float]:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
-        raise ConfigError(f"ckpt_path={cfg.ckpt_path} does not exist; give a run's checkpoints/last.ckpt")
+    if cfg.ckpt_path:
+        epochs = load_checkpoint(cfg.ckpt_path).hparams["config"]["trainer"]["max_epochs"]
+        if epochs != cfg.trainer.max_epochs:  # the learning-rate schedule was laid out for that many
+            raise ConfigError(
+                f"ckpt_path={cfg.ckpt_path} is of a run of {epochs} epochs; set trainer.max_epochs={epochs}"
+            )
 
     data = EmotionDataModule(
         reader=instantiate(cfg.data.reader),
         name=cfg.data.name,
-        augment=instantiate(cfg.augment.pipeline),
+        augment=_build(cfg.augment.pipeline, "augment"),
         batch_size=cfg.data.batch_size,
         workers=cfg.data.workers,
         balanced=cfg.data.balanced,
@@ -111,9 +127,9 @@ def run(cfg: DictConfig) -> dict[str, float]:
     )
     data.setup()
     model = classifier(cfg, data)
-    callbacks = {name: node for name, node in instantiate(cfg.callbacks).items() if node is not None}
-    loggers = [node for node in instantiate(cfg.logger).values() if node is not None]
-    trainer = instantiate(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers)
+    callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
+    loggers = [node for node in _build(cfg.logger, "logger").values() if node is not None]
+    trainer = _build(cfg.trainer, "trainer", callbacks=list(callbacks.values()), logger=loggers)
     trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
     if not trainer.is_global_zero:
         return {}

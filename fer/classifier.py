@@ -32,7 +32,7 @@ class EmotionClassifier(L.LightningModule):
     progressive resizing). label_smoothing: 0 to 1 (Szegedy et al. 2016, section 7). class_weights: K factors of the
     loss. mixup, cutmix: alpha of the Beta distribution, 0 for none (Zhang et al. 2018; Yun et al. 2019).
     optimizer, scheduler: Hydra nodes with `_target_`; a scheduler's value "total_steps" becomes that number.
-    augment, data, config: recorded, not used.
+    seed: of what is random in a step. augment, data, config: recorded, not used.
     """
 
     mean: Tensor
@@ -54,6 +54,7 @@ class EmotionClassifier(L.LightningModule):
         cutmix: float = 0.0,
         optimizer: dict[str, Any] | None = None,
         scheduler: dict[str, Any] | None = None,
+        seed: int = 0,
         augment: str = "none",
         data: dict[str, Any] | None = None,
         config: dict[str, Any] | None = None,
@@ -121,6 +122,8 @@ class EmotionClassifier(L.LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        # dropout and MixUp then depend on the step alone, so that a resumed run goes on as if it had not stopped
+        torch.manual_seed(self.hparams["seed"] * 1_000_003 + self.global_step)
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 import train
 from fer import artifact
 from fer.classifier import EmotionClassifier, load_checkpoint
-from fer.errors import ConfigError
+from fer.errors import ArtifactError, ConfigError
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -24,8 +24,7 @@ TINY = [
     "+data.reader.val=21",
     "+data.reader.test=21",
     "data.batch_size=16",
-    "model.widths=[8,16]",
-    "model.depths=[1,1]",
+    "+model={widths:[8,16],depths:[1,1]}",
     "trainer.max_epochs=1",
     "trainer.accelerator=cpu",
     "logger=csv",
@@ -138,12 +137,23 @@ def test_seed_makes_a_run_repeatable(tmp_path):
     assert one["val/loss"] == two["val/loss"] != other["val/loss"]
 
 
-def test_ckpt_path_continues(tmp_path):
-    tiny(tmp_path / "a")
-    metrics = tiny(tmp_path / "b", f"ckpt_path='{tmp_path}/a/checkpoints/last.ckpt'", "trainer.max_epochs=3")
-    assert metrics["train/epochs"] == 3
-    rows = (tmp_path / "b" / "metrics.csv").read_text()
-    assert "\n0," not in rows
+def test_ckpt_path_continues_to_the_same_weights(tmp_path):
+    keep_all = ["callbacks.checkpoint.filename='{epoch}-{step}'", "+callbacks.checkpoint.save_top_k=-1"]
+    keep_all += ["+callbacks.checkpoint.auto_insert_metric_name=false", "trainer.max_epochs=2", "augment=strong", "cutmix=1.0"]
+    tiny(tmp_path / "whole", *keep_all)
+    first = tmp_path / "whole" / "checkpoints" / "0-4.ckpt"
+    metrics = tiny(tmp_path / "rest", f"ckpt_path='{first}'", *keep_all)
+    assert metrics["train/epochs"] == 2
+    whole, rest = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "rest")
+    )
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(whole[part][key], rest[part][key]) for key in whole[part])
+
+
+def test_ckpt_path_of_another_schedule_is_refused(finished, tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer\.max_epochs=2"):
+        tiny(tmp_path, f"ckpt_path='{finished}/checkpoints/last.ckpt'", "trainer.max_epochs=5")
 
 
 def test_test_split_can_be_left_unread(tmp_path):
@@ -209,8 +219,13 @@ def test_auto_is_bf16_only_beside_a_gpu(monkeypatch):
 
 
 def test_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"ckpt_path=nowhere\.ckpt"):
+    with pytest.raises(ArtifactError, match=r"no checkpoint nowhere\.ckpt"):
         tiny(tmp_path, "ckpt_path=nowhere.ckpt")
+
+
+def test_trainer_that_cannot_be_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer: .*see conf/trainer"):
+        tiny(tmp_path, "trainer.precision=17")
 
 
 def test_program_prints_one_line_and_exits_with_two(tmp_path):
