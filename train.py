@@ -87,6 +87,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         augment=values["augment"]["name"],
         data={"name": data.name, "fingerprint": data.splits["train"].fingerprint},
         config=recorded,
+        git_commit=artifact.git_commit(),
     )
 
 

@@ -40,10 +40,11 @@ class Metadata:
     """What an artifact says of itself.
 
     classes: names in the order of the output columns. channels: 1 or 3, what the network sees. input_size: side
-    of the square it sees, in pixels. mean, std: per channel, of pixels scaled to 0–1. crop_margin: how much of a
-    detected face's longer side to add around it when cutting. temperature: divisor of the logits. flip: whether
-    the probabilities are averaged with those of the mirrored image. macs: multiply-accumulates for one image.
-    metrics: as in `metrics.json` of the run. data: name and fingerprint. config: the run's whole configuration.
+    of the square it sees, in pixels. mean, std: per channel, of pixels scaled to 0–1. crop_margin: share of a
+    detected face's longer side that is added on each side of the square cut out. temperature: divisor of the
+    logits. flip: whether the probabilities are averaged with those of the mirrored image. macs: multiply-accumulates
+    for one image. metrics: as in `metrics.json` of the run. data: name and fingerprint of the training split.
+    config: the run's whole configuration. git_commit: of the source tree that trained it. created: ISO 8601, UTC.
 
     Raises `ArtifactError` where a value is of the wrong kind or out of range.
     """
@@ -53,7 +54,7 @@ class Metadata:
     input_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    crop_margin: float = 0.1
+    crop_margin: float = 0.0
     temperature: float = 1.0
     flip: bool = False
     parameters: int = 0
@@ -360,7 +361,7 @@ def export(
     values = model.hparams
     config = values["config"] or {}
     asked = {"format": format, "flip": flip, "crop_margin": crop_margin}
-    chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.1} | config.get("export", {})
+    chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.0} | config.get("export", {})
     chosen |= {name: value for name, value in asked.items() if value is not None}
     metrics = _metrics_beside(Path(checkpoint))
     parameters, macs = models.cost(model.backbone, values["channels"], values["input_size"])
@@ -378,7 +379,7 @@ def export(
         metrics=metrics,
         data=values["data"] or {},
         config=config,
-        git_commit=_git_commit(),
+        git_commit=values["git_commit"],
         versions={name: importlib.metadata.version(name) for name in ("torch", "timm", "lightning", "albumentations")},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -392,7 +393,8 @@ def _metrics_beside(checkpoint: Path) -> dict[str, float]:
         return {}
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """The commit of this source tree, with "-dirty" where files differ from it; None outside a checkout."""
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
@@ -409,7 +411,7 @@ def _git_commit() -> str | None:
 
 _USAGE = (
     "python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
-    " [format=torchscript|onnx|pt2] [flip=true|false] [crop_margin=0.1] [temperature=1.0]"
+    " [format=torchscript|onnx|pt2] [flip=true|false] [crop_margin=0.0] [temperature=1.0]"
 )
 
 

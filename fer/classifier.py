@@ -32,7 +32,7 @@ class EmotionClassifier(L.LightningModule):
     progressive resizing). label_smoothing: 0 to 1 (Szegedy et al. 2016, section 7). class_weights: K factors of the
     loss. mixup, cutmix: alpha of the Beta distribution, 0 for none (Zhang et al. 2018; Yun et al. 2019).
     optimizer, scheduler: Hydra nodes with `_target_`; a scheduler's value "total_steps" becomes that number.
-    seed: of what is random in a step. augment, data, config: recorded, not used.
+    seed: of what is random in a step. augment, data, config, git_commit: recorded, not used.
     """
 
     mean: Tensor
@@ -58,6 +58,7 @@ class EmotionClassifier(L.LightningModule):
         augment: str = "none",
         data: dict[str, Any] | None = None,
         config: dict[str, Any] | None = None,
+        git_commit: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

@@ -49,9 +49,8 @@ def reliability(
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     centres, width = (edges[:-1] + edges[1:]) / 2, 0.94 / bins
     above.plot([0, 1], [0, 1], color="0.4", linestyle="--", label="perfectly calibrated")
-    above.bar(centres, accuracy, width, color="#4285de", label="model")
+    above.bar(centres, accuracy, width, color="#4285de", label=f"model, ECE {error:.3f}")
     above.set(ylabel="accuracy", ylim=(0, 1), title=title)
-    above.text(0.97, 0.05, f"ECE {error:.3f}", ha="right", transform=above.transAxes)
     above.legend(loc="upper left")
     below.bar(centres, count, width, color="0.6")
     below.set(xlabel="confidence", ylabel="images", xlim=(0, 1))

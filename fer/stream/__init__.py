@@ -1,0 +1,14 @@
+"""From a camera, a video or pictures to emotions, with nothing of training in it.
+
+    sources → Frame → detect → Faces → recognise → FrameResult → sinks
+
+`pipeline.run` joins the stages; every value that passes between them is one of `types`.
+"""
+
+import os
+
+# The C libraries write their own complaints to standard error; ours are one line each. OpenCV reads these
+# once, when it is first imported, so they are set before any module of this package can import it.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("QT_LOGGING_RULES", "*.debug=false;*.info=false;*.warning=false")

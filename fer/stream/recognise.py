@@ -1,0 +1,78 @@
+"""What the faces show: all faces of a frame, cut and answered as one batch."""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from fer.errors import ConfigError
+from fer.stream.types import Array, Faces, Frame
+
+if TYPE_CHECKING:
+    from fer.artifact import Artifact
+
+
+def cut(image: Array, box: Array, margin: float, size: int) -> Array:
+    """Cut one face out of a frame.
+
+    image: uint8 (H, W, 3). box: (4,) x1 y1 x2 y2 in pixels. Returns uint8 (size, size, 3).
+
+    The cut is a square around the box's centre. Its side is the box's longer side times (1 + 2 · margin):
+    `margin`, the artifact's `crop_margin`, of the longer side is added on each side. Both are rounded to
+    whole pixels. What lies beyond the frame repeats the frame's border.
+    """
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = (float(v) for v in box)
+    side = max(1, round(max(x2 - x1, y2 - y1) * (1 + 2 * margin)))
+    left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
+    # The square may miss the frame by a rounding; one pixel of it is always inside.
+    left, top = min(max(left, 1 - side), width - 1), min(max(top, 1 - side), height - 1)
+    right, bottom = left + side, top + side
+    face = image[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
+    beyond = max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width)
+    if any(beyond):
+        face = cv2.copyMakeBorder(face, *beyond, cv2.BORDER_REPLICATE)
+    # Area averaging keeps a reduced face free of aliasing; enlarging by it would show blocks.
+    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return cv2.resize(face, (size, size), interpolation=method)
+
+
+class Recogniser:
+    """`recogniser(frame, faces)` → float32 (N, K) probabilities, columns in the order of `classes`."""
+
+    def __init__(self, artifact: "Artifact") -> None:
+        self._artifact = artifact
+        self.classes = artifact.metadata.classes
+
+    def __call__(self, frame: Frame, faces: Faces) -> Array:
+        if not len(faces):
+            return np.zeros((0, len(self.classes)), np.float32)
+        import torch
+
+        metadata = self._artifact.metadata
+        crops = [cut(frame.image, box, metadata.crop_margin, metadata.input_size) for box in faces.boxes]
+        batch = np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))  # (N, 3, S, S)
+        return self._artifact(torch.from_numpy(batch)).numpy()
+
+
+def open_recogniser(path: str | None, device: str, threads: int | None) -> Recogniser:
+    """Load an artifact, by default the bundled one, on `device`: auto, cpu or cuda.
+
+    `threads` limits how many CPU threads OpenCV and PyTorch use; None leaves it to them.
+    Raises `ConfigError` for a device that is not here, `ArtifactError` for a file that is not an artifact.
+    """
+    import torch
+
+    from fer import artifact
+
+    if device == "cuda" and not torch.cuda.is_available():
+        why = "this PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA GPU"
+        raise ConfigError(
+            f"device=cuda, but {why}; use device=cpu or device=auto, or see https://pytorch.org/get-started"
+        )
+    if threads is not None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Recogniser(artifact.load(artifact.BUNDLED if path is None else path, device))

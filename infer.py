@@ -1,0 +1,100 @@
+"""From a camera, a video or pictures to emotions.
+
+    python infer.py source=clip.mp4 save=out.mp4 log=out.jsonl
+
+`python infer.py --help` lists every key. What is heavy is imported when it is needed, so that help comes at once
+and a mistake is told before PyTorch is loaded.
+"""
+
+import io
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from fer.errors import ConfigError, one_line
+
+if TYPE_CHECKING:
+    from fer.stream.pipeline import Stats
+
+_PATH = re.compile(r"(source|artifact|save|log|stats)=(.*)", re.DOTALL)
+
+
+def for_hydra(arguments: list[str]) -> list[str]:
+    """Quote the values of path keys, so that Hydra takes each one just as the shell gave it.
+
+    Spaces, `=`, `&`, commas, quotes, backslashes, brackets and `${` are then part of the path. Integers (a
+    camera) as the source, and `null`, stay what they are.
+    """
+    return [_quoted(argument) for argument in arguments]
+
+
+def _quoted(argument: str) -> str:
+    match = _PATH.fullmatch(argument)
+    if not match or match[2] in ("", "null") or re.fullmatch(r"source=-?\d+", argument):
+        return argument
+    # First for OmegaConf, where a backslash escapes only in front of `${`, then for Hydra, where it escapes
+    # only in front of a quote.
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", match[2])
+    value = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return f"{match[1]}='{value}'"
+
+
+def run(cfg: DictConfig) -> "Stats":
+    """Run as `conf/infer.yaml` says; returns what was counted.
+
+    Raises `FerError`, and `KeyboardInterrupt` after all outputs are closed and whole.
+    """
+    if cfg.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device={cfg.device} is unknown; choose auto, cpu or cuda")
+    if cfg.threads is not None and not (type(cfg.threads) is int and 1 <= cfg.threads <= 256):
+        raise ConfigError(f"threads={cfg.threads} cannot work; give 1 to 256, or null to leave it to the libraries")
+
+    from fer.stream.outputs import Outputs
+    from fer.stream.sources import open_source
+
+    with open_source(cfg.source, cfg.threads) as source:
+        outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats)
+        window = outputs.wants_window(cfg.view)
+
+        from fer.stream import pipeline, report
+        from fer.stream.detect import Detector
+        from fer.stream.recognise import open_recogniser
+
+        detect = Detector(**cfg.detector)
+        recognise = open_recogniser(cfg.artifact, cfg.device, cfg.threads)
+        sinks = outputs.sinks(recognise.classes, cfg.threads, window)
+        stats = pipeline.Stats()
+        try:
+            with report.progress(source) as advance:
+                pipeline.run(source, detect, recognise, recognise.classes, sinks, stats, advance)
+        except KeyboardInterrupt:
+            report.finish(outputs, stats)
+            raise
+        report.finish(outputs, stats)
+    return stats
+
+
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="infer")
+def _composed(cfg: DictConfig) -> None:
+    with one_line():
+        run(cfg)
+
+
+def main() -> None:
+    """The program: reads `sys.argv`."""
+    # `kill` and `timeout` end a run as Ctrl-C does, with its files whole.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The name of a file may hold what the terminal cannot show.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.argv[1:] = for_hydra(sys.argv[1:])
+    _composed()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from fer.stream.types import Array
+
+SHARED = Path(__file__).parents[3] / "shared" / "media"
+
+
+def picture(index: int, width: int, height: int) -> Array:
+    """A flat picture whose grey tells its index, with a red left upper corner to tell which way is up."""
+    image = np.full((height, width, 3), 60 + 5 * (index % 30), np.uint8)
+    image[: height // 4, : width // 4] = (220, 30, 30)
+    return image
+
+
+@pytest.fixture
+def make_clip(tmp_path: Path) -> Callable[..., Path]:
+    def make(
+        name: str = "clip.mp4",
+        frames: int = 6,
+        rate: int = 25,
+        size: tuple[int, int] = (64, 48),
+        times: Sequence[float] | None = None,
+    ) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(f"file:{path}", "w") as container:
+            stream = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "g": "2"})
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for i in range(frames):
+                frame = av.VideoFrame.from_ndarray(picture(i, *size), format="rgb24")
+                frame.pts = round(1000 * (times[i] if times else i / rate))
+                frame.time_base = Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("the clips of ../shared/media are not here")
+    return SHARED

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from fer.stream.types import Faces, Frame, FrameResult
+
+IMAGE = np.zeros((4, 6, 3), np.uint8)
+BOX = np.array([[1, 1, 3, 3]], np.float32)
+SCORE = np.array([0.5], np.float32)
+
+
+def test_a_frame_is_checked_where_it_is_built() -> None:
+    Frame(IMAGE, 0, 0.0)
+    for image in (IMAGE[..., 0], IMAGE.astype(np.float32), np.zeros((4, 6, 4), np.uint8)):
+        with pytest.raises(ValueError, match="uint8"):
+            Frame(image, 0, 0.0)
+    with pytest.raises(ValueError, match="index"):
+        Frame(IMAGE, -1, 0.0)
+    with pytest.raises(ValueError, match="seconds"):
+        Frame(IMAGE, 0, float("nan"))
+    with pytest.raises(ValueError, match="picture or an error"):
+        Frame(IMAGE, 0, 0.0, error="broken")
+    with pytest.raises(ValueError, match="picture or an error"):
+        Frame(IMAGE[:0, :0], 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores"),
+    [
+        (BOX.astype(np.float64), SCORE),
+        (BOX[:, [2, 1, 0, 3]], SCORE),
+        (BOX[:, :3], SCORE),
+        (BOX * np.float32(np.nan), SCORE),
+        (BOX, SCORE * 3),
+        (BOX, np.zeros(2, np.float32)),
+        (BOX, SCORE.astype(np.float64)),
+    ],
+)
+def test_faces_are_checked_where_they_are_built(boxes: np.ndarray, scores: np.ndarray) -> None:
+    Faces(BOX, SCORE)
+    with pytest.raises(ValueError):
+        Faces(boxes, scores)
+
+
+def test_ids_and_landmarks_are_checked() -> None:
+    Faces(BOX, SCORE, np.zeros((1, 5, 2), np.float32), np.array([1]))
+    with pytest.raises(ValueError, match="ids"):
+        Faces(BOX, SCORE, ids=np.array([0]))
+    with pytest.raises(ValueError, match="landmarks"):
+        Faces(BOX, SCORE, np.zeros((2, 5, 2), np.float32))
+
+
+def test_the_row_has_the_schema() -> None:
+    probabilities = np.array([[0.25, 0.75]], np.float32)
+    result = FrameResult(Frame(IMAGE, 3, 0.12), Faces(BOX, SCORE), ("a", "b"), probabilities)
+    face = {
+        "id": None,
+        "box": [1.0, 1.0, 3.0, 3.0],
+        "score": 0.5,
+        "emotion": "b",
+        "confidence": 0.75,
+        "probabilities": {"a": 0.25, "b": 0.75},
+        "smoothed": None,
+    }
+    assert result.row() == {"frame": 3, "time": 0.12, "faces": [face]}
+
+
+def test_what_is_smoothed_is_what_is_shown() -> None:
+    now, before = np.array([[0.25, 0.75]], np.float32), np.array([[0.5, 0.5]], np.float32)
+    faces = Faces(BOX, SCORE, ids=np.array([7]))
+    row = FrameResult(Frame(IMAGE, 0, 0.0), faces, ("a", "b"), now, before).row()
+    assert row["faces"][0]["id"] == 7
+    assert (row["faces"][0]["emotion"], row["faces"][0]["confidence"]) == ("a", 0.5)
+    assert row["faces"][0]["probabilities"] == {"a": 0.25, "b": 0.75}
+    assert row["faces"][0]["smoothed"] == {"a": 0.5, "b": 0.5}
+
+
+def test_probabilities_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="probabilities"):
+        FrameResult(Frame(IMAGE, 0, 0.0), Faces(BOX, SCORE), ("a", "b"), np.zeros((2, 2), np.float32))
+    with pytest.raises(ValueError, match="smoothed"):
+        FrameResult(Frame(IMAGE, 0, 0.0), Faces.none(), ("a", "b"), np.zeros((0, 2), np.float32), np.zeros((1, 2)))
