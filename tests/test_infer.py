@@ -20,6 +20,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from samples import MEDIA
 from torch import nn
 
 import infer
@@ -31,7 +32,6 @@ from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.types import Faces, FrameResult
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared" / "media"
 
 Program = Callable[..., tuple[int, str, str]]
 
@@ -95,9 +95,7 @@ def rows_of(path: Path) -> list[dict[str, object]]:
 
 
 def shared(name: str) -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("the clips of ../shared/media are not here")
-    return SHARED / name
+    return MEDIA / name
 
 
 def decoded(path: Path) -> int:

@@ -139,7 +139,12 @@ def test_seed_makes_a_run_repeatable(tmp_path):
 
 def test_ckpt_path_continues_to_the_same_weights(tmp_path):
     keep_all = ["callbacks.checkpoint.filename='{epoch}-{step}'", "+callbacks.checkpoint.save_top_k=-1"]
-    keep_all += ["+callbacks.checkpoint.auto_insert_metric_name=false", "trainer.max_epochs=2", "augment=strong", "cutmix=1.0"]
+    keep_all += [
+        "+callbacks.checkpoint.auto_insert_metric_name=false",
+        "trainer.max_epochs=2",
+        "augment=strong",
+        "cutmix=1.0",
+    ]
     tiny(tmp_path / "whole", *keep_all)
     first = tmp_path / "whole" / "checkpoints" / "0-4.ckpt"
     metrics = tiny(tmp_path / "rest", f"ckpt_path='{first}'", *keep_all)

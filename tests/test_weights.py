@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHARED
+from samples import SHARED
 
 from fer import artifact
 from fer.labels import EMOTIONS

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import SHARED, Row, fer_rows, write_csv
+from samples import SHARED, Row, fer_rows, write_csv
 
 from fer.data import fer2013
 from fer.errors import DataError

@@ -5,10 +5,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from samples import MEDIA
 
 from fer.stream.types import Array
-
-SHARED = Path(__file__).parents[3] / "shared" / "media"
 
 
 def picture(index: int, width: int, height: int) -> Array:
@@ -46,6 +45,4 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def shared() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("the clips of ../shared/media are not here")
-    return SHARED
+    return MEDIA
