@@ -6,6 +6,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks th
 
 import logging
 import netrc
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -21,9 +22,10 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from fer import artifact, evaluate
+from fer import artifact, evaluate, models
 from fer.classifier import EmotionClassifier, load_checkpoint
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, one_line
@@ -67,8 +69,9 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     """The classifier that the config describes, for data that is set up."""
     mean, std = data.statistics()
     values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    recorded = {k: v for k, v in values.items() if k not in ("run_dir", "callbacks", "logger", "ckpt_path")}
+    recorded = {k: v for k, v in values.items() if k not in ("run_dir", "logger", "ckpt_path")}
     recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k != "default_root_dir"}
+    recorded["callbacks"] = {k: v for k, v in values["callbacks"].items() if k in ("ema", "early_stopping")}
     return EmotionClassifier(
         model=values["model"],
         classes=list(data.classes),
@@ -110,12 +113,9 @@ def run(cfg: DictConfig) -> dict[str, float]:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    if cfg.ckpt_path:
-        epochs = load_checkpoint(cfg.ckpt_path).hparams["config"]["trainer"]["max_epochs"]
-        if epochs != cfg.trainer.max_epochs:  # the learning-rate schedule was laid out for that many
-            raise ConfigError(
-                f"ckpt_path={cfg.ckpt_path} is of a run of {epochs} epochs; set trainer.max_epochs={epochs}"
-            )
+    artifact.check_format(cfg.export.format)
+    if cfg.callbacks.get("checkpoint") is None:
+        raise ConfigError("callbacks.checkpoint=null leaves nothing to judge and export; take it out")
 
     data = EmotionDataModule(
         reader=instantiate(cfg.data.reader),
@@ -128,14 +128,66 @@ def run(cfg: DictConfig) -> dict[str, float]:
     )
     data.setup()
     model = classifier(cfg, data)
+    models.check_sizes(model.backbone, data.channels, model.sizes())
+    if cfg.ckpt_path:
+        _check_same_run(cfg.ckpt_path, model)
     callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = [node for node in _build(cfg.logger, "logger").values() if node is not None]
     trainer = _build(cfg.trainer, "trainer", callbacks=list(callbacks.values()), logger=loggers)
-    trainer.fit(model, data, ckpt_path=cfg.ckpt_path, weights_only=True)
-    if not trainer.is_global_zero:
-        return {}
+    try:
+        _fit(trainer, model, data, cfg.ckpt_path)
+        if not trainer.is_global_zero:
+            return {}
+        return _conclude(cfg, trainer, model, data, _best(callbacks["checkpoint"], cfg.ckpt_path), started)
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):  # or the next job of a sweep would log into this run
+                logger.experiment.finish()
 
-    best = callbacks["checkpoint"].best_model_path
+
+def _check_same_run(path: str, model: EmotionClassifier) -> None:
+    """A schedule and an optimiser's state only fit the run that they come from."""
+    old, new = load_checkpoint(path).hparams, model.hparams
+    pairs = [(name, old[name], new[name]) for name in new if name not in ("config", "git_commit")]
+    for group, key in (("trainer", "max_epochs"), ("data", "batch_size")):
+        pairs.append((f"{group}.{key}", old["config"][group][key], new["config"][group][key]))
+    for name, before, now in pairs:
+        if before != now:
+            raise ConfigError(f"ckpt_path={path} comes from a run with {name}={before}, not {now}; set the same")
+
+
+def _best(checkpoint: Any, ckpt_path: str | None) -> str:
+    """The best checkpoint of this run, or, copied into its folder, of the run that it continues."""
+    if ckpt_path:
+        states = torch.load(ckpt_path, map_location="cpu", weights_only=True)["callbacks"]
+        earlier = states.get(checkpoint.state_key, {})
+        path, score = Path(earlier.get("best_model_path") or "none"), earlier.get("best_model_score")
+        here = Path(checkpoint.dirpath) / "best.ckpt"
+        reached = checkpoint.best_model_score
+        if score is not None and path.is_file() and (reached is None or score > reached) and path != here:
+            shutil.copyfile(path, here)
+            return str(here)
+    return str(checkpoint.best_model_path)
+
+
+def _fit(trainer: L.Trainer, model: EmotionClassifier, data: EmotionDataModule, ckpt_path: str | None) -> None:
+    try:
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning has put everything away after Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _conclude(
+    cfg: DictConfig,
+    trainer: L.Trainer,
+    model: EmotionClassifier,
+    data: EmotionDataModule,
+    best: str,
+    started: float,
+) -> dict[str, float]:
+    folder = Path(cfg.run_dir)
     model.cpu()
     metrics = evaluate.judge(
         load_checkpoint(best).to(trainer.strategy.root_device), data.splits, folder, test=cfg.evaluate.test
@@ -146,7 +198,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     metrics["train/seed"] = float(cfg.seed)
     evaluate.write_metrics(metrics, folder / "metrics.json")
     exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
-    _log(loggers, metrics, folder, exported)
+    _log(trainer.loggers, metrics, folder, exported)
     _show(metrics, exported)
     return metrics
 
@@ -159,30 +211,32 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
                 logger.log_image(picture, [str(folder / f"{picture}.png")])
             logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
         logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
 
 
 def _show(metrics: dict[str, float], exported: Path) -> None:
     splits = [split for split in ("val", "test") if f"{split}/accuracy" in metrics]
-    table = Table("", *splits, title=exported.parent.name)
+    table = Table("", *splits, title=escape(exported.parent.name))
     for name in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece", "loss"):
         values = [metrics.get(f"{split}/{name}") for split in splits]
         if any(value is not None for value in values):
             table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
     recalls = [key.split("/", 1)[1] for key in metrics if key.startswith("val/recall/")]
     for name in recalls:
-        table.add_row(name, *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits))
+        table.add_row(escape(name), *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits))
     console = Console()
     console.print(table)
     console.print(f"{metrics['train/minutes']:.1f} minutes, {metrics['train/images_per_second']:.0f} images/s")
-    console.print(str(exported), soft_wrap=True, highlight=False)
+    console.print(str(exported), soft_wrap=True, highlight=False, markup=False)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> dict[str, float]:
     if _in_sweep():  # one failed job must not end the others
-        return run(cfg)
+        try:
+            return run(cfg)
+        except Exception:
+            logging.getLogger("train").exception("this job failed")
+            raise
     with one_line():
         return run(cfg)
 

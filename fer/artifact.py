@@ -9,6 +9,7 @@ here and nowhere else, and `save` can write ONNX and `torch.export` files with t
 import contextlib
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 import subprocess
 import sys
@@ -188,9 +189,10 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
     `golden_batch` differ from the eager model's by at most `PARITY`. Raises `ArtifactError` where they do not,
     `ConfigError` for an unknown format, or an extra that is not installed.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"export.format={format} is unknown; choose one of {', '.join(FORMATS)}")
+    check_format(format)
     path = Path(path)
+    if not path.name:
+        raise ArtifactError(f"out={path} is a folder; give a file name, such as model{FORMATS[format]}")
     part = path.with_name(f".{path.name}.part{FORMATS[format]}")
     training = backbone.training
     backbone = backbone.cpu().float().to(memory_format=torch.contiguous_format).eval()
@@ -198,7 +200,16 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
         path.parent.mkdir(parents=True, exist_ok=True)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _WRITERS[format](backbone, metadata, part)
+            try:
+                _WRITERS[format](backbone, metadata, part)
+            except OSError:
+                raise
+            except Exception as error:  # tracing and exporting run the model's own code
+                reason = " ".join(str(error).split())[:200]
+                others = ", ".join(name for name in FORMATS if name != format)
+                raise ArtifactError(
+                    f"this model cannot be exported as {format} ({reason}); try export.format={others}"
+                ) from error
         _check_parity(Deployed(backbone, metadata).eval(), metadata, part, format)
         part.replace(path)
     except OSError as error:
@@ -208,6 +219,16 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
             part.unlink()
         backbone.train(training)
     return path
+
+
+def check_format(format: str) -> None:
+    """Raises `ConfigError` for an export format that is unknown or whose extra is not installed."""
+    if format not in FORMATS:
+        raise ConfigError(f"export.format={format} is unknown; choose one of {', '.join(FORMATS)}")
+    needed = ("onnx", "onnxruntime", "onnxscript") if format == "onnx" else ()
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"export.format={format} needs {', '.join(missing)}: pip install -e '.[export]'")
 
 
 def _example(metadata: Metadata) -> Tensor:
@@ -234,12 +255,8 @@ def _save_pt2(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
 
 
 def _save_onnx(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401  (the parity check needs it; say so before the work)
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"export.format=onnx needs {error.name}: pip install -e '.[export]'") from None
+    import onnx
+
     module, example, shapes = _grey(backbone, metadata)
     program = torch.onnx.export(
         module,
@@ -363,7 +380,11 @@ def export(
     asked = {"format": format, "flip": flip, "crop_margin": crop_margin}
     chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.0} | config.get("export", {})
     chosen |= {name: value for name, value in asked.items() if value is not None}
-    metrics = _metrics_beside(Path(checkpoint))
+    metrics = _metrics_of(Path(checkpoint).resolve())
+    if temperature is None and "val/temperature" not in metrics:
+        print(
+            "no metrics.json of this checkpoint: its probabilities are not calibrated (temperature 1)", file=sys.stderr
+        )
     parameters, macs = models.cost(model.backbone, values["channels"], values["input_size"])
     metadata = Metadata(
         classes=tuple(values["classes"]),
@@ -386,7 +407,9 @@ def export(
     return save(model.backbone, metadata, out, chosen["format"])
 
 
-def _metrics_beside(checkpoint: Path) -> dict[str, float]:
+def _metrics_of(checkpoint: Path) -> dict[str, float]:
+    if checkpoint.name != "best.ckpt":  # the only one that a run judges
+        return {}
     try:
         return json.loads((checkpoint.parent.parent / "metrics.json").read_text())
     except (OSError, ValueError):

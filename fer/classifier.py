@@ -71,6 +71,7 @@ class EmotionClassifier(L.LightningModule):
                 raise ConfigError(f"progressive={list(progressive)} must be pairs such as [0.5, 0.67]")
         self.classes = tuple(classes)
         self.backbone = models.create(classes=len(classes), channels=channels, **model)
+        self.hparams["model"] = {**model, "pretrained": False}  # a checkpoint brings its own weights
         self.to(memory_format=torch.channels_last)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
@@ -98,12 +99,16 @@ class EmotionClassifier(L.LightningModule):
         return (x / 255 - self.mean) / self.std
 
     def train_size(self) -> int:
-        """Side in pixels of the images of the present training step, a multiple of 8."""
+        """Side in pixels of the images of the present training step."""
         done = self.global_step / max(1, self._total_steps())
-        share = 1.0
-        for start, value in self.hparams["progressive"]:
-            if done >= start:
-                share = value
+        shares = [share for start, share in self.hparams["progressive"] if done >= start]
+        return self._side(shares[-1] if shares else 1.0)
+
+    def sizes(self) -> set[int]:
+        """All sides in pixels that the backbone will see."""
+        return {self._side(share) for share in (1.0, *(share for _, share in self.hparams["progressive"]))}
+
+    def _side(self, share: float) -> int:
         size = self.hparams["input_size"]
         return size if share == 1 else max(16, round(size * share / 8) * 8)
 

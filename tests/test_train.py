@@ -157,8 +157,98 @@ def test_ckpt_path_continues_to_the_same_weights(tmp_path):
 
 
 def test_ckpt_path_of_another_schedule_is_refused(finished, tmp_path):
-    with pytest.raises(ConfigError, match=r"trainer\.max_epochs=2"):
-        tiny(tmp_path, f"ckpt_path='{finished}/checkpoints/last.ckpt'", "trainer.max_epochs=5")
+    for override, named in (
+        ("trainer.max_epochs=5", r"trainer\.max_epochs=2, not 5"),
+        ("data.batch_size=32", r"data\.batch_size=16, not 32"),
+        ("optimizer=adamw", "optimizer="),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            tiny(tmp_path, "trainer.max_epochs=2", f"ckpt_path='{finished}/checkpoints/last.ckpt'", override)
+
+
+def test_last_is_the_last_epoch(tmp_path):
+    """Without learning no epoch beats the first, so best and last are different epochs."""
+    still = ["optimizer.lr=0", "trainer.max_epochs=3", "callbacks.ema=null"]
+    tiny(tmp_path / "a", *still)
+    folder = tmp_path / "a" / "checkpoints"
+    epochs = {n: torch.load(folder / f"{n}.ckpt", weights_only=True)["epoch"] for n in ("best", "last")}
+    assert epochs == {"best": 0, "last": 2}
+
+
+def test_a_continued_run_keeps_the_earlier_best(tmp_path):
+    class Checkpoint:
+        state_key, dirpath, best_model_path = "key", str(tmp_path), "of this run"
+        best_model_score = torch.tensor(0.5)
+
+    (tmp_path / "old.ckpt").write_bytes(b"earlier")
+    for score, wanted in ((0.6, str(tmp_path / "best.ckpt")), (0.4, "of this run")):
+        state = {"best_model_path": str(tmp_path / "old.ckpt"), "best_model_score": torch.tensor(score)}
+        torch.save({"callbacks": {"key": state}}, tmp_path / "last.ckpt")
+        assert train._best(Checkpoint, str(tmp_path / "last.ckpt")) == wanted
+    assert (tmp_path / "best.ckpt").read_bytes() == b"earlier"
+
+
+def test_colour_folders_with_other_classes_train_end_to_end(tmp_path):
+    import cv2
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("val", 6), ("test", 6)):
+        for name, tint in (("bored", 60), ("keen", 190)):
+            for k in range(count):
+                image = np.clip(rng.normal(tint, 30, (53, 47, 3)), 0, 255).astype(np.uint8)
+                path = tmp_path / "faces" / split / name / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), image)
+    overrides = [o for o in TINY if "data" not in o]
+    folder = ["data=image_folder", f"data.root='{tmp_path}/faces'", "data.channels=3", "data.size=47"]
+    train.run(config(*overrides, *folder, "data.batch_size=8", "augment=strong", run_dir=tmp_path / "run"))
+    meta = artifact.read_metadata(tmp_path / "run" / "model.ts")
+    assert (meta.classes, meta.channels, meta.input_size) == (("bored", "keen"), 3, 47)
+
+
+@pytest.mark.parametrize("format", ["tflite", "pt2"])
+def test_export_format_is_checked_before_training(tmp_path, format):
+    if format == "tflite":
+        with pytest.raises(ConfigError, match="torchscript, onnx, pt2"):
+            tiny(tmp_path, "export.format=tflite")
+        assert not (tmp_path / "checkpoints").exists()
+    else:
+        tiny(tmp_path, "export.format=pt2")
+        assert (tmp_path / "model.pt2").stat().st_size > 0
+
+
+def test_a_model_that_cannot_take_the_size_is_one_line(tmp_path):
+    overrides = [o for o in TINY if not o.startswith("+model=")]
+    with pytest.raises(ConfigError, match=r"images of 48 pixels.*input_size=224"):
+        train.run(
+            config("model=timm", "model.name=vit_tiny_patch16_224", *overrides, "progressive=[]", run_dir=tmp_path)
+        )
+
+
+def test_pretrained_start_is_not_needed_to_load_the_checkpoint(monkeypatch):
+    from fer import models
+
+    asked = []
+    create = models.create
+    monkeypatch.setattr(
+        models, "create", lambda name, pretrained=False, **o: (asked.append(pretrained), create(name, **o))[1]
+    )
+    data = {"classes": ["a", "b"], "channels": 1, "input_size": 48, "mean": [0.5], "std": [0.2]}
+    model = EmotionClassifier(model={"name": "resnet_small", "pretrained": True}, **data)
+    EmotionClassifier(**model.hparams)
+    assert asked == [True, False]
+
+
+def test_a_failed_job_of_a_sweep_says_so_and_the_next_one_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "train.py", "-m", *TINY, "model.drop_rate=x,0.1", f"hydra.sweep.dir={tmp_path}"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "this job failed" in (tmp_path / "0" / "train.log").read_text()
+    metrics = json.loads((tmp_path / "1" / "metrics.json").read_text())
+    assert not [name for name in metrics if name.startswith("test/")]
 
 
 def test_test_split_can_be_left_unread(tmp_path):
@@ -179,7 +269,7 @@ def test_offline_wandb_run_holds_metrics_pictures_and_artifact(tmp_path):
 
 
 def test_any_timm_name_trains_and_exports(tmp_path):
-    overrides = [o for o in TINY if not o.startswith("model.")]
+    overrides = [o for o in TINY if not o.startswith("+model=")]
     metrics = train.run(config("model=timm", "model.name=ghostnet_100", *overrides, run_dir=tmp_path))
     assert artifact.read_metadata(tmp_path / "model.ts").parameters > 1_000_000
     assert metrics["train/epochs"] == 1
@@ -189,6 +279,12 @@ def test_any_timm_name_trains_and_exports(tmp_path):
 def test_every_experiment_takes_a_step(name, tmp_path):
     metrics = tiny(tmp_path, f"experiment={name}")
     assert metrics["train/epochs"] == 1
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_experiments_have_the_final_word(name):
+    assert config(f"experiment={name}").name == name
+    assert config(f"experiment={name}", "name=mine").name == "mine"
 
 
 @pytest.mark.parametrize("group", ["model", "optimizer", "scheduler", "trainer", "data", "logger"])

@@ -1,5 +1,6 @@
 """The bundled artifact is what its card says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ def test_bundled_artifact_is_small_and_knows_itself():
     assert meta.parameters < 1_500_000
     assert meta.data["name"] == "fer2013"
     assert meta.metrics["test/accuracy"] >= 0.67
-    assert "-dirty" not in str(meta.git_commit)
+    assert re.fullmatch("[0-9a-f]{40}", meta.git_commit)
+    assert meta.crop_margin == 0
     assert not [v for v in str(meta.config).split("'") if v.startswith("/")]
 
 

@@ -103,9 +103,12 @@ class EmotionDataModule(L.LightningDataModule):
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of the training pixels, scaled to 0–1."""
-        images = self.splits["train"].images.reshape(-1, self.channels)
-        # counts of 256 values are exact and need no float copy of all pixels
-        counts = [np.bincount(images[:, c], minlength=256) for c in range(self.channels)]
+        images = self.splits["train"].images
+        # Counts of 256 values are exact; by parts, since bincount makes eight bytes of every pixel.
+        counts = np.zeros((self.channels, 256), dtype=np.int64)
+        for start in range(0, len(images), 1000):
+            pixels = images[start : start + 1000].reshape(-1, self.channels)
+            counts += [np.bincount(pixels[:, c], minlength=256) for c in range(self.channels)]
         values = np.arange(256) / 255
         means = [float((n * values).sum() / n.sum()) for n in counts]
         stds = [float(np.sqrt((n * (values - m) ** 2).sum() / n.sum())) for n, m in zip(counts, means, strict=True)]

@@ -92,7 +92,7 @@ def _find(place: Path) -> Path | None:
 def _read(source: Path, seed: int) -> dict[str, Split]:
     try:
         if source.suffix.lower() == ".csv":
-            with source.open(newline="", encoding="utf-8") as lines:
+            with source.open(newline="", encoding="utf-8-sig") as lines:
                 return _from_csv(lines, str(source))
         if source.is_dir():
             return _from_images(_walk(source), str(source), seed)
@@ -107,7 +107,7 @@ def _from_archive(members: Iterator[Member], source: Path, seed: int) -> dict[st
     images: list[Member] = []
     for name, data in members:
         if PurePosixPath(name).name in _CSV_NAMES:
-            return _from_csv(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), f"{source}:{name}")
+            return _from_csv(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), f"{source}:{name}")
         images.append((name, data))
     return _from_images(iter(images), str(source), seed)
 
@@ -129,7 +129,10 @@ def _unzip(source: Path) -> Iterator[Member]:
     with zipfile.ZipFile(source) as archive:
         for name in [n for n in sorted(archive.namelist()) if _wanted(n, source)]:
             if not stat.S_ISLNK(archive.getinfo(name).external_attr >> 16):
-                yield name, archive.read(name)
+                try:
+                    yield name, archive.read(name)
+                except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a way Python lacks
+                    raise DataError(f"{source}: {error}; unpack it by hand and set data.root to the folder") from None
 
 
 def _untar(source: Path) -> Iterator[Member]:

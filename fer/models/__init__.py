@@ -1,6 +1,7 @@
 """Backbones: any that timm knows by name, ours registered beside them, from one factory call."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import timm
@@ -26,15 +27,29 @@ def create(name: str, classes: int, channels: int, pretrained: bool = False, **a
         raise ConfigError(f"model.name={name} is not a timm model; {hint}")
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=classes, in_chans=channels, **arguments)
-    except (TypeError, AssertionError) as error:
-        raise ConfigError(f"model.name={name} does not take these arguments ({error}); see conf/model") from None
-    except Exception as error:  # the hub's client raises errors of many libraries
-        if not pretrained:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"no pretrained weights for {name} ({reason}); go online once, or set model.pretrained=false"
-        ) from None
+    except Exception as error:  # of timm, of the model's own code, or of the hub's client and its libraries
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if pretrained and not isinstance(error, TypeError):
+            fix = "go online once, or set model.pretrained=false"
+            raise ConfigError(f"no pretrained weights for {name} ({reason}); {fix}") from error
+        raise ConfigError(f"model.name={name} does not take these arguments ({reason}); see conf/model") from error
+
+
+def check_sizes(backbone: nn.Module, channels: int, sizes: Iterable[int]) -> None:
+    """Raises `ConfigError` where a backbone cannot take square images of one of these sides, in pixels."""
+    training = backbone.training
+    backbone.eval()
+    for size in sizes:
+        try:
+            with torch.no_grad():
+                backbone(torch.zeros(2, channels, size, size, device=next(backbone.parameters()).device))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"this model cannot take images of {size} pixels ({reason[:120]}); "
+                "try input_size=224, or +model.img_size=48 for a transformer, with progressive=[]"
+            ) from error
+    backbone.train(training)
 
 
 def cost(backbone: nn.Module, channels: int, size: int) -> tuple[int, int]:

@@ -69,5 +69,7 @@ class ResNetSmall(nn.Module):
 
 @register_model
 def resnet_small(pretrained: bool = False, **arguments: Any) -> ResNetSmall:
-    """timm's entry point; there are no pretrained weights but the bundled artifact's."""
+    """timm's entry point. Raises `ValueError` for `pretrained`, since there are no such weights."""
+    if pretrained:
+        raise ValueError("resnet_small has none")
     return ResNetSmall(**own_arguments(arguments))

@@ -46,5 +46,7 @@ class VGGSmall(nn.Module):
 
 @register_model
 def vgg_small(pretrained: bool = False, **arguments: Any) -> VGGSmall:
-    """timm's entry point; there are no pretrained weights."""
+    """timm's entry point. Raises `ValueError` for `pretrained`, since there are no such weights."""
+    if pretrained:
+        raise ValueError("vgg_small has none")
     return VGGSmall(**own_arguments(arguments))

@@ -234,6 +234,12 @@ def test_image_of_another_size(tmp_path):
     assert "large.png: 64×64" in refusal(root)
 
 
+def test_byte_order_mark_of_a_spreadsheet_is_taken(tmp_path):
+    path = write_csv(tmp_path / "fer2013.csv", fer_rows())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(fer2013.read(path)["train"]) == 21
+
+
 def test_file_that_is_no_dataset(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("hello")
