@@ -6,7 +6,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks th
 
 import logging
 import netrc
-import shutil
 import time
 import warnings
 from pathlib import Path
@@ -21,12 +20,9 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from fer import artifact, evaluate, models
-from fer.classifier import EmotionClassifier, load_checkpoint
+from fer import artifact, checkpoints, evaluate, models
+from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, one_line
 
@@ -130,7 +126,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     model = classifier(cfg, data)
     models.check_sizes(model.backbone, data.channels, model.sizes())
     if cfg.ckpt_path:
-        _check_same_run(cfg.ckpt_path, model)
+        checkpoints.check_same_run(cfg.ckpt_path, model)
     callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = [node for node in _build(cfg.logger, "logger").values() if node is not None]
     trainer = _build(cfg.trainer, "trainer", callbacks=list(callbacks.values()), logger=loggers)
@@ -138,36 +134,13 @@ def run(cfg: DictConfig) -> dict[str, float]:
         _fit(trainer, model, data, cfg.ckpt_path)
         if not trainer.is_global_zero:
             return {}
-        return _conclude(cfg, trainer, model, data, _best(callbacks["checkpoint"], cfg.ckpt_path), started)
+        return _conclude(
+            cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], cfg.ckpt_path), started
+        )
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLogger):  # or the next job of a sweep would log into this run
                 logger.experiment.finish()
-
-
-def _check_same_run(path: str, model: EmotionClassifier) -> None:
-    """A schedule and an optimiser's state only fit the run that they come from."""
-    old, new = load_checkpoint(path).hparams, model.hparams
-    pairs = [(name, old[name], new[name]) for name in new if name not in ("config", "git_commit")]
-    for group, key in (("trainer", "max_epochs"), ("data", "batch_size")):
-        pairs.append((f"{group}.{key}", old["config"][group][key], new["config"][group][key]))
-    for name, before, now in pairs:
-        if before != now:
-            raise ConfigError(f"ckpt_path={path} comes from a run with {name}={before}, not {now}; set the same")
-
-
-def _best(checkpoint: Any, ckpt_path: str | None) -> str:
-    """The best checkpoint of this run, or, copied into its folder, of the run that it continues."""
-    if ckpt_path:
-        states = torch.load(ckpt_path, map_location="cpu", weights_only=True)["callbacks"]
-        earlier = states.get(checkpoint.state_key, {})
-        path, score = Path(earlier.get("best_model_path") or "none"), earlier.get("best_model_score")
-        here = Path(checkpoint.dirpath) / "best.ckpt"
-        reached = checkpoint.best_model_score
-        if score is not None and path.is_file() and (reached is None or score > reached) and path != here:
-            shutil.copyfile(path, here)
-            return str(here)
-    return str(checkpoint.best_model_path)
 
 
 def _fit(trainer: L.Trainer, model: EmotionClassifier, data: EmotionDataModule, ckpt_path: str | None) -> None:
@@ -190,7 +163,7 @@ def _conclude(
     folder = Path(cfg.run_dir)
     model.cpu()
     metrics = evaluate.judge(
-        load_checkpoint(best).to(trainer.strategy.root_device), data.splits, folder, test=cfg.evaluate.test
+        checkpoints.load(best).to(trainer.strategy.root_device), data.splits, folder, test=cfg.evaluate.test
     )
     metrics["train/images_per_second"] = model.images_per_second()
     metrics["train/epochs"] = float(trainer.current_epoch)
@@ -199,7 +172,7 @@ def _conclude(
     evaluate.write_metrics(metrics, folder / "metrics.json")
     exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
     _log(trainer.loggers, metrics, folder, exported)
-    _show(metrics, exported)
+    evaluate.show(metrics, exported)
     return metrics
 
 
@@ -211,22 +184,6 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
                 logger.log_image(picture, [str(folder / f"{picture}.png")])
             logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
         logger.finalize("success")
-
-
-def _show(metrics: dict[str, float], exported: Path) -> None:
-    splits = [split for split in ("val", "test") if f"{split}/accuracy" in metrics]
-    table = Table("", *splits, title=escape(exported.parent.name))
-    for name in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece", "loss"):
-        values = [metrics.get(f"{split}/{name}") for split in splits]
-        if any(value is not None for value in values):
-            table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    recalls = [key.split("/", 1)[1] for key in metrics if key.startswith("val/recall/")]
-    for name in recalls:
-        table.add_row(escape(name), *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits))
-    console = Console()
-    console.print(table)
-    console.print(f"{metrics['train/minutes']:.1f} minutes, {metrics['train/images_per_second']:.0f} images/s")
-    console.print(str(exported), soft_wrap=True, highlight=False, markup=False)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

@@ -7,7 +7,6 @@ here and nowhere else, and `save` can write ONNX and `torch.export` files with t
 """
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer.errors import ArtifactError, ConfigError, one_line
+from fer.metadata import Metadata
 
-SCHEMA_VERSION = 1
 BUNDLED = Path(__file__).parent / "weights" / "fast.ts"
 FORMATS = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
 PARITY = 1e-5
@@ -34,90 +32,6 @@ PARITY = 1e-5
 
 _METADATA_FILE = "metadata.json"
 _MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What an artifact says of itself.
-
-    classes: names in the order of the output columns. channels: 1 or 3, what the network sees. input_size: side
-    of the square it sees, in pixels. mean, std: per channel, of pixels scaled to 0–1. crop_margin: share of a
-    detected face's longer side that is added on each side of the square cut out. temperature: divisor of the
-    logits. flip: whether the probabilities are averaged with those of the mirrored image. macs: multiply-accumulates
-    for one image. metrics: as in `metrics.json` of the run. data: name and fingerprint of the training split.
-    config: the run's whole configuration. git_commit: of the source tree that trained it. created: ISO 8601, UTC.
-
-    Raises `ArtifactError` where a value is of the wrong kind or out of range.
-    """
-
-    classes: tuple[str, ...]
-    channels: int
-    input_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    crop_margin: float = 0.0
-    temperature: float = 1.0
-    flip: bool = False
-    parameters: int = 0
-    macs: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    git_commit: str | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    created: str = ""
-    schema_version: int = SCHEMA_VERSION
-
-    def __post_init__(self) -> None:
-        for name in ("classes", "mean", "std"):
-            value = getattr(self, name)
-            if not isinstance(value, list | tuple):
-                raise ArtifactError(f"metadata: {name} must be a list, not {value!r}")
-            object.__setattr__(self, name, tuple(value))
-        checks = {
-            "schema_version": self.schema_version == SCHEMA_VERSION,
-            "classes": len(self.classes) >= 2
-            and all(isinstance(name, str) and name for name in self.classes)
-            and len(set(self.classes)) == len(self.classes),
-            "channels": self.channels in (1, 3),
-            "input_size": isinstance(self.input_size, int) and 8 <= self.input_size <= 4096,
-            "mean": len(self.mean) == self.channels and all(_is_number(v) for v in self.mean),
-            "std": len(self.std) == self.channels and all(_is_number(v) and v > 0 for v in self.std),
-            "crop_margin": _is_number(self.crop_margin) and -0.5 < self.crop_margin <= 2,
-            "temperature": _is_number(self.temperature) and 0.01 <= self.temperature <= 100,
-            "flip": isinstance(self.flip, bool),
-            "parameters": isinstance(self.parameters, int) and self.parameters >= 0,
-            "macs": isinstance(self.macs, int) and self.macs >= 0,
-            "git_commit": self.git_commit is None or isinstance(self.git_commit, str),
-            "created": isinstance(self.created, str),
-            **{n: isinstance(getattr(self, n), dict) for n in ("metrics", "data", "config", "versions")},
-        }
-        for name, good in checks.items():
-            if not good:
-                raise ArtifactError(f"metadata: {name} cannot be {getattr(self, name)!r}")
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Metadata":
-        """Parse and check. Raises `ArtifactError` on anything that is not whole and valid metadata."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise ArtifactError(f"metadata: not JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise ArtifactError("metadata: not a JSON object")
-        names = {f.name for f in dataclasses.fields(cls)}
-        missing, unknown = sorted(names - values.keys()), sorted(values.keys() - names)
-        if missing or unknown:
-            raise ArtifactError(f"metadata: missing {missing}, unknown {unknown}")
-        return cls(**values)
-
-    def to_json(self) -> str:
-        """The metadata as JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 class Deployed(nn.Module):
@@ -371,10 +285,9 @@ def export(
     What is left out comes from the checkpoint's own config, and the temperature and metrics from `metrics.json` of
     its run folder where it is still in one (temperature 1 where not). Raises `ArtifactError` or `ConfigError`.
     """
-    from fer import models  # the training half, which nothing that streams may import
-    from fer.classifier import load_checkpoint
+    from fer import checkpoints, models  # the training half, which nothing that streams may import
 
-    model = load_checkpoint(str(checkpoint))
+    model = checkpoints.load(str(checkpoint))
     values = model.hparams
     config = values["config"] or {}
     asked = {"format": format, "flip": flip, "crop_margin": crop_margin}

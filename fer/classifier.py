@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms import v2
 
 from fer import models
-from fer.errors import ArtifactError, ConfigError
+from fer.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -180,14 +180,3 @@ class EmotionClassifier(L.LightningModule):
         node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}
         scheduler = hydra.utils.instantiate(node, _partial_=True)(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def load_checkpoint(path: str) -> EmotionClassifier:
-    """The classifier of a checkpoint, in eval mode on the CPU. Raises `ArtifactError` where it is not one of ours."""
-    try:
-        return EmotionClassifier.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
-    except FileNotFoundError:
-        raise ArtifactError(f"no checkpoint {path}; give the path of a run's checkpoints/best.ckpt") from None
-    except Exception as error:  # unpickling raises almost anything
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ArtifactError(f"{path} is not a checkpoint of train.py ({first}); give a run's best.ckpt") from None

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -117,3 +120,20 @@ def write_metrics(metrics: dict[str, float], path: Path) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps({key: metrics[key] for key in sorted(metrics)}, indent=2) + "\n")
     part.replace(path)
+
+
+def show(metrics: dict[str, float], exported: Path) -> None:
+    """Print the metrics of `judge` as a table, and where the artifact lies."""
+    splits = [split for split in ("val", "test") if f"{split}/accuracy" in metrics]
+    table = Table("", *splits, title=escape(exported.parent.name))
+    for name in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece", "loss"):
+        values = [metrics.get(f"{split}/{name}") for split in splits]
+        if any(value is not None for value in values):
+            table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    recalls = [key.split("/", 1)[1] for key in metrics if key.startswith("val/recall/")]
+    for name in recalls:
+        table.add_row(escape(name), *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits))
+    console = Console()
+    console.print(table)
+    console.print(f"{metrics['train/minutes']:.1f} minutes, {metrics['train/images_per_second']:.0f} images/s")
+    console.print(str(exported), soft_wrap=True, highlight=False, markup=False)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fer.artifact import Deployed, Metadata, golden_batch
-from fer.classifier import EmotionClassifier, load_checkpoint
-from fer.errors import ArtifactError, ConfigError
+from fer.classifier import EmotionClassifier
+from fer.errors import ConfigError
 
 SMALL = {"name": "resnet_small", "widths": [8, 16], "depths": [1, 1], "drop_rate": 0.0}
 
@@ -83,12 +83,3 @@ def test_mixed_batches_train(mix, monkeypatch):
 def test_bad_values_are_named(options, word):
     with pytest.raises(ConfigError, match=word):
         classifier(**options)
-
-
-def test_files_that_are_no_checkpoints(tmp_path):
-    (tmp_path / "text.ckpt").write_text("hello")
-    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    for name in ("text.ckpt", "foreign.ckpt", "absent.ckpt"):
-        with pytest.raises(ArtifactError, match=name) as caught:
-            load_checkpoint(str(tmp_path / name))
-        assert "\n" not in str(caught.value)

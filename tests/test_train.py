@@ -13,8 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from fer import artifact
-from fer.classifier import EmotionClassifier, load_checkpoint
+from fer import artifact, checkpoints
+from fer.classifier import EmotionClassifier
 from fer.errors import ArtifactError, ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +89,7 @@ def test_metrics_are_those_of_the_averaged_weights_in_the_best_checkpoint(finish
     checkpoint = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
     averaged, raw = checkpoint["state_dict"], checkpoint["current_model_state"]
     assert any(not torch.equal(averaged[key], raw[key]) for key in averaged)
-    model = load_checkpoint(str(finished / "checkpoints" / "best.ckpt"))
+    model = checkpoints.load(str(finished / "checkpoints" / "best.ckpt"))
     logits = logits_of(model, split)
     assert (logits.argmax(1).numpy() == split.labels).mean() == pytest.approx(metrics["test/accuracy"])
     loaded = artifact.load(finished / "model.ts")
@@ -173,19 +173,6 @@ def test_last_is_the_last_epoch(tmp_path):
     folder = tmp_path / "a" / "checkpoints"
     epochs = {n: torch.load(folder / f"{n}.ckpt", weights_only=True)["epoch"] for n in ("best", "last")}
     assert epochs == {"best": 0, "last": 2}
-
-
-def test_a_continued_run_keeps_the_earlier_best(tmp_path):
-    class Checkpoint:
-        state_key, dirpath, best_model_path = "key", str(tmp_path), "of this run"
-        best_model_score = torch.tensor(0.5)
-
-    (tmp_path / "old.ckpt").write_bytes(b"earlier")
-    for score, wanted in ((0.6, str(tmp_path / "best.ckpt")), (0.4, "of this run")):
-        state = {"best_model_path": str(tmp_path / "old.ckpt"), "best_model_score": torch.tensor(score)}
-        torch.save({"callbacks": {"key": state}}, tmp_path / "last.ckpt")
-        assert train._best(Checkpoint, str(tmp_path / "last.ckpt")) == wanted
-    assert (tmp_path / "best.ckpt").read_bytes() == b"earlier"
 
 
 def test_colour_folders_with_other_classes_train_end_to_end(tmp_path):
