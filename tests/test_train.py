@@ -38,7 +38,7 @@ def config(*overrides: str, run_dir: Path | None = None) -> DictConfig:
 
 
 def options(group: str) -> list[str]:
-    return sorted(p.stem for p in (ROOT / "conf" / group).glob("*.yaml") if p.stem != "loader")
+    return sorted(p.stem for p in (ROOT / "conf" / group).glob("*.yaml"))
 
 
 def tiny(run_dir: Path, *overrides: str) -> dict[str, float]:
