@@ -82,7 +82,7 @@ def test_checkpoint_needs_nothing_but_its_path(finished):
 
 def test_metrics_are_those_of_the_averaged_weights_in_the_best_checkpoint(finished):
     from fer.data import synthetic
-    from fer.evaluate import logits_of
+    from fer.evaluate import ece, logits_of
 
     metrics = json.loads((finished / "metrics.json").read_text())
     split = synthetic.read(train=64, val=21, test=21)["test"]
@@ -95,6 +95,7 @@ def test_metrics_are_those_of_the_averaged_weights_in_the_best_checkpoint(finish
     loaded = artifact.load(finished / "model.ts")
     answer = loaded(torch.from_numpy(split.images.copy())[:, None])
     assert torch.allclose(answer, (logits / metrics["val/temperature"]).softmax(1), atol=1e-5)
+    assert ece(answer.numpy(), split.labels) == pytest.approx(metrics["test/ece"], abs=1e-4)
 
 
 def test_artifact_knows_where_it_comes_from(finished):
