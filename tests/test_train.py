@@ -245,6 +245,8 @@ def test_test_split_can_be_left_unread(tmp_path):
     assert "val/accuracy" in metrics
 
 
+# 2026-11: under load wandb 0.31 may leave a socket of its own service to the garbage collector
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_offline_wandb_run_holds_metrics_pictures_and_artifact(tmp_path):
     tiny(tmp_path, "logger=wandb")
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
