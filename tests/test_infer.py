@@ -114,7 +114,7 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     assert [row["time"] for row in rows] == pytest.approx([i / 25 for i in range(8)], abs=1e-3)
     for row in rows:
         assert list(row) == ["frame", "time", "faces"]
-        (found,) = row["faces"]  # type: ignore[misc]
+        (found,) = row["faces"]
         assert list(found) == ["id", "box", "score", "emotion", "confidence", "probabilities", "smoothed"]
         assert list(found["probabilities"]) == list(EMOTIONS)
         assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-4)
@@ -155,7 +155,7 @@ def test_an_image_and_a_folder(program: Program, face: None, tmp_path: Path) -> 
     assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.png", "b.jpg"]
     rows = rows_of(tmp_path / "b.jsonl")
     assert [row["file"] for row in rows] == ["a.png", "b.jpg", "c.png"]
-    assert [("error" in row, len(row["faces"])) for row in rows] == [(False, 1), (False, 1), (True, 0)]  # type: ignore[arg-type]
+    assert [("error" in row, len(row["faces"])) for row in rows] == [(False, 1), (False, 1), (True, 0)]
 
 
 def test_a_cut_video_is_answered_and_its_loss_told(program: Program, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_an_error_is_one_line_with_its_fix(
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
-def zipped(path: Path):  # type: ignore[no-untyped-def]
+def zipped(path: Path):
     """Any TorchScript that is not ours: a zip with a model's parts and no metadata."""
     import zipfile
 

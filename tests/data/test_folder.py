@@ -43,7 +43,7 @@ def values(split: Split) -> list[int]:
 
 def refusal(root: Path, **arguments: object) -> str:
     with pytest.raises(DataError) as caught:
-        folder.read(root, **arguments)  # type: ignore[arg-type]
+        folder.read(root, **arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -45,11 +45,11 @@ def test_no_label_is_cut_off(box: tuple[float, ...], monkeypatch: pytest.MonkeyP
     place = module._place
 
     def seen(*args: object) -> tuple[int, int, int, int]:
-        spots.append(place(*args))  # type: ignore[arg-type]
+        spots.append(place(*args))
         return spots[-1]
 
     monkeypatch.setattr(module, "_place", seen)
-    annotate(result(640, 360, box))  # type: ignore[arg-type]
+    annotate(result(640, 360, box))
     ((left, top, right, bottom),) = spots
     assert 0 <= left < right <= 640 and 0 <= top < bottom <= 360
 

@@ -29,8 +29,8 @@ class FakeNet:
 
 
 def detector(net: FakeNet, **values: int | None) -> Detector:
-    made = Detector(**values)  # type: ignore[arg-type]
-    made._net = net  # type: ignore[assignment]
+    made = Detector(**values)
+    made._net = net
     return made
 
 
@@ -96,7 +96,7 @@ def test_a_sliver_has_no_face(size: tuple[int, int]) -> None:
 )
 def test_values_that_cannot_work(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"detector\."):
-        Detector(**values)  # type: ignore[arg-type]
+        Detector(**values)
 
 
 @pytest.mark.shared

@@ -35,7 +35,7 @@ class Kept(Sink):
 
 def go(source: FakeSource, *sinks: Sink, detect: FakeDetector | None = None) -> Stats:
     stats = Stats()
-    go.stats = stats  # type: ignore[attr-defined]
+    go.stats = stats
     run(source, detect or FakeDetector(BOX), FakeRecogniser(CLASSES, 1), CLASSES, sinks, stats)
     return stats
 
@@ -65,7 +65,7 @@ def test_a_source_that_breaks_closes_all_sinks_as_broken() -> None:
         go(source, *sinks)
     assert all(len(sink.results) == 4 and sink.closed is False for sink in sinks)
     assert source.closed
-    assert go.stats.frames == 4  # type: ignore[attr-defined]
+    assert go.stats.frames == 4
 
 
 def test_a_sink_that_breaks_closes_all_others() -> None:
@@ -81,7 +81,7 @@ def test_ctrl_c_closes_all_sinks_as_whole() -> None:
     with pytest.raises(KeyboardInterrupt):
         go(FakeSource(6), first, second)
     assert (first.closed, second.closed) == (True, True)
-    assert go.stats.frames == 4 and go.stats.seconds > 0  # type: ignore[attr-defined]
+    assert go.stats.frames == 4 and go.stats.seconds > 0
 
 
 def test_a_sink_may_stop_the_run_in_good_order() -> None:

@@ -62,7 +62,7 @@ class Seen:
 
 def test_all_faces_of_a_frame_are_one_batch_of_rgb() -> None:
     seen = Seen()
-    recognise = Recogniser(seen)  # type: ignore[arg-type]
+    recognise = Recogniser(seen)
     image = np.zeros((20, 40, 3), np.uint8)
     image[:, :20], image[:, 20:] = (200, 0, 0), (0, 0, 100)
     faces = Faces(np.array([[2, 2, 18, 18], [22, 2, 38, 18]], np.float32), np.ones(2, np.float32))
@@ -75,7 +75,7 @@ def test_all_faces_of_a_frame_are_one_batch_of_rgb() -> None:
 
 def test_no_faces_need_no_model() -> None:
     seen = Seen()
-    answer = Recogniser(seen)(Frame(NUMBERED, 0, 0.0), Faces.none())  # type: ignore[arg-type]
+    answer = Recogniser(seen)(Frame(NUMBERED, 0, 0.0), Faces.none())
     assert answer.shape == (0, 2) and answer.dtype == np.float32 and seen.batches == []
 
 

@@ -103,7 +103,7 @@ def test_stopping_early_is_no_loss(make_clip: Clip) -> None:
     with open_source(str(make_clip())) as source:
         frames = iter(source)
         next(frames)
-        frames.close()  # type: ignore[attr-defined]
+        frames.close()
     assert source.notes == []
 
 
@@ -201,7 +201,7 @@ def test_a_camera_gives_rgb_and_ends_with_an_error(monkeypatch: pytest.MonkeyPat
     assert len(frames) == 3
     assert frames[0].image[0, 0].tolist() == [0, 0, 255]
     assert frames[0].time == 0 and frames[2].time >= frames[1].time
-    assert isinstance(source, sources.Camera) and source._capture.released  # type: ignore[attr-defined]
+    assert isinstance(source, sources.Camera) and source._capture.released
     assert source.rate == 30
 
 
