@@ -4,10 +4,13 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for news at import
 
+import errno
+import json
 import logging
 import netrc
-import time
+import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,13 +21,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, checkpoints, evaluate, models
+from fer import artifact, checkpoints, evaluate, models, resume
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
-from fer.errors import ConfigError, one_line
+from fer.distil import Teachers
+from fer.errors import ConfigError, TrainingError, one_line
+
+log = logging.getLogger("train")
 
 
 def _quiet() -> None:
@@ -34,6 +40,8 @@ def _quiet() -> None:
         "number of training batches",  # losses are logged by epoch, whatever the interval
         "Experiment logs directory",  # Hydra has already put .hydra/ and train.log there
         "dirpath has changed",  # ckpt_path= into a new folder: it gets a best.ckpt of its own
+        "exists and is not empty",  # the folder of a resumed run
+        "dataloader is not resumable",  # the data module leaves out what an epoch has already seen
         "treespec, LeafSpec",  # 2026-11: Lightning 2.6 with torch 2.14
     ):
         warnings.filterwarnings("ignore", f".*{message}.*")
@@ -65,8 +73,8 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     """The classifier that the config describes, for data that is set up."""
     mean, std = data.statistics()
     values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    recorded = {k: v for k, v in values.items() if k not in ("run_dir", "logger", "ckpt_path")}
-    recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k != "default_root_dir"}
+    recorded = {k: v for k, v in values.items() if k not in ("run_dir", "logger", "ckpt_path", "resume", "checkpoint")}
+    recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k not in ("default_root_dir", "plugins")}
     recorded["callbacks"] = {k: v for k, v in values["callbacks"].items() if k in ("ema", "early_stopping")}
     return EmotionClassifier(
         model=values["model"],
@@ -80,6 +88,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         class_weights=data.class_weights() if values["class_weights"] else None,
         mixup=values["mixup"],
         cutmix=values["cutmix"],
+        votes=values["votes"] if data.splits["train"].targets is not None else None,
         optimizer=values["optimizer"],
         scheduler=values["scheduler"],
         seed=values["seed"],
@@ -102,13 +111,30 @@ def _build(node: Any, group: str, **arguments: Any) -> Any:
 
 def run(cfg: DictConfig) -> dict[str, float]:
     """One run, from data to artifact: returns what `metrics.json` holds. Raises `FerError` where a user can help."""
-    started = time.perf_counter()
     _quiet()
+    folder = Path(cfg.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    if cfg.resume not in (None, "auto"):
+        raise ConfigError(f"resume={cfg.resume} is unknown; give resume=auto, or ckpt_path=<a checkpoint>")
+    with nullcontext() if os.environ.get("LOCAL_RANK", "0") != "0" else resume.alone_in(folder):
+        if cfg.resume and (folder / "metrics.json").exists():
+            log.info("this run is finished")
+            return json.loads((folder / "metrics.json").read_text())
+        try:
+            return _run(cfg, folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            place = f" for {error.filename}" if error.filename else ""
+            raise TrainingError(
+                f"no room{place} ({error.strerror}); free some, and the same command with resume=auto goes on"
+            ) from error
+
+
+def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    folder = Path(cfg.run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     artifact.check_format(cfg.export.format)
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError("callbacks.checkpoint=null leaves nothing to judge and export; take it out")
@@ -120,27 +146,49 @@ def run(cfg: DictConfig) -> dict[str, float]:
         batch_size=cfg.data.batch_size,
         workers=cfg.data.workers,
         balanced=cfg.data.balanced,
+        votes=cfg.data.votes,
+        drop_non_faces=cfg.data.drop_non_faces,
+        drop_twins=cfg.data.drop_twins,
         seed=cfg.seed,
     )
     data.setup()
     model = classifier(cfg, data)
     models.check_sizes(model.backbone, data.channels, model.sizes())
-    if cfg.ckpt_path:
-        checkpoints.check_same_run(cfg.ckpt_path, model)
+    if cfg.init_from:
+        checkpoints.start_from(model, cfg.init_from)
+    if cfg.teacher:
+        model.teach(Teachers(cfg.teacher, data.classes), cfg.teacher_weight)
+    ckpt_path = (checkpoints.newest(folder / "checkpoints") if cfg.resume else None) or cfg.ckpt_path
+    if ckpt_path:
+        checkpoints.check_same_run(ckpt_path, model)
     callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
-    loggers = [node for node in _build(cfg.logger, "logger").values() if node is not None]
+    loggers = _loggers(cfg, folder, ckpt_path)
     trainer = _build(cfg.trainer, "trainer", callbacks=list(callbacks.values()), logger=loggers)
     try:
-        _fit(trainer, model, data, cfg.ckpt_path)
+        _fit(trainer, model, data, ckpt_path)
         if not trainer.is_global_zero:
             return {}
-        return _conclude(
-            cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], cfg.ckpt_path), started
-        )
+        return _conclude(cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], ckpt_path))
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLogger):  # or the next job of a sweep would log into this run
                 logger.experiment.finish()
+
+
+def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
+    """The loggers; those of a resumed run go on with its curves."""
+    going_on = ckpt_path is not None and Path(ckpt_path).parent.parent == folder
+    node = OmegaConf.create(cast(dict[str, Any], OmegaConf.to_container(cfg.logger, resolve=True)))
+    if going_on:
+        log.info("go on from %s", ckpt_path)
+        earlier = resume.wandb_id(folder)
+        if earlier and node.get("wandb"):
+            node.wandb |= {"id": earlier, "resume": "allow"}
+    loggers = [logger for logger in _build(node, "logger").values() if logger is not None]
+    for logger in loggers:
+        if going_on and isinstance(logger, CSVLogger):
+            resume.restore_rows(logger, folder, checkpoints.step_of(str(ckpt_path)))
+    return loggers
 
 
 def _fit(trainer: L.Trainer, model: EmotionClassifier, data: EmotionDataModule, ckpt_path: str | None) -> None:
@@ -158,7 +206,6 @@ def _conclude(
     model: EmotionClassifier,
     data: EmotionDataModule,
     best: str,
-    started: float,
 ) -> dict[str, float]:
     folder = Path(cfg.run_dir)
     model.cpu()
@@ -167,12 +214,13 @@ def _conclude(
     )
     metrics["train/images_per_second"] = model.images_per_second()
     metrics["train/epochs"] = float(trainer.current_epoch)
-    metrics["train/minutes"] = (time.perf_counter() - started) / 60
+    metrics["train/minutes"] = model.minutes()
     metrics["train/seed"] = float(cfg.seed)
     evaluate.write_metrics(metrics, folder / "metrics.json")
     exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
     _log(trainer.loggers, metrics, folder, exported)
     evaluate.show(metrics, exported)
+    (folder / "checkpoints" / checkpoints.PREVIOUS).unlink(missing_ok=True)  # nothing is to be resumed any more
     return metrics
 
 
@@ -192,11 +240,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
         try:
             return run(cfg)
         except Exception:
-            logging.getLogger("train").exception("this job failed")
+            log.exception("this job failed")
             raise
     with one_line():
         return run(cfg)
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = resume.arguments(sys.argv[1:])
     main()

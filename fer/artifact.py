@@ -261,15 +261,30 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu") -> Arti
     metadata = read_metadata(path)
     device = torch.device(device)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
+        module = torch.jit.freeze(_torchscript(path, device))
+    return Artifact(module, metadata, device)
+
+
+def _torchscript(path: str | Path, device: torch.device) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            module = torch.jit.load(str(path), map_location=device).eval()
-            module = torch.jit.freeze(module)
+            return torch.jit.load(str(path), map_location=device).eval()
         except RuntimeError as error:
             first = str(error).strip().splitlines()[0]
             raise ArtifactError(f"{path} does not load ({first}); {_MAKE_ONE}") from None
-    return Artifact(module, metadata, device)
+
+
+def backbone_weights(path: str | Path) -> dict[str, Tensor]:
+    """The weights of a TorchScript artifact's backbone, by the names they have in the model that it was made of.
+
+    Raises `ArtifactError` where the file is not one of ours or does not load.
+    """
+    read_metadata(path)
+    prefix = "backbone."
+    state = _torchscript(path, torch.device("cpu")).state_dict()
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def export(
@@ -298,7 +313,8 @@ def export(
         print(
             "no metrics.json of this checkpoint: its probabilities are not calibrated (temperature 1)", file=sys.stderr
         )
-    parameters, macs = models.cost(model.backbone, values["channels"], values["input_size"])
+    backbone = model.deployable()
+    parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
     metadata = Metadata(
         classes=tuple(values["classes"]),
         channels=values["channels"],
@@ -317,7 +333,7 @@ def export(
         versions={name: importlib.metadata.version(name) for name in ("torch", "timm", "lightning", "albumentations")},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return save(model.backbone, metadata, out, chosen["format"])
+    return save(backbone, metadata, out, chosen["format"])
 
 
 def _metrics_of(checkpoint: Path) -> dict[str, float]:

@@ -3,6 +3,7 @@
 FerError               anything a user can mend; the text is one line that names the fix
 ├── ConfigError        a value in the configuration that cannot work
 ├── DataError          a dataset that is missing, broken or not what it says
+├── TrainingError      a training that cannot go on
 ├── ArtifactError      a checkpoint or model file that cannot be used
 ├── SourceError        a camera, video, image or folder that cannot be read
 └── SinkError          a video, log or window that cannot be written
@@ -24,6 +25,10 @@ class ConfigError(FerError):
 
 class DataError(FerError):
     """A dataset is missing, broken or not what it says."""
+
+
+class TrainingError(FerError):
+    """A training cannot go on: the loss is no number any more, or a checkpoint cannot be written."""
 
 
 class ArtifactError(FerError):

@@ -1,5 +1,6 @@
 """Splits to batches: the LightningDataModule."""
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from fer.data.dataset import EmotionDataset, Index, Split
-from fer.errors import ConfigError
+from fer.data import votes as fer_plus
+from fer.data.dataset import EmotionDataset, Index, Split, constant, twins
+from fer.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 
 class EpochSampler(Sampler[Index]):
@@ -17,7 +21,8 @@ class EpochSampler(Sampler[Index]):
 
     Rows are dealt out to `world` processes; training drops the remainder so that all take the same number of
     steps, evaluation (`shuffle=False`) neither drops nor repeats one. `weights` (N,), if given, draws with
-    replacement in proportion to them. Lightning calls `set_epoch` before every epoch.
+    replacement in proportion to them. Lightning calls `set_epoch` before every epoch. `start_at` makes the first
+    pass go on inside an epoch.
     """
 
     def __init__(
@@ -32,10 +37,15 @@ class EpochSampler(Sampler[Index]):
         self.rows, self.shuffle, self.seed = rows, shuffle, seed
         self.weights = None if weights is None else weights / weights.sum()
         self.rank, self.world = rank, world
-        self.epoch = 0
+        self.epoch = self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.skip = epoch, 0
+
+    def start_at(self, epoch: int, rows: int) -> None:
+        """Leave out the first `rows` rows of this process in that epoch."""
+        self.epoch, self.skip = epoch, rows
 
     def __len__(self) -> int:
         return self.rows // self.world if self.shuffle else len(range(self.rank, self.rows, self.world))
@@ -48,7 +58,7 @@ class EpochSampler(Sampler[Index]):
                 rng.permutation(self.rows) if self.weights is None else rng.choice(self.rows, self.rows, p=self.weights)
             )
         mine = order[self.rank :: self.world][: len(self)]
-        return iter([(self.epoch, int(row)) for row in mine])
+        return iter([(self.epoch, int(row)) for row in mine[self.skip :]])
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -61,7 +71,10 @@ class EmotionDataModule(L.LightningDataModule):
 
     reader: called once, gives the splits. augment: an albumentations `Compose` for train, or None. workers: loader
     processes, or "auto": none on a CPU, where they take time from training, else up to 8. balanced: draw every class
-    equally often. Under DDP use `Trainer(use_distributed_sampler=False)`: the sampler here deals out the rows itself.
+    equally often. votes: path of the votes of FER+, which become `Split.targets`. drop_non_faces: train without the
+    images of one colour and, with votes, those that most taggers call no face. drop_twins: train without the images
+    that stand pixel for pixel in val or test as well.
+    Under DDP use `Trainer(use_distributed_sampler=False)`: the sampler here deals out the rows itself.
     """
 
     def __init__(
@@ -72,6 +85,9 @@ class EmotionDataModule(L.LightningDataModule):
         batch_size: int = 64,
         workers: int | str = "auto",
         balanced: bool = False,
+        votes: str | None = None,
+        drop_non_faces: bool = False,
+        drop_twins: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -81,6 +97,7 @@ class EmotionDataModule(L.LightningDataModule):
             raise ConfigError(f"data.workers={workers} must be auto or a number from 0")
         self.reader, self.name, self.augment = reader, name, augment
         self.batch_size, self.workers, self.balanced, self.seed = batch_size, workers, balanced, seed
+        self.votes, self.drop_non_faces, self.drop_twins = votes, drop_non_faces, drop_twins
         self.splits: dict[str, Split] = {}
 
     def prepare_data(self) -> None:
@@ -88,9 +105,27 @@ class EmotionDataModule(L.LightningDataModule):
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the splits, once."""
-        if not self.splits:
-            self.splits = self.reader()
+        """Reads the splits, once. Raises `DataError`, also where dropping leaves a class of train without images."""
+        if self.splits:
+            return
+        splits = self.reader()
+        counts = fer_plus.read(self.votes) if self.votes else None
+        if counts:
+            splits = fer_plus.attach(splits, counts, str(self.votes))
+        train = splits["train"]
+        out = np.zeros(len(train), dtype=bool)
+        if self.drop_non_faces:
+            out |= constant(train.images)
+            if counts:
+                out |= fer_plus.non_faces(counts["train"])
+        if self.drop_twins:
+            out |= twins(train, [splits["val"], splits["test"]])
+        if out.any():
+            log.info("%d of %d training images are left out", out.sum(), len(train))
+            splits["train"] = train.only(~out)
+            if 0 in splits["train"].counts():
+                raise DataError("dropping images leaves a class of train without any; drop less")
+        self.splits = splits
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -124,7 +159,17 @@ class EmotionDataModule(L.LightningDataModule):
         split = self.splits["train"]
         counts = np.maximum(np.array(split.counts()), 1)
         weights = 1 / counts[split.labels] if self.balanced else None
-        return self._loader(EmotionDataset(split, self.augment, self.seed), shuffle=True, weights=weights)
+        loader = self._loader(EmotionDataset(split, self.augment, self.seed), shuffle=True, weights=weights)
+        if self.trainer:
+            # Of a resumed run. Here, since loader processes fetch their first batches before Lightning sets the epoch.
+            limit = self.trainer.limit_train_batches
+            batches = min(limit, len(loader)) if isinstance(limit, int) else int(limit * len(loader))
+            done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            epoch, here = divmod(done, max(1, batches))
+            sampler = loader.sampler
+            assert isinstance(sampler, EpochSampler)
+            sampler.start_at(epoch, here * self.batch_size)
+        return loader
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(EmotionDataset(self.splits["val"]), shuffle=False)

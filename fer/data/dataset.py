@@ -22,12 +22,14 @@ class Split:
     """The images of one split.
 
     images: uint8 (N, H, W) grey or (N, H, W, 3) RGB. labels: int64 (N,) in 0 … K-1. classes: the K names.
+    targets: float32 (N, K), rows that sum to 1, where there is more to learn from than the labels (votes), or None.
     Raises `DataError` where shapes, types or labels do not fit together.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    targets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         grey_or_rgb = self.images.ndim == 3 or (self.images.ndim == 4 and self.images.shape[3] == 3)
@@ -37,6 +39,8 @@ class Split:
             raise DataError(f"labels must be int64 ({len(self.images)},), not {self.labels.shape}")
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise DataError(f"labels must lie in 0 … {len(self.classes) - 1}")
+        if self.targets is not None and self.targets.shape != (len(self.labels), len(self.classes)):
+            raise DataError(f"targets must be ({len(self.labels)}, {len(self.classes)}), not {self.targets.shape}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,6 +57,17 @@ class Split:
         """Images per class."""
         return np.bincount(self.labels, minlength=len(self.classes)).tolist()
 
+    def only(self, rows: np.ndarray) -> "Split":
+        """The split with the images of `rows` alone, bool (N,)."""
+        targets = None if self.targets is None else self.targets[rows]
+        return Split(self.images[rows], self.labels[rows], self.classes, targets)
+
+
+def constant(images: np.ndarray) -> np.ndarray:
+    """bool (N,): which images are of one single colour."""
+    flat = images.reshape(len(images), -1, 1 if images.ndim == 3 else 3)
+    return (flat == flat[:, :1]).all(axis=(1, 2))
+
 
 def digests(images: np.ndarray) -> list[bytes]:
     """One digest per image; two images have the same one where all their pixels are equal."""
@@ -68,6 +83,8 @@ def twins(split: Split, others: Sequence[Split]) -> np.ndarray:
 class EmotionDataset(Dataset):
     """A split as tensors: `dataset[(epoch, row)]` → (uint8 (C, H, W), label), and batches by `__getitems__`.
 
+    Where the split has `targets`, a batch has a third part, float32 (B, K).
+
     `augment` is an albumentations `Compose`, or None. It is seeded anew for every sample from (seed, epoch, row),
     so that neither the number of workers nor a resumed run changes what a sample looks like.
     """
@@ -80,18 +97,18 @@ class EmotionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: Index) -> tuple[Tensor, int]:
-        images, labels = self.__getitems__([index])
-        return images[0], int(labels[0])
+    def __getitem__(self, index: Index) -> tuple[Tensor, ...]:
+        return tuple(part[0] for part in self.__getitems__([index]))
 
-    def __getitems__(self, indices: list[Index]) -> tuple[Tensor, Tensor]:
-        """A batch at once: uint8 (B, C, H, W) and int64 (B,)."""
+    def __getitems__(self, indices: list[Index]) -> tuple[Tensor, ...]:
+        """A batch at once: uint8 (B, C, H, W), int64 (B,), and targets where there are any."""
         rows = [row for _, row in indices]
         images = self.split.images[rows]
         images = images[..., None] if images.ndim == 3 else images
         if self.augment is not None:
             images = np.stack([self._augmented(image, index) for image, index in zip(images, indices, strict=True)])
-        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(self.split.labels[rows])
+        batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(self.split.labels[rows])
+        return batch if self.split.targets is None else (*batch, torch.from_numpy(self.split.targets[rows]))
 
     def _augmented(self, image: np.ndarray, index: Index) -> np.ndarray:
         key = np.random.SeedSequence((self.seed, *index)).generate_state(1)[0]

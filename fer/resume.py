@@ -1,0 +1,112 @@
+"""`resume=auto`: finding what was stopped, and going on with it in its own folder."""
+
+import csv
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import OmegaConf
+
+from fer.errors import ConfigError
+
+RUNS = Path("runs")
+AUTO = "resume=auto"
+_LOCK = ".running"
+
+
+def arguments(given: list[str]) -> list[str]:
+    """The command line of train.py, with the folder of the newest unfinished run of the same overrides added.
+
+    That is a run without `metrics.json` or, with `-m`, a sweep without `leaderboard.csv`, which no other process is
+    at. Unchanged without `resume=auto`, where the folder is given, and where there is nothing to go on with.
+    """
+    sweep = bool({"-m", "--multirun"} & set(given))
+    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    if AUTO not in given or any(argument.startswith(f"{key}=") for argument in given):
+        return given
+    wanted = sorted(a for a in given if not a.startswith(("-", "hydra", "+hydra", "resume=")))
+    found = [folder for folder in (_sweeps() if sweep else _runs()) if _overrides(folder, sweep) == wanted]
+    newest = max(found, key=lambda folder: folder.name, default=None)
+    return given if newest is None else [*given, f"{key}='{newest}'"]
+
+
+def _runs() -> Iterator[Path]:
+    for path in RUNS.glob("*/*/.hydra"):
+        folder = path.parent
+        if not (folder / "metrics.json").exists() and not _is_running(folder):
+            yield folder
+
+
+def _sweeps() -> Iterator[Path]:
+    for path in RUNS.glob("sweeps/*/multirun.yaml"):
+        folder = path.parent
+        if not (folder / "leaderboard.csv").exists() and not any(map(_is_running, folder.glob("*/"))):
+            yield folder
+
+
+def _overrides(folder: Path, sweep: bool) -> list[str] | None:
+    try:
+        if sweep:
+            listed = OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task
+        else:
+            listed = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
+        return sorted(str(override) for override in listed if not str(override).startswith("resume="))
+    except Exception:  # a file cut short, or written by something else
+        return None
+
+
+def _is_running(folder: Path) -> bool:
+    try:
+        with FileLock(folder / _LOCK, blocking=False, mode=0o644):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the run folder against other processes; a killed one lets go of it. Raises `ConfigError` if it is held."""
+    lock = FileLock(folder / _LOCK, blocking=False, mode=0o644)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another process is training in {folder}; wait for it or give another hydra.run.dir"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / _LOCK).unlink(missing_ok=True)
+
+
+def wandb_id(folder: Path) -> str | None:
+    """The id of the newest W&B run in a run folder, so that going on adds to its curves."""
+    names = sorted(path.name for path in (folder / "wandb").glob("*run-*-*"))
+    match = re.fullmatch(r"(?:offline-)?run-[\d_]+-(.+)", names[-1]) if names else None
+    return match[1] if match else None
+
+
+def restore_rows(logger: CSVLogger, folder: Path, steps: int) -> None:
+    """Let `logger` go on with the rows of `metrics.csv` from before `steps`; by itself it begins by deleting them."""
+    path, part = folder / "metrics.csv", folder / ".metrics.csv.part"
+    source = path if path.exists() else part  # a kill between the steps below leaves the part alone
+    if not source.exists():
+        return
+    with source.open(newline="") as file:
+        reader = csv.DictReader(file)
+        names = list(reader.fieldnames or [])
+        rows = [row for row in reader if None not in row.values() and int(row["step"]) < steps]
+    whole = folder / ".metrics.csv.whole"
+    with whole.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    whole.replace(part)
+    logger.experiment.metrics_keys = names
+    part.replace(path)
