@@ -161,6 +161,7 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
     ckpt_path = (checkpoints.newest(folder / "checkpoints") if cfg.resume else None) or cfg.ckpt_path
     if ckpt_path:
         checkpoints.check_same_run(ckpt_path, model)
+        data.batches_done = checkpoints.batches_of(ckpt_path)
     callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = _loggers(cfg, folder, ckpt_path)
     trainer = _build(cfg.trainer, "trainer", callbacks=list(callbacks.values()), logger=loggers)

@@ -53,7 +53,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class Last(Checkpoint):
-    """Keeps `last.ckpt` in `dirpath`: after every validation and, if given, every `every_n_steps` optimiser steps."""
+    """Keeps `last.ckpt` in `dirpath`: after every epoch and, if given, every `every_n_steps` optimiser steps."""
 
     def __init__(self, dirpath: str, every_n_steps: int | None = None) -> None:
         if every_n_steps is not None and every_n_steps < 1:
@@ -72,9 +72,8 @@ class Last(Checkpoint):
         ):
             self._save(trainer)
 
-    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._save(trainer)
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
         self._saved = trainer.global_step
@@ -111,6 +110,12 @@ def _readable(folder: Path) -> Iterator[tuple[Path, int]]:
 def step_of(path: str) -> int:
     """How many optimiser steps the checkpoint at `path` has behind it."""
     return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+
+
+def batches_of(path: str) -> int:
+    """How many training batches the checkpoint at `path` has behind it, in all epochs together."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return int(state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
 
 
 def start_from(model: EmotionClassifier, path: str) -> None:

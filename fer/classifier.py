@@ -12,6 +12,7 @@ import torch
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms import v2
 
@@ -100,6 +101,7 @@ class EmotionClassifier(L.LightningModule):
         self._images, self._seconds, self._started = 0, 0.0, 0.0
         self._minutes, self._began = 0.0, time.perf_counter()
         self.train_accuracy = MulticlassAccuracy(len(classes), average="micro")
+        self.train_loss = MeanMetric(nan_strategy="disable")  # looking for them would make a GPU wait
 
     def forward(self, x: Tensor) -> Tensor:
         return self._heads(x)[:, : len(self.classes)]
@@ -170,7 +172,8 @@ class EmotionClassifier(L.LightningModule):
         heads = self._heads(x)
         loss = self._loss(heads, targets)
         self.train_accuracy(heads[:, : len(self.classes)], labels)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        self.train_loss(loss.detach(), len(labels))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
@@ -192,6 +195,10 @@ class EmotionClassifier(L.LightningModule):
             loss = loss + self.hparams["votes"]["weight"] * F.cross_entropy(heads[:, classes:], targets[:, classes:])
         return loss
 
+    def on_train_epoch_start(self) -> None:
+        for metric in (self.train_accuracy, self.train_loss):  # not in the middle of a resumed epoch
+            metric.reset()
+
     def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         # dropout and MixUp then depend on the step alone, so that a resumed run goes on as if it had not stopped
         torch.manual_seed(self.hparams["seed"] * 1_000_003 + self.global_step)
@@ -208,10 +215,15 @@ class EmotionClassifier(L.LightningModule):
         for key in ("state_dict", "current_model_state", "optimizer_states"):
             self._check_finite(checkpoint.get(key))
         checkpoint["effort"] = {"images": self._images, "seconds": self._seconds, "minutes": self.minutes()}
+        checkpoint["epoch_so_far"] = [dict(m.metric_state) for m in (self.train_accuracy, self.train_loss)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         effort = checkpoint.get("effort", {"images": 0, "seconds": 0.0, "minutes": 0.0})
         self._images, self._seconds, self._minutes = effort["images"], effort["seconds"], effort["minutes"]
+        metrics = (self.train_accuracy, self.train_loss)
+        for metric, state in zip(metrics, checkpoint.get("epoch_so_far", ()), strict=False):
+            for name, value in state.items():
+                setattr(metric, name, value.to(metric.device))
 
     def _check_finite(self, values: Any) -> None:
         if isinstance(values, dict | list | tuple):

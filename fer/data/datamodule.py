@@ -99,6 +99,9 @@ class EmotionDataModule(L.LightningDataModule):
         self.batch_size, self.workers, self.balanced, self.seed = batch_size, workers, balanced, seed
         self.votes, self.drop_non_faces, self.drop_twins = votes, drop_non_faces, drop_twins
         self.splits: dict[str, Split] = {}
+        # Of a resumed run, set before it begins: loader processes fetch their first batches before Lightning has
+        # restored its own count.
+        self.batches_done = 0
 
     def prepare_data(self) -> None:
         """Fills the cache, on one process of a machine."""
@@ -160,15 +163,12 @@ class EmotionDataModule(L.LightningDataModule):
         counts = np.maximum(np.array(split.counts()), 1)
         weights = 1 / counts[split.labels] if self.balanced else None
         loader = self._loader(EmotionDataset(split, self.augment, self.seed), shuffle=True, weights=weights)
-        if self.trainer:
-            # Of a resumed run. Here, since loader processes fetch their first batches before Lightning sets the epoch.
-            limit = self.trainer.limit_train_batches
-            batches = min(limit, len(loader)) if isinstance(limit, int) else int(limit * len(loader))
-            done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-            epoch, here = divmod(done, max(1, batches))
-            sampler = loader.sampler
-            assert isinstance(sampler, EpochSampler)
-            sampler.start_at(epoch, here * self.batch_size)
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        batches = min(limit, len(loader)) if isinstance(limit, int) else int(limit * len(loader))
+        epoch, done = divmod(self.batches_done, max(1, batches))
+        sampler = loader.sampler
+        assert isinstance(sampler, EpochSampler)
+        sampler.start_at(epoch, done * self.batch_size)
         return loader
 
     def val_dataloader(self) -> DataLoader:
