@@ -1,8 +1,14 @@
+from typing import Any
+
+import lightning as L
 import pytest
 import torch
 
-from fer import checkpoints
-from fer.errors import ArtifactError
+from fer import artifact, checkpoints
+from fer.classifier import EmotionClassifier
+from fer.errors import ArtifactError, ConfigError
+from fer.labels import EMOTIONS
+from fer.metadata import Metadata
 
 
 def test_files_that_are_no_checkpoints(tmp_path):
@@ -25,3 +31,69 @@ def test_a_continued_run_keeps_the_earlier_best(tmp_path):
         torch.save({"callbacks": {"key": state}}, tmp_path / "last.ckpt")
         assert checkpoints.best_of(Checkpoint, str(tmp_path / "last.ckpt")) == wanted
     assert (tmp_path / "best.ckpt").read_bytes() == b"earlier"
+
+
+SMALL = {"name": "resnet_small", "widths": [8, 16], "depths": [1, 1], "drop_rate": 0.0}
+
+
+def classifier(seed: int = 0, classes: tuple[str, ...] = ("a", "b", "c"), **options: Any) -> EmotionClassifier:
+    torch.manual_seed(seed)
+    values = {"model": SMALL, "classes": classes, "channels": 1, "input_size": 48, "mean": [0.4], "std": [0.3]}
+    return EmotionClassifier(**(values | options))
+
+
+@pytest.fixture(scope="module", params=["checkpoint", "artifact"])
+def source(request, tmp_path_factory):
+    """Path of a trained model with another mean, as a checkpoint and as an artifact."""
+    folder = tmp_path_factory.mktemp("source")
+    model = classifier(1, mean=[0.6])
+    if request.param == "artifact":
+        config = {"model": SMALL}
+        meta = Metadata(classes=("a", "b", "c"), channels=1, input_size=48, mean=(0.6,), std=(0.3,), config=config)
+        return str(artifact.save(model.deployable(), meta, folder / "model.ts")), model
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(folder / "best.ckpt")
+    return str(folder / "best.ckpt"), model
+
+
+def test_a_run_starts_from_weights_statistics_and_head(source):
+    path, theirs = source
+    model = classifier(2)
+    checkpoints.start_from(model, path)
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, theirs.backbone.state_dict()[name]), name
+    assert model.hparams["mean"] == pytest.approx([0.6])
+    assert float(model.mean) == pytest.approx(0.6)
+
+
+def test_other_classes_get_a_new_head(source):
+    path, theirs = source
+    for classes in (("a", "b"), ("a", "c", "b")):
+        model, fresh = classifier(2, classes), classifier(2, classes)
+        checkpoints.start_from(model, path)
+        assert torch.equal(model.backbone.head[-1].weight, fresh.backbone.head[-1].weight)
+        assert torch.equal(model.backbone.stem[0][0].weight, theirs.backbone.stem[0][0].weight)
+
+
+def test_another_network_is_refused_with_what_to_set(source):
+    path, _ = source
+    before = classifier(2, model=SMALL | {"widths": [8, 24]})
+    kept = {name: value.clone() for name, value in before.backbone.state_dict().items()}
+    with pytest.raises(ConfigError, match=r"init_from=.* another network; set .*model\.widths=\[8, 16\]"):
+        checkpoints.start_from(before, path)
+    assert all(torch.equal(value, before.backbone.state_dict()[name]) for name, value in kept.items())
+    with pytest.raises(ConfigError, match=r"data\.channels=1"):
+        checkpoints.start_from(classifier(2, channels=3, mean=[0.4] * 3, std=[0.3] * 3), path)
+
+
+def test_the_bundled_model_is_known_by_name():
+    model = classifier(0, EMOTIONS, model={"name": "resnet_small"})
+    checkpoints.start_from(model, "bundled")
+    assert model.hparams["mean"] == pytest.approx(artifact.read_metadata(artifact.BUNDLED).mean)
+
+
+def test_missing_start_is_named(tmp_path):
+    for name in ("none.ckpt", "none.ts"):
+        with pytest.raises(ArtifactError, match=name):
+            checkpoints.start_from(classifier(), str(tmp_path / name))

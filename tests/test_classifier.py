@@ -78,8 +78,65 @@ def test_mixed_batches_train(mix, monkeypatch):
         ({"progressive": [[0.5]]}, "progressive"),
         ({"progressive": [[0.5, 2.0]]}, "progressive"),
         ({"model": {"name": "resnet_smal"}}, "resnet_small"),
+        ({"votes": {"use": "never", "weight": 0.5}}, "votes"),
+        ({"votes": {"use": "targets", "weight": 1.5}}, "votes.weight"),
     ],
 )
 def test_bad_values_are_named(options, word):
     with pytest.raises(ConfigError, match=word):
         classifier(**options)
+
+
+def losses(model: EmotionClassifier, batch: tuple[torch.Tensor, ...], monkeypatch: pytest.MonkeyPatch) -> float:
+    monkeypatch.setattr(model, "log", lambda *_, **__: None)
+    model.eval()
+    with torch.no_grad():
+        return float(at_step(model, 0).training_step(batch, 0))
+
+
+def test_votes_are_mixed_into_the_labels(monkeypatch):
+    images, labels = golden_batch(1, 48, 6), torch.arange(6) % 3
+    votes = torch.rand(6, 3).softmax(1)
+    found = losses(classifier(votes={"use": "targets", "weight": 0.25}), (images, labels, votes), monkeypatch)
+    model = classifier().eval()
+    targets = 0.75 * torch.nn.functional.one_hot(labels, 3) + 0.25 * votes
+    with torch.no_grad():
+        wanted = torch.nn.functional.cross_entropy(model(model.prepare(images)), targets)
+    assert found == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_votes_are_learnt_by_a_second_head_that_the_artifact_lacks(monkeypatch, tmp_path):
+    images, labels = golden_batch(1, 48, 6), torch.arange(6) % 3
+    votes = torch.rand(6, 3).softmax(1)
+    model = classifier(votes={"use": "auxiliary", "weight": 2.0}, mixup=0.5)
+    monkeypatch.setattr(model, "log", lambda *_, **__: None)
+    at_step(model, 0).training_step((images, labels, votes), 0).backward()
+    head = model.backbone.head[-1].weight
+    assert head.shape[0] == 6
+    assert (head.grad.abs().sum(1) > 0).all()
+    model.eval()
+    backbone = model.deployable().eval()
+    x = model.prepare(images)
+    with torch.no_grad():
+        assert torch.allclose(backbone(x), model(x), atol=1e-6)
+        assert model(x).shape == (6, 3)
+    assert model.backbone.head[-1].weight.shape[0] == 6
+    plain = classifier(votes={"use": "auxiliary", "weight": 2.0}).eval()
+    with torch.no_grad():
+        heads = plain._heads(plain.prepare(images))
+        entropy = torch.nn.functional.cross_entropy
+        wanted = entropy(heads[:, :3], labels) + 2 * entropy(heads[:, 3:], votes)
+    assert losses(plain, (images, labels, votes), monkeypatch) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_teachers_are_a_share_of_the_target(monkeypatch):
+    images, labels = golden_batch(1, 48, 6), torch.arange(6) % 3
+    answers = torch.rand(6, 3).softmax(1)
+    model = classifier().eval()
+    model.teach(lambda given: answers if torch.equal(given, images) else answers * 0, 0.6)
+    targets = 0.4 * torch.nn.functional.one_hot(labels, 3) + 0.6 * answers
+    with torch.no_grad():
+        wanted = torch.nn.functional.cross_entropy(model(model.prepare(images)), targets)
+    assert losses(model, (images, labels), monkeypatch) == pytest.approx(float(wanted), rel=1e-5)
+    with pytest.raises(ConfigError, match="teacher_weight=0"):
+        model.teach(lambda given: answers, 0)

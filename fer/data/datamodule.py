@@ -126,8 +126,9 @@ class EmotionDataModule(L.LightningDataModule):
         if out.any():
             log.info("%d of %d training images are left out", out.sum(), len(train))
             splits["train"] = train.only(~out)
-            if 0 in splits["train"].counts():
-                raise DataError("dropping images leaves a class of train without any; drop less")
+            for name, before, now in zip(train.classes, train.counts(), splits["train"].counts(), strict=True):
+                if before and not now:
+                    raise DataError(f"all training images of {name} would be left out; drop less")
         self.splits = splits
 
     @property

@@ -1,12 +1,16 @@
+from pathlib import Path
+
 import albumentations as A
 import lightning as L
 import numpy as np
 import pytest
 import torch
 
+from fer.data import votes
 from fer.data.datamodule import EmotionDataModule, EpochSampler
 from fer.data.dataset import Split
-from fer.errors import ConfigError
+from fer.errors import ConfigError, DataError
+from fer.labels import EMOTIONS
 
 
 def splits() -> dict[str, Split]:
@@ -126,3 +130,84 @@ def test_bad_options_are_named(options):
 def test_batch_size_is_checked():
     with pytest.raises(ConfigError, match=r"data\.batch_size=0"):
         EmotionDataModule(splits, "small", batch_size=0)
+
+
+def faces() -> dict[str, Split]:
+    """24 happy and fearful images; row 0 of train is of one colour, row 1 stands in test, row 2 in val as well."""
+    rng = np.random.default_rng(0)
+    labels = np.array([3, 2] * 4)
+    found = {n: Split(rng.integers(0, 256, (8, 48, 48), dtype=np.uint8), labels, EMOTIONS) for n in ("val", "test")}
+    images = rng.integers(0, 256, (8, 48, 48), dtype=np.uint8)
+    images[0], images[1], images[2] = 7, found["test"].images[5], found["val"].images[3]
+    return found | {"train": Split(images, labels, EMOTIONS)}
+
+
+def fer_plus(path: Path) -> Path:
+    lines = ["Usage,Image name," + ",".join(votes.COLUMNS)]
+    for usage in ("Training", "PublicTest", "PrivateTest"):
+        lines += [f"{usage},,0,{9 - 8 * (k % 2)},0,0,0,0,{8 * (k % 2)},0,1,0" for k in range(8)]
+    lines[1 + 6] = "Training,,0,3,0,0,0,0,0,0,0,7"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_votes_become_the_third_part_of_a_batch(tmp_path):
+    data = EmotionDataModule(faces, "f", batch_size=8, votes=str(fer_plus(tmp_path / "v.csv")))
+    data.setup()
+    images, labels, targets = next(iter(data.train_dataloader()))
+    assert (images.shape, targets.dtype) == ((8, 1, 48, 48), torch.float32)
+    assert torch.equal(targets.argmax(1), labels)
+    assert targets.sum(1).tolist() == pytest.approx([1.0] * 8)
+    assert len(data.splits["train"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ({"drop_non_faces": True}, [1, 2, 3, 4, 5, 6, 7]),
+        ({"drop_non_faces": True, "votes": "v.csv"}, [1, 2, 3, 4, 5, 7]),
+        ({"drop_twins": True}, [0, 3, 4, 5, 6, 7]),
+        ({"drop_twins": True, "drop_non_faces": True, "votes": "v.csv"}, [3, 4, 5, 7]),
+    ],
+)
+def test_training_images_are_left_out(options, rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fer_plus(tmp_path / "v.csv")
+    data = EmotionDataModule(faces, "f", **options)
+    data.setup()
+    train = data.splits["train"]
+    assert np.array_equal(train.images, faces()["train"].images[rows])
+    assert np.array_equal(train.labels, faces()["train"].labels[rows])
+    assert train.targets is None or len(train.targets) == len(rows)
+    assert len(data.splits["test"]) == len(data.splits["val"]) == 8
+
+
+def test_a_class_must_not_vanish():
+    def two() -> dict[str, Split]:
+        found = faces()
+        return {name: Split(s.images, s.labels - 2, ("fear", "happy")) for name, s in found.items()}
+
+    def one_colour() -> dict[str, Split]:
+        found = two()
+        images = found["train"].images.copy()
+        images[::2] = 9
+        return found | {"train": Split(images, found["train"].labels, found["train"].classes)}
+
+    EmotionDataModule(two, "f", drop_non_faces=True).setup()
+    with pytest.raises(DataError, match="all training images of happy"):
+        EmotionDataModule(one_colour, "f", drop_non_faces=True).setup()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_epoch_goes_on_with_the_next_batch(workers):
+    whole, rest = module(workers=0), module(workers=workers)
+    rest.batches_done = 2 * 5 + 3  # of 5 batches an epoch
+    reference, loader = whole.train_dataloader(), rest.train_dataloader()
+    reference.sampler.set_epoch(2)
+    wanted, found = list(reference)[3:], list(loader)
+    assert len(wanted) == len(found) == 2
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(wanted, found, strict=True))
+    loader.sampler.set_epoch(2)  # as Lightning does in the same epoch
+    assert len(list(loader)) == 2
+    loader.sampler.set_epoch(3)
+    assert len(list(loader)) == 5

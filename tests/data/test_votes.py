@@ -1,0 +1,93 @@
+import csv
+
+import numpy as np
+import pytest
+from samples import SHARED
+
+from fer.data import votes
+from fer.data.dataset import Split
+from fer.errors import DataError
+from fer.labels import EMOTIONS
+
+HAPPY, FEAR = EMOTIONS.index("happy"), EMOTIONS.index("fear")
+
+
+def write(path, rows, header=("Usage", "Image name", *votes.COLUMNS)):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def row(usage="Training", **counts):
+    return [usage, "fer0.png", *(counts.get(name, 0) for name in votes.COLUMNS)]
+
+
+def splits(labels=(HAPPY, HAPPY)):
+    images = np.zeros((len(labels), 4, 4), dtype=np.uint8)
+    return {name: Split(images, np.array(labels), EMOTIONS) for name in ("train", "val", "test")}
+
+
+def test_rows_keep_their_order_in_each_split(tmp_path):
+    path = write(tmp_path / "v.csv", [row(happiness=9, NF=1), row("PrivateTest", fear=10), row(fear=4, neutral=6)])
+    counts = votes.read(path)
+    assert {name: len(c) for name, c in counts.items()} == {"train": 2, "val": 0, "test": 1}
+    assert counts["train"].tolist() == [[0, 9, 0, 0, 0, 0, 0, 0, 0, 1], [6, 0, 0, 0, 0, 0, 4, 0, 0, 0]]
+
+
+def test_non_faces_need_more_votes_than_all_else():
+    counts = np.zeros((3, 10), dtype=np.int64)
+    counts[:, -1] = 5
+    counts[1, 0], counts[2, 8] = 4, 5
+    assert votes.non_faces(counts).tolist() == [True, True, False]
+
+
+def test_shares_leave_out_what_is_no_class_and_fall_back_on_the_label():
+    counts = np.zeros((2, 10), dtype=np.int64)
+    counts[0, votes.COLUMNS.index("happiness")] = 3
+    counts[0, votes.COLUMNS.index("fear")] = 1
+    counts[:, votes.COLUMNS.index("contempt")] = 6
+    found = votes.shares(counts, np.array([FEAR, FEAR]), EMOTIONS)
+    assert found.dtype == np.float32
+    assert found[0, [HAPPY, FEAR]].tolist() == [0.75, 0.25]
+    assert found[1].tolist() == np.eye(7)[FEAR].tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "words"),
+    [
+        ([["Training", "x"]], ("Usage", "Image name"), "no column 'neutral'"),
+        ([row("Sometimes")], None, "line 2"),
+        ([[*row()[:-1], "many"]], None, "line 2"),
+        ([row()[:5]], None, "line 2"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, rows, header, words):
+    path = write(tmp_path / "v.csv", rows, *([header] if header else []))
+    with pytest.raises(DataError, match=words):
+        votes.read(path)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"data\.votes=.*nowhere\.csv \(No such file"):
+        votes.read(tmp_path / "nowhere.csv")
+
+
+def test_votes_of_other_images_are_refused():
+    counts = np.zeros((2, 10), dtype=np.int64)
+    counts[:, votes.COLUMNS.index("happiness")] = 10
+    given = dict.fromkeys(("train", "val", "test"), counts)
+    assert votes.attach(splits(), given, "v.csv")["train"].targets[:, HAPPY].tolist() == [1, 1]
+    with pytest.raises(DataError, match=r"agrees with only 0%.*Kaggle"):
+        votes.attach(splits((FEAR, FEAR)), given, "v.csv")
+    with pytest.raises(DataError, match="2 rows of train, the data has 3 images"):
+        votes.attach(splits((HAPPY,) * 3), given, "v.csv")
+    other = {"train": Split(np.zeros((2, 4, 4), np.uint8), np.array([0, 1]), ("bored", "keen"))}
+    with pytest.raises(DataError, match="seven emotions"):
+        votes.attach(other, given, "v.csv")
+
+
+@pytest.mark.shared
+def test_the_real_votes():
+    counts = votes.read(SHARED / "fer2013" / "fer2013new.csv")
+    assert {name: len(c) for name, c in counts.items()} == {"train": 28709, "val": 3589, "test": 3589}
+    assert sum(int(votes.non_faces(c).sum()) for c in counts.values()) == 177
