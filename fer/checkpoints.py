@@ -121,8 +121,8 @@ def batches_of(path: str) -> int:
 def start_from(model: EmotionClassifier, path: str) -> None:
     """Give `model` the weights of a checkpoint or TorchScript artifact ("bundled": the one included).
 
-    A head for other classes starts anew. Mean and standard deviation are taken over too. Raises `ArtifactError` where
-    the file is neither, `ConfigError` where it is of another backbone.
+    In the head, classes that both know keep their weights and others start anew. Mean and standard deviation are taken
+    over too. Raises `ArtifactError` where the file is neither, `ConfigError` where it is of another network.
     """
     path = str(artifact.BUNDLED) if path == "bundled" else path
     if Path(path).suffix == ".ckpt":
@@ -137,15 +137,19 @@ def start_from(model: EmotionClassifier, path: str) -> None:
         mean, std = torch.tensor(metadata.mean).view(1, -1, 1, 1), torch.tensor(metadata.std).view(1, -1, 1, 1)
     own, head = model.backbone.state_dict(), model.head_weights()
     fits = {name for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    if own.keys() - fits - head or mean.shape != model.mean.shape:
+    if own.keys() - fits - head or head - weights.keys() or mean.shape != model.mean.shape:
         arguments = " ".join(f"model.{name}={value}" for name, value in theirs.items() if name != "pretrained")
         raise ConfigError(f"init_from={path} is of another network; set {arguments} data.channels={mean.shape[1]}")
-    same_head = tuple(classes) == model.classes and head <= fits
-    fits = fits if same_head else fits - head
+    known = [name for name in model.classes if name in classes]
+    for name in head:
+        values = own[name].clone()
+        values[[model.classes.index(k) for k in known]] = weights[name][[classes.index(k) for k in known]]
+        weights[name] = values
+    fits |= head
     model.backbone.load_state_dict({name: weights[name] for name in fits}, strict=False)
     model.mean, model.std = mean, std
     model.hparams["mean"], model.hparams["std"] = mean.flatten().tolist(), std.flatten().tolist()
-    log.info("start from %s, %s head", path, "with its" if same_head else "with a new")
+    log.info("start from %s, which knows %d of the %d classes", path, len(known), len(model.classes))
 
 
 def check_same_run(path: str, model: EmotionClassifier) -> None:

@@ -67,13 +67,14 @@ def test_a_run_starts_from_weights_statistics_and_head(source):
     assert float(model.mean) == pytest.approx(0.6)
 
 
-def test_other_classes_get_a_new_head(source):
+def test_known_classes_keep_their_part_of_the_head(source):
     path, theirs = source
-    for classes in (("a", "b"), ("a", "c", "b")):
-        model, fresh = classifier(2, classes), classifier(2, classes)
-        checkpoints.start_from(model, path)
-        assert torch.equal(model.backbone.head[-1].weight, fresh.backbone.head[-1].weight)
-        assert torch.equal(model.backbone.stem[0][0].weight, theirs.backbone.stem[0][0].weight)
+    model, fresh = classifier(2, ("c", "new", "a", "other")), classifier(2, ("c", "new", "a", "other"))
+    checkpoints.start_from(model, path)
+    for name in ("weight", "bias"):
+        found, old, new = (getattr(m.backbone.head[-1], name) for m in (model, theirs, fresh))
+        assert torch.equal(found, torch.stack([old[2], new[1], old[0], new[3]]))
+    assert torch.equal(model.backbone.stem[0][0].weight, theirs.backbone.stem[0][0].weight)
 
 
 def test_another_network_is_refused_with_what_to_set(source):

@@ -285,7 +285,8 @@ def test_any_timm_name_trains_and_exports(tmp_path):
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_experiment_takes_a_step(name, tmp_path):
-    metrics = tiny(tmp_path, f"experiment={name}")
+    overrides = [o for o in TINY if name != "own_faces" or not o.startswith("+model=")]  # it starts from the bundled
+    metrics = train.run(config(*overrides, f"experiment={name}", run_dir=tmp_path))
     assert metrics["train/epochs"] == 1
 
 
