@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from fer.errors import ConfigError, one_line
+from fer.errors import ConfigError, hydra_in_one_line, one_line
 
 if TYPE_CHECKING:
     from fer.stream.pipeline import Stats
 
+_CONF = Path(__file__).parent / "conf"
 _PATH = re.compile(r"(source|artifact|save|log|stats)=(.*)", re.DOTALL)
 
 
@@ -79,7 +80,7 @@ def run(cfg: DictConfig) -> "Stats":
     return stats
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="infer")
+@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")
 def _composed(cfg: DictConfig) -> None:
     with one_line():
         run(cfg)
@@ -93,7 +94,8 @@ def main() -> None:
         # The name of a file may hold what the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.argv[1:] = for_hydra(sys.argv[1:])
-    _composed()
+    with hydra_in_one_line(_CONF, "infer"):
+        _composed()
 
 
 if __name__ == "__main__":

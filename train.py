@@ -28,9 +28,10 @@ from fer import artifact, checkpoints, evaluate, models, resume
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.distil import Teachers
-from fer.errors import ConfigError, TrainingError, one_line
+from fer.errors import ConfigError, TrainingError, hydra_in_one_line, one_line
 
 log = logging.getLogger("train")
+_CONF = Path(__file__).parent / "conf"
 
 
 def _quiet() -> None:
@@ -235,7 +236,7 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
         logger.finalize("success")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="train")
 def main(cfg: DictConfig) -> dict[str, float]:
     if _in_sweep():  # one failed job must not end the others
         try:
@@ -249,4 +250,5 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
 if __name__ == "__main__":
     sys.argv[1:] = resume.arguments(sys.argv[1:])
-    main()
+    with hydra_in_one_line(_CONF, "train"):
+        main()

@@ -9,10 +9,13 @@ FerError               anything a user can mend; the text is one line that names
 └── SinkError          a video, log or window that cannot be written
 """
 
+import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class FerError(Exception):
@@ -52,10 +55,70 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except FerError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if _wants_traceback():
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
+    """Turn what Hydra refuses, such as an override of a key that does not exist, into one line too, with status 1.
+
+    Goes around the whole program. The keys of the config are searched for one that may have been meant.
+    """
+    traceback, before = _wants_traceback(), {name: os.environ.get(name) for name in (_TRACEBACK, "HYDRA_FULL_ERROR")}
+    # Hydra then lets its exceptions go up, in place of printing several lines; child processes inherit both.
+    os.environ |= {_TRACEBACK: str(int(traceback)), "HYDRA_FULL_ERROR": "1"}
+    try:
+        yield
+    except Exception as error:
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        if traceback or not isinstance(error, HydraException | OmegaConfBaseException):
+            raise
+        text = str(error).split("Config search path")[0]
+        unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
+        if unknown and (meant := _nearest(unknown[1], config_dir, config_name)):
+            text = f"{unknown[1]} is no key; did you mean {meant}?"
+        _say(text)
+        sys.exit(1)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+_TRACEBACK = "FER_TRACEBACK"
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get(_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR")) == "1"
+
+
+def _say(text: str) -> None:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _nearest(key: str, config_dir: Path, config_name: str) -> str | None:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    def keys(node: object, place: str = "") -> Iterator[str]:
+        if isinstance(node, dict):
+            for name, child in node.items():
+                yield f"{place}{name}"
+                yield from keys(child, f"{place}{name}.")
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir), version_base="1.3"):
+        known = list(keys(OmegaConf.to_container(compose(config_name))))
+    ending = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(key, known, 1, 0.75)
+    return next(iter(near or [k for k in known if k.rsplit(".", 1)[-1] == ending]), None)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,19 @@ def test_the_id_of_the_wandb_run_is_found(tmp_path):
     for name in ("offline-run-20260101_120000-first1", "run-20260102_120000-later-2", "latest-run"):
         (tmp_path / "wandb" / name).mkdir(parents=True)
     assert resume.wandb_id(tmp_path) == "later-2"
+
+
+def test_ctrl_c_is_one_line_and_leaves_a_checkpoint(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), *SMALL, "trainer.max_epochs=1000", f"hydra.run.dir={tmp_path}"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    end = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "stopped"
+    assert "Traceback" not in err
+    assert checkpoints.load(str(path)).classes
+    assert not (tmp_path / ".running").exists()

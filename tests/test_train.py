@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import train
 from fer import artifact, checkpoints
 from fer.classifier import EmotionClassifier
-from fer.errors import ArtifactError, ConfigError
+from fer.errors import ArtifactError, ConfigError, hydra_in_one_line
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -348,3 +349,35 @@ def test_program_prints_one_line_and_exits_with_two(tmp_path):
     assert done.stderr.startswith("error: model.name=resnet_smal")
     assert "resnet_small" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("trainer.max_epoch=3", "trainer.max_epoch is no key; did you mean trainer.max_epochs?"),
+        ("batch_size=3", "did you mean data.batch_size?"),
+        ("~seeed", "did you mean seed?"),
+        ("model=resnet_smal", "Could not find 'model/resnet_smal' Available options in 'model': convnext_nano"),
+        ("seed=[1", "no viable alternative"),
+        ("zzz=1", "Could not override 'zzz'. To append to your config use +zzz=1"),
+    ],
+)
+def test_what_hydra_refuses_is_one_line(override, words, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", override])
+    before = dict(os.environ)
+    with pytest.raises(SystemExit) as done, hydra_in_one_line(ROOT / "conf", "train"):
+        train.main()
+    assert done.value.code == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert "Config search path" not in err
+    assert dict(os.environ) == before
+
+
+def test_hydra_full_error_shows_the_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "zzz=1"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigCompositionException), hydra_in_one_line(ROOT / "conf", "train"):
+        train.main()
