@@ -22,6 +22,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from fer import artifact, checkpoints, evaluate, models, resume
@@ -117,7 +118,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.resume not in (None, "auto"):
         raise ConfigError(f"resume={cfg.resume} is unknown; give resume=auto, or ckpt_path=<a checkpoint>")
-    with nullcontext() if os.environ.get("LOCAL_RANK", "0") != "0" else resume.alone_in(folder):
+    with resume.alone_in(folder) if rank_zero_only.rank == 0 else nullcontext():
         if cfg.resume and (folder / "metrics.json").exists():
             log.info("this run is finished")
             return json.loads((folder / "metrics.json").read_text())
