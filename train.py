@@ -118,7 +118,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.resume not in (None, "auto"):
         raise ConfigError(f"resume={cfg.resume} is unknown; give resume=auto, or ckpt_path=<a checkpoint>")
-    with resume.alone_in(folder) if rank_zero_only.rank == 0 else nullcontext():
+    with resume.alone_in(folder) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
         if cfg.resume and (folder / "metrics.json").exists():
             log.info("this run is finished")
             return json.loads((folder / "metrics.json").read_text())
