@@ -115,7 +115,7 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     for row in rows:
         assert list(row) == ["frame", "time", "faces"]
         (found,) = row["faces"]
-        assert list(found) == ["id", "box", "score", "emotion", "confidence", "probabilities", "smoothed"]
+        assert list(found) == ["id", "box", "score", "emotion", "confidence", "uncertain", "probabilities", "smoothed"]
         assert list(found["probabilities"]) == list(EMOTIONS)
         assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert found["confidence"] == max(found["probabilities"].values())

@@ -23,7 +23,7 @@ class Frame:
 
     image: uint8 (H, W, 3), RGB, upright. index: counts from 0. time: seconds since the source's start, 0 for
     stills. file: the name of a still, None for video and camera. error: why a still of a folder could not be read;
-    the image is (0, 0, 3) then.
+    the image is (0, 0, 3) then. event: what happened before it, as "reconnected after 2.1 s"; the log says so.
 
     Raises `ValueError` where a value is of the wrong shape, kind or range.
     """
@@ -33,6 +33,7 @@ class Frame:
     time: float
     file: str | None = None
     error: str | None = None
+    event: str | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape
@@ -98,7 +99,10 @@ class FrameResult:
     """A frame, its N faces and what they show.
 
     classes: the K names. probabilities: float32 (N, K), rows that sum to 1, the artifact's answer for this
-    frame alone. smoothed: the same shape, over time; None where nobody smooths.
+    frame alone (with `every` above 1: for the last frame that was looked at). smoothed: the same shape, over time; None
+    where nobody smooths. labels: int64 (N,), the class that each face is shown as, calmer than the likeliest of a
+    frame; None for the likeliest. uncertain: bool (N,), faces whose confidence is too low to mean much; None where
+    nobody judges that. looked: whether this frame itself was searched, and not only carried over from an earlier one.
     Raises `ValueError` where a value is of the wrong shape, kind or range.
     """
 
@@ -107,9 +111,19 @@ class FrameResult:
     classes: tuple[str, ...]
     probabilities: Array
     smoothed: Array | None = None
+    labels: Array | None = None
+    uncertain: Array | None = None
+    looked: bool = True
 
     def __post_init__(self) -> None:
-        shape = (len(self.faces), len(self.classes))
+        n = len(self.faces)
+        if self.labels is not None:
+            good = self.labels.shape == (n,) and self.labels.dtype == np.int64
+            good = good and bool(((self.labels >= 0) & (self.labels < len(self.classes))).all())
+            _check(good, f"labels must be int64 ({n},) within 0 to {len(self.classes) - 1}")
+        if self.uncertain is not None:
+            _check(self.uncertain.shape == (n,) and self.uncertain.dtype == np.bool_, f"uncertain must be bool ({n},)")
+        shape = (n, len(self.classes))
         for name, values in (("probabilities", self.probabilities), ("smoothed", self.smoothed)):
             if values is not None:
                 _check(
@@ -123,16 +137,16 @@ class FrameResult:
         return self.probabilities if self.smoothed is None else self.smoothed
 
     def emotions(self) -> list[tuple[str, float]]:
-        """For each face the likeliest class and its probability, 0 to 1."""
-        best = self.shown.argmax(axis=1)
+        """For each face the class it is shown as, and the probability of that, 0 to 1."""
+        best = self.shown.argmax(axis=1) if self.labels is None else self.labels
         return [(self.classes[k], float(row[k])) for k, row in zip(best, self.shown, strict=True)]
 
     def row(self) -> dict[str, Any]:
         """The log row of this frame, plain values only: `frame`, `time` in seconds, `faces`.
 
         A face has `id` (None without tracking), `box` in pixels of the original frame, `score`, `emotion`,
-        `confidence`, `probabilities` by class, and `smoothed` likewise or None. Stills also have `file`, and
-        `error` where the file could not be read.
+        `confidence`, `uncertain`, `probabilities` by class, and `smoothed` likewise or None. Stills also have `file`,
+        and `error` where the file could not be read; `event` stands where something happened before the frame.
         """
         faces = []
         for i, (emotion, confidence) in enumerate(self.emotions()):
@@ -143,6 +157,7 @@ class FrameResult:
                     "score": round(float(self.faces.scores[i]), 4),
                     "emotion": emotion,
                     "confidence": round(confidence, 6),
+                    "uncertain": bool(self.uncertain is not None and self.uncertain[i]),
                     "probabilities": self._by_class(self.probabilities[i]),
                     "smoothed": None if self.smoothed is None else self._by_class(self.smoothed[i]),
                 }
@@ -152,6 +167,8 @@ class FrameResult:
             row["file"] = self.frame.file
         if self.frame.error is not None:
             row["error"] = self.frame.error
+        if self.frame.event is not None:
+            row["event"] = self.frame.event
         return {**row, "faces": faces}
 
     def _by_class(self, values: Array) -> dict[str, float]:

@@ -58,6 +58,7 @@ def test_the_row_has_the_schema() -> None:
         "score": 0.5,
         "emotion": "b",
         "confidence": 0.75,
+        "uncertain": False,
         "probabilities": {"a": 0.25, "b": 0.75},
         "smoothed": None,
     }
