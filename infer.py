@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from fer.errors import ConfigError, hydra_in_one_line, one_line
 
 if TYPE_CHECKING:
-    from fer.stream.pipeline import Stats
+    from fer.stream.stats import Stats
 
 _CONF = Path(__file__).parent / "conf"
 _PATH = re.compile(r"(source|artifact|save|log|stats)=(.*)", re.DOTALL)
@@ -63,16 +63,22 @@ def run(cfg: DictConfig) -> "Stats":
         window = outputs.wants_window(cfg.view)
 
         from fer.stream import pipeline, report
-        from fer.stream.detect import Detector
-        from fer.stream.recognise import open_recogniser
+        from fer.stream.recognizer import Recognizer
+        from fer.stream.stats import Stats
 
-        detect = Detector(**cfg.detector)
-        recognise = open_recogniser(cfg.artifact, cfg.device, cfg.threads)
-        sinks = outputs.sinks(recognise.classes, cfg.threads, window)
-        stats = pipeline.Stats()
+        recognizer = Recognizer(
+            cfg.artifact,
+            device=cfg.device,
+            threads=cfg.threads,
+            detector=cfg.detector,
+            tracking=cfg.tracking,
+            smoothing=cfg.smoothing,
+        )
+        sinks = outputs.sinks(recognizer.classes, cfg.threads, window)
+        stats = Stats()
         try:
             with report.progress(source) as advance:
-                pipeline.run(source, detect, recognise, recognise.classes, sinks, stats, advance)
+                pipeline.run(recognizer.stream(source, every=cfg.every, stats=stats), sinks, stats, advance)
         except KeyboardInterrupt:
             report.finish(outputs, stats)
             raise

@@ -1,6 +1,6 @@
 """Stand-ins for a camera, a detector and a model, for tests of whatever is built on the pipeline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -59,5 +59,5 @@ class FakeRecogniser:
         self._row = np.full(len(classes), (1 - confidence) / (len(classes) - 1), np.float32)
         self._row[index] = confidence
 
-    def __call__(self, frame: Frame, faces: Faces) -> Array:
-        return np.tile(self._row, (len(faces), 1))
+    def __call__(self, asked: Sequence[tuple[Frame, Faces]]) -> list[Array]:
+        return [np.tile(self._row, (len(faces), 1)) for _, faces in asked]

@@ -1,132 +1,279 @@
-"""The straight way through: one frame after the other, one stage after the other."""
+"""The stages, side by side: read, find faces, say what they show, write.
+
+    reader thread ──Frame──▶ search thread ──Seen──▶ the caller's own thread ──FrameResult──▶ a thread for each sink
+
+Every frame of a file is answered, in order; of a live source the newest one is, and drops are counted. Tracking,
+smoothing and the window stay in the caller's thread, which has all the state. The first error of any thread ends all of
+them, closes all sinks, and is the one that goes up.
+"""
 
 import time
-from array import array
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fer.errors import ConfigError
 from fer.stream.annotate import annotate
+from fer.stream.pipes import Pipe, fill
 from fer.stream.sinks import Sink, Stop
+from fer.stream.smooth import Smoother
 from fer.stream.sources import Source
+from fer.stream.stats import Stats
+from fer.stream.track import UNSETTLED, CutDetector, Tracker, settle
 from fer.stream.types import Array, Faces, Frame, FrameResult
 
 Detect = Callable[[Frame], Faces]
-Recognise = Callable[[Frame, Faces], Array]
+Recognise = Callable[[Sequence[tuple[Frame, Faces]]], list[Array]]
+Draw = Callable[[FrameResult], Array]
+
+_WAITING = 4
+"""Frames that wait between two stages; more would only cost memory."""
+
+_TOGETHER = 4
+"""Frames of a file whose faces are recognised in one batch."""
+
+_HELD = 8
+"""Frames of a file that wait at most for their faces to be settled."""
 
 
-class Stats:
-    """What a run counted: frames, frames_with_faces, faces, unreadable stills, emotions by face, and times.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A frame after the search. faces: None where it was not looked at. cut: whether another scene begins with it."""
 
-    `seconds` is the wall time of the loop; models are loaded before it begins.
+    frame: Frame
+    faces: Faces | None
+    cut: bool = False
+
+
+class Calm:
+    """What a viewer's run remembers from frame to frame: who is who, and how they looked.
+
+    tracker: None leaves the faces without ids, and then nothing is smoothed either.
     """
 
-    def __init__(self) -> None:
-        self.frames = self.frames_with_faces = self.faces = self.unreadable = self.dropped = 0
-        self.emotions: Counter[str] = Counter()
-        self.seconds = 0.0
-        self._times: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+    def __init__(self, tracker: Tracker | None, smoother: Smoother | None) -> None:
+        self.tracker, self.smoother = tracker, smoother
 
-    @property
-    def fps(self) -> float:
-        """Frames a second, over the whole loop."""
-        return self.frames / self.seconds if self.seconds else 0.0
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time one pass of a stage; one that raises is not counted."""
-        start = time.perf_counter()
-        yield
-        self._times[name].append((time.perf_counter() - start) * 1000)
-
-    def count(self, result: FrameResult) -> None:
-        """Add one frame."""
-        self.frames += 1
-        self.faces += len(result.faces)
-        self.frames_with_faces += len(result.faces) > 0
-        self.unreadable += result.frame.error is not None
-        self.emotions.update(name for name, _ in result.emotions())
-
-    def stages(self) -> dict[str, dict[str, float]]:
-        """For each stage that ran, p50, p95 and p99 in milliseconds."""
-        points = (50, 95, 99)
-        return {
-            name: {f"p{p}": round(float(v), 3) for p, v in zip(points, np.percentile(times, points), strict=True)}
-            for name, times in self._times.items()
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as `stats=` writes them."""
-        return {
-            "frames": self.frames,
-            "frames_with_faces": self.frames_with_faces,
-            "faces": self.faces,
-            "dropped": self.dropped,
-            "seconds": round(self.seconds, 3),
-            "fps": round(self.fps, 2),
-            "stages": self.stages(),
-        }
+    def result(self, frame: Frame, faces: Faces, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
+        """The result of the next frame that was looked at."""
+        if self.smoother is None:
+            return FrameResult(frame, faces, classes, probabilities)
+        if faces.ids is None:
+            return FrameResult(frame, faces, classes, probabilities, uncertain=self.smoother.doubt(probabilities))
+        smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
+        return FrameResult(frame, faces, classes, probabilities, smoothed, labels, uncertain)
 
 
-def run(
+def results(
     source: Source,
     detect: Detect,
     recognise: Recognise,
     classes: tuple[str, ...],
+    calm: Calm,
+    stats: Stats,
+    every: int = 1,
+) -> Iterator[FrameResult]:
+    """Yield the result of each frame of `source`; closing the generator stops the threads and closes the source.
+
+    detect: `Frame` → `Faces`. recognise: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as
+    `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched.
+    Raises what the source, `detect` or `recognise` raise, and `ConfigError` for an `every` that cannot work.
+    """
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise ConfigError(f"every={every} cannot work; give a whole number from 1")
+    frames: Pipe[Frame] = Pipe(1 if source.live else _WAITING, newest=source.live)
+    seen: Pipe[Seen] = Pipe(1 if source.live else _WAITING)
+    threads = [
+        fill(frames, lambda: stats.timed("decode", iter(source)), "read"),
+        fill(seen, lambda: _search(frames, detect, stats, every, calm.tracker is not None), "search"),
+    ]
+    try:
+        settled = _settled(iter(seen), calm.tracker, stats, wait=not source.live)
+        yield from _recognised(settled, recognise, classes, calm, stats, 1 if source.live else _TOGETHER)
+    finally:
+        stats.dropped += frames.dropped
+        seen.stop()
+        frames.stop()
+        if source.live:
+            source.close()  # a camera that does not answer would keep its reader waiting
+        for thread in threads:
+            thread.join(5)
+        source.close()
+
+
+def _search(frames: Pipe[Frame], detect: Detect, stats: Stats, every: int, film: bool) -> Iterator[Seen]:
+    try:
+        is_cut = CutDetector()
+        for count, frame in enumerate(frames):
+            if frame.error is not None:
+                yield Seen(frame, Faces.none())
+                continue
+            cut = film and is_cut(frame.image)
+            if count % every and not cut:
+                yield Seen(frame, None)
+                continue
+            with stats.stage("detect"):
+                faces = detect(frame)
+            yield Seen(frame, faces, cut)
+    finally:
+        frames.stop()
+
+
+def _settled(seen: Iterator[Seen], tracker: Tracker | None, stats: Stats, wait: bool) -> Iterator[Seen]:
+    """The same frames with ids, and without the faces that have none.
+
+    wait: hold a frame back until the next one that was searched has told who its new faces are.
+    """
+    if tracker is None:
+        yield from seen
+        return
+    held: list[Seen] = []  # a searched frame, and those up to the next one
+    for item in seen:
+        if item.faces is None:
+            if held and len(held) < _HELD:
+                held.append(item)
+            else:
+                yield from _released(held)
+                held = []
+                yield item
+            continue
+        if item.cut:
+            tracker.cut()
+        with stats.stage("track"):
+            now = replace(item, faces=replace(item.faces, ids=tracker.update(item.faces, item.frame.time)))
+        if held and not item.cut:
+            held[0] = replace(held[0], faces=settle(held[0].faces, now.faces))
+        yield from _released(held)
+        held = [now] if wait else []
+        if not wait:
+            yield from _released([now])
+    yield from _released(held)
+
+
+def _released(held: list[Seen]) -> Iterator[Seen]:
+    for item in held:
+        if item.faces is not None and item.faces.ids is not None:
+            item = replace(item, faces=item.faces.only(np.asarray(item.faces.ids != UNSETTLED)))
+        yield item
+
+
+def with_ids(faces: Faces, tracker: Tracker, time: float) -> Faces:
+    """The faces of a live frame with ids, without those that have none yet. time: seconds."""
+    ids = tracker.update(faces, time)
+    return replace(faces, ids=ids).only(ids != UNSETTLED)
+
+
+def _recognised(
+    seen: Iterator[Seen],
+    recognise: Recognise,
+    classes: tuple[str, ...],
+    calm: Calm,
+    stats: Stats,
+    together: int,
+) -> Iterator[FrameResult]:
+    last: FrameResult | None = None
+    waiting: list[Seen] = []
+
+    def answer() -> Iterator[FrameResult]:
+        nonlocal last
+        asked = [(s.frame, s.faces) for s in waiting if s.faces is not None]
+        answers: Iterator[Array] = iter(())
+        if any(len(faces) for _, faces in asked):  # a stage without faces is no stage
+            with stats.stage("recognise", len(asked)):
+                answers = iter(recognise(asked))
+        for item in waiting:
+            if item.faces is not None:
+                empty = np.zeros((0, len(classes)), np.float32)
+                last = calm.result(item.frame, item.faces, classes, next(answers, empty))
+                yield last
+            else:
+                assert last is not None
+                yield replace(last, frame=item.frame, looked=False)
+        waiting.clear()
+
+    for item in seen:
+        waiting.append(item)
+        if sum(s.faces is not None for s in waiting) >= together or len(waiting) >= min(2 * together, _HELD):
+            yield from answer()
+    yield from answer()
+
+
+class _Writer:
+    """One sink in a thread of its own, fed by a short pipe."""
+
+    def __init__(self, sink: Sink, draw: Draw, stats: Stats) -> None:
+        self.pipe: Pipe[FrameResult] = Pipe(_WAITING)
+        self.error: BaseException | None = None
+        self._sink, self._draw, self._stats = sink, draw, stats
+        self._done: Pipe[None] = Pipe(1)
+        self._thread = fill(self._done, self._write, sink.stage)
+
+    def _write(self) -> Iterator[None]:
+        try:
+            for result in self.pipe:
+                deliver(self._sink, result, self._draw, self._stats)
+        except BaseException as error:
+            self.error = error
+            self.pipe.stop()
+        return
+        yield  # a generator, as `fill` wants it
+
+    def finish(self) -> None:
+        """Let it write what waits, and see it end."""
+        self.pipe.end()
+        self._thread.join()
+
+
+def deliver(sink: Sink, result: FrameResult, draw: Draw, stats: Stats) -> None:
+    """Hand a result to a sink, with its picture where it wants one."""
+    picture = None
+    if result.frame.error is None and sink.draws:
+        with stats.stage("annotate"):
+            picture = draw(result)
+    with stats.stage(sink.stage):
+        sink.write(result, picture)
+
+
+def run(
+    answers: Iterator[FrameResult],
     sinks: Sequence[Sink],
     stats: Stats,
     after_frame: Callable[[], object] = lambda: None,
+    draw: Draw = annotate,
 ) -> None:
-    """Take every frame of `source` to every sink and count it in `stats`.
+    """Take every result to every sink and count it in `stats`.
 
-    detect: `Frame` → `Faces`. recognise: (`Frame`, `Faces`) → float32 (N, K) probabilities, columns as
-    `classes`.
-    A sink's `Stop` ends the run in good order. Any error, Ctrl-C too, closes all sinks and goes up;
-    `stats` holds what was counted until then.
+    Sinks write beside each other, each in its own thread; one that is `inline` (a window) is called here. A sink's
+    `Stop` ends the run in good order. Any error, Ctrl-C too, stops and closes everything and goes up; `stats` holds
+    what was counted until then.
     """
     start = time.perf_counter()
     try:
         with ExitStack() as stack:
             for sink in sinks:
                 stack.enter_context(sink)
-            frames = iter(source)
-            try:
-                while True:
-                    with stats.stage("decode"):
-                        frame = next(frames, None)
-                    if frame is None:
-                        break
-                    result = _answer(frame, detect, recognise, classes, stats)
-                    _deliver(result, sinks, stats)
-                    after_frame()
-            except Stop:
-                pass
+            writers = [_Writer(sink, draw, stats) for sink in sinks if not sink.inline]
+            inline = [sink for sink in sinks if sink.inline]
+            with suppress(Stop):
+                try:
+                    for result in answers:
+                        stats.count(result)
+                        for writer in writers:
+                            if not writer.pipe.put(result):
+                                raise writer.error or RuntimeError("a sink ended on its own")
+                        for sink in inline:
+                            deliver(sink, result, draw, stats)
+                        after_frame()
+                finally:
+                    close = getattr(answers, "close", None)
+                    if close is not None:
+                        close()
+                    for writer in writers:  # what has been answered is written, whatever happened since
+                        writer.finish()
+                for writer in writers:
+                    if writer.error is not None:
+                        raise writer.error
     finally:
-        source.close()
         stats.seconds = time.perf_counter() - start
-
-
-def _answer(frame: Frame, detect: Detect, recognise: Recognise, classes: tuple[str, ...], stats: Stats) -> FrameResult:
-    faces, probabilities = Faces.none(), np.zeros((0, len(classes)), np.float32)
-    if frame.error is None:
-        with stats.stage("detect"):
-            faces = detect(frame)
-    if len(faces):
-        with stats.stage("recognise"):
-            probabilities = recognise(frame, faces)
-    result = FrameResult(frame, faces, classes, probabilities)
-    stats.count(result)
-    return result
-
-
-def _deliver(result: FrameResult, sinks: Sequence[Sink], stats: Stats) -> None:
-    picture = None
-    if result.frame.error is None and any(sink.draws for sink in sinks):
-        with stats.stage("annotate"):
-            picture = annotate(result)
-    for sink in sinks:
-        with stats.stage(sink.stage):
-            sink.write(result, picture)

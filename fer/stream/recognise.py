@@ -1,5 +1,6 @@
-"""What the faces show: all faces of a frame, cut and answered as one batch."""
+"""What the faces show: all faces of a frame or several, cut and answered as one batch."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -38,21 +39,27 @@ def cut(image: Array, box: Array, margin: float, size: int) -> Array:
 
 
 class Recogniser:
-    """`recogniser(frame, faces)` → float32 (N, K) probabilities, columns in the order of `classes`."""
+    """`recogniser([(frame, faces), …])` → for each frame float32 (N, K) probabilities, columns as in `classes`.
+
+    All faces of all the frames go through the artifact as one batch.
+    """
 
     def __init__(self, artifact: "Artifact") -> None:
         self._artifact = artifact
         self.classes = artifact.metadata.classes
 
-    def __call__(self, frame: Frame, faces: Faces) -> Array:
-        if not len(faces):
-            return np.zeros((0, len(self.classes)), np.float32)
+    def __call__(self, asked: Sequence[tuple[Frame, Faces]]) -> list[Array]:
+        metadata = self._artifact.metadata
+        margin, size = metadata.crop_margin, metadata.input_size
+        crops = [cut(frame.image, box, margin, size) for frame, faces in asked for box in faces.boxes]
+        if not crops:
+            return [np.zeros((0, len(self.classes)), np.float32) for _ in asked]
         import torch
 
-        metadata = self._artifact.metadata
-        crops = [cut(frame.image, box, metadata.crop_margin, metadata.input_size) for box in faces.boxes]
         batch = np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))  # (N, 3, S, S)
-        return self._artifact(torch.from_numpy(batch)).numpy()
+        answers = self._artifact(torch.from_numpy(batch)).numpy()
+        ends = np.cumsum([len(faces) for _, faces in asked])
+        return np.split(answers, ends[:-1])
 
 
 def open_recogniser(path: str | None, device: str, threads: int | None) -> Recogniser:

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from fer.labels import colour, order
 from fer.stream.outputs import Outputs
-from fer.stream.pipeline import Stats
 from fer.stream.sinks import write_whole
 from fer.stream.sources import Source
+from fer.stream.stats import Stats
 
 _BAR = 24
 _MOST_WARNINGS = 5

@@ -31,11 +31,13 @@ class Stop(Exception):
 class Sink:
     """Takes results one by one and writes as they come. A context manager.
 
-    stage: its name in the statistics. draws: whether `write` needs the annotated picture.
+    stage: its name in the statistics. draws: whether `write` needs the annotated picture. inline: whether it is called
+    in the main thread, as windows must be, and not in one of its own.
     """
 
     stage = "write"
     draws = False
+    inline = False
 
     def __enter__(self) -> Self:
         return self

@@ -26,8 +26,8 @@ class Source:
     """Yields `Frame`s once, in order. A context manager: what it holds open is closed at the end of the block.
 
     name: how messages call it. kind: what it is. path: its file or folder, None for a camera. total: how many
-    frames to expect, None where nobody knows. rate: frames a second, None for stills. notes: what was lost on
-    the way, one line each; complete once all frames are read.
+    frames to expect, None where nobody knows. rate: frames a second, None for stills. live: whether only the newest
+    frame matters. notes: what was lost on the way, one line each; complete once all frames are read.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Source:
     path: Path | None = None
     total: int | None = None
     rate: Fraction | None = None
+    live: bool = False
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -246,6 +247,7 @@ class Camera(Source):
     """
 
     kind: Kind = "camera"
+    live = True
 
     def __init__(self, index: int) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class Faces:
     boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the original frame, clipped to it, x1 < x2 and y1 < y2.
     scores: float32 (N,), the detector's, 0 to 1. landmarks: float32 (N, 5, 2), right eye, left eye, nose,
     right and left mouth corner as the face has them, in pixels, possibly outside the frame; None where not known.
-    ids: int64 (N,), 1 or more, who is who; None where nobody keeps track.
+    ids: int64 (N,), who is who, from 1, or 0 while that is not settled; None where nobody keeps track.
     Raises `ValueError` where a value is of the wrong shape, kind or range.
     """
 
@@ -81,12 +81,17 @@ class Faces:
             )
         if self.ids is not None:
             _check(
-                self.ids.shape == (n,) and self.ids.dtype == np.int64 and bool((self.ids >= 1).all()),
-                f"ids must be int64 ({n},), 1 or more",
+                self.ids.shape == (n,) and self.ids.dtype == np.int64 and bool((self.ids >= 0).all()),
+                f"ids must be int64 ({n},), 0 or more",
             )
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def only(self, which: Array) -> "Faces":
+        """The faces of `which` alone, bool (N,)."""
+        landmarks, ids = ((None if v is None else v[which]) for v in (self.landmarks, self.ids))
+        return Faces(self.boxes[which], self.scores[which], landmarks, ids)
 
     @classmethod
     def none(cls) -> "Faces":

@@ -49,6 +49,7 @@ class Window(Sink):
 
     stage = "show"
     draws = True
+    inline = True
 
     def __init__(self, stills: bool) -> None:
         self._stills = stills

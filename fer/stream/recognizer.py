@@ -1,0 +1,141 @@
+"""The library: emotions from a picture, a stream, or one frame after the other.
+
+from fer.stream import Recognizer
+
+recognizer = Recognizer()
+for result in recognizer.stream("clip.mp4"):
+    print(result.frame.time, result.emotions())
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer.errors import SourceError
+from fer.stream import pipeline
+from fer.stream.detect import Detector
+from fer.stream.pipeline import Calm
+from fer.stream.recognise import open_recogniser
+from fer.stream.smooth import Smoother
+from fer.stream.sources import Source, open_source
+from fer.stream.stats import Stats
+from fer.stream.stills import read_image
+from fer.stream.types import Array, Faces, Frame, FrameResult
+
+
+class Recognizer:
+    """A detector and an artifact, loaded once; every session and stream of it may run in a thread of its own.
+
+    artifact: a model file; None is the bundled one. device: auto, cpu or cuda. threads: of the CPU, for PyTorch and
+    OpenCV; None leaves it to them. detector: arguments of `fer.stream.detect.Detector`. tracking: arguments of
+    `fer.stream.track.Tracker`. smoothing: arguments of `fer.stream.smooth.Smoother`.
+    Raises `ArtifactError`, and `ConfigError` for values that cannot work.
+    """
+
+    def __init__(
+        self,
+        artifact: str | Path | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        detector: Mapping[str, Any] | None = None,
+        tracking: Mapping[str, Any] | None = None,
+        smoothing: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._detector, self._turn = Detector(**(detector or {})), threading.Lock()
+        self._tracking, self._smoothing = dict(tracking or {}), dict(smoothing or {})
+        self.smoother()  # tells at once where its values cannot work
+        self._threads = threads
+        self.recognise = open_recogniser(None if artifact is None else str(artifact), device, threads)
+        self.classes: tuple[str, ...] = self.recognise.classes
+
+    def detect(self, frame: Frame) -> Faces:
+        """The faces of one frame, without ids; threads take turns."""
+        with self._turn:
+            return self._detector(frame)
+
+    def smoother(self) -> Smoother:
+        """A new smoother, as configured."""
+        return Smoother(**self._smoothing)
+
+    def calm(self, film: bool, first_id: int = 1) -> Calm:
+        """What one run remembers; for a `film` with ids, counted from `first_id`."""
+        if not film:
+            return Calm(None, self.smoother())
+        from fer.stream.track import Tracker  # its library takes a second or two to import, which stills can do without
+
+        return Calm(Tracker(**self._tracking, first_id=first_id), self.smoother())
+
+    def __call__(self, image: str | Path | Array) -> FrameResult:
+        """The faces of one picture: a file, or uint8 (H, W, 3) RGB. No ids, nothing smoothed.
+
+        Raises `SourceError` for a file that is no picture, `ValueError` for an array of another kind.
+        """
+        if isinstance(image, np.ndarray):
+            frame = Frame(np.ascontiguousarray(image), 0, 0.0, file="")
+        else:
+            if not Path(image).is_file():
+                raise SourceError(f"no file {image}; give the path of a picture")
+            frame = Frame(read_image(Path(image)), 0, 0.0, file=Path(image).name)
+        faces = self.detect(frame)
+        return self.calm(film=False).result(frame, faces, self.classes, self.recognise([(frame, faces)])[0])
+
+    def stream(self, source: int | str | Path | Source, *, every: int = 1, stats: Stats | None = None,
+               first_id: int = 1) -> Iterator[FrameResult]:  # fmt: skip
+        """The results of a camera, video, folder or URL, frame by frame; see `fer.stream.pipeline.results`.
+
+        Closing the generator, or leaving it to the garbage, stops its threads. Raises `SourceError`.
+        """
+        opened = source if isinstance(source, Source) else open_source(_plain(source), self._threads)
+        film = opened.kind not in ("image", "folder")
+        calm = self.calm(film, first_id)
+        yield from pipeline.results(opened, self.detect, self.recognise, self.classes, calm, stats or Stats(), every)
+
+    async def astream(self, source: int | str | Path | Source, *, every: int = 1) -> AsyncIterator[FrameResult]:
+        """`stream` for an async server: each result is waited for in a thread, so that the loop goes on."""
+        results, end = self.stream(source, every=every), object()
+        try:
+            while (result := await asyncio.to_thread(next, results, end)) is not end:
+                assert isinstance(result, FrameResult)
+                yield result
+        finally:
+            await asyncio.to_thread(results.close)  # type: ignore[attr-defined]
+
+    def session(self) -> "Session":
+        """One viewer's state, for frames that come from elsewhere, such as a browser."""
+        return Session(self)
+
+
+class Session:
+    """`session(image, time)` → the result of one viewer's next frame, with that viewer's own ids and smoothing.
+
+    A face is left out until it has been seen twice. Not for two threads at once.
+    """
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        from fer.stream.track import CutDetector
+
+        self._recognizer, self._calm, self._is_cut = recognizer, recognizer.calm(film=True), CutDetector()
+        self._frames, self._start = 0, time.monotonic()
+
+    def __call__(self, image: Array, time_: float | None = None) -> FrameResult:
+        """image: uint8 (H, W, 3) RGB. time_: seconds, growing; None takes the clock. Raises `ValueError`."""
+        now = time.monotonic() - self._start if time_ is None else time_
+        frame = Frame(np.ascontiguousarray(image), self._frames, now)
+        self._frames += 1
+        tracker = self._calm.tracker
+        assert tracker is not None
+        if self._is_cut(frame.image):
+            tracker.cut()
+        faces = pipeline.with_ids(self._recognizer.detect(frame), tracker, now)
+        answers: Sequence[Array] = self._recognizer.recognise([(frame, faces)])
+        return self._calm.result(frame, faces, self._recognizer.classes, answers[0])
+
+
+def _plain(source: int | str | Path) -> int | str:
+    return str(source) if isinstance(source, Path) else source
