@@ -50,8 +50,6 @@ def run(cfg: DictConfig) -> "Stats":
 
     Raises `FerError`, and `KeyboardInterrupt` after all outputs are closed and whole.
     """
-    if cfg.device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device={cfg.device} is unknown; choose auto, cpu or cuda")
     if cfg.threads is not None and not (type(cfg.threads) is int and 1 <= cfg.threads <= 256):
         raise ConfigError(f"threads={cfg.threads} cannot work; give 1 to 256, or null to leave it to the libraries")
 

@@ -27,7 +27,7 @@ import infer
 from fer import artifact
 from fer.errors import FerError
 from fer.labels import EMOTIONS
-from fer.stream import detect, sinks
+from fer.stream import recognizer, sinks
 from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.types import Faces, FrameResult
 
@@ -74,7 +74,7 @@ def program(
 @pytest.fixture
 def face(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finds one face in every frame."""
-    monkeypatch.setattr(detect, "Detector", lambda **_: FakeDetector((10.0, 8.0, 40.0, 44.0)))
+    monkeypatch.setattr(recognizer, "Detector", lambda **_: FakeDetector((10.0, 8.0, 40.0, 44.0)))
 
 
 @pytest.fixture
@@ -118,10 +118,11 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
         assert list(found) == ["id", "box", "score", "emotion", "confidence", "uncertain", "probabilities", "smoothed"]
         assert list(found["probabilities"]) == list(EMOTIONS)
         assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-4)
-        assert found["confidence"] == max(found["probabilities"].values())
+        assert found["confidence"] == found["smoothed"][found["emotion"]]
+        assert found["id"] == 1
     stats = json.loads((tmp_path / "out.json").read_text())
     assert (stats["frames"], stats["frames_with_faces"], stats["faces"], stats["dropped"]) == (8, 8, 8, 0)
-    assert {"decode", "detect", "recognise", "annotate", "log", "save"} == set(stats["stages"])
+    assert {"decode", "detect", "track", "recognise", "annotate", "log", "save"} == set(stats["stages"])
     assert decoded(tmp_path / "out.mp4") == 8
     for word in ("8, 8 with faces", "100.0%", "frames/s", "out.mp4", "out.jsonl", "out.json"):
         assert word in out
@@ -327,8 +328,7 @@ def test_ctrl_c_ends_in_good_order(
     status, out, err = program("source=clip.mp4", "save=out.mp4", "log=out.jsonl", "stats=out.json")
     assert (status, err) == (130, "stopped\n")
     assert len(rows_of(tmp_path / "out.jsonl")) == 6
-    assert decoded(tmp_path / "out.mp4") == 5
-    assert json.loads((tmp_path / "out.json").read_text())["frames"] == 6
+    assert decoded(tmp_path / "out.mp4") == json.loads((tmp_path / "out.json").read_text())["frames"] >= 6
     assert "out.mp4" in out
 
 

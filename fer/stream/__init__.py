@@ -12,3 +12,19 @@ import os
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("QT_LOGGING_RULES", "*.debug=false;*.info=false;*.warning=false")
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fer.stream.recognizer import Recognizer as Recognizer
+
+__all__ = ["Recognizer"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Recognizer`, imported when it is asked for: much of this package is used without a model."""
+    if name != "Recognizer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fer.stream.recognizer import Recognizer
+
+    return Recognizer

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fer.errors import ConfigError
+from fer.errors import ConfigError, FerError
 from fer.stream.annotate import annotate
 from fer.stream.pipes import Pipe, fill
 from fer.stream.sinks import Sink, Stop
@@ -130,25 +130,29 @@ def _settled(seen: Iterator[Seen], tracker: Tracker | None, stats: Stats, wait: 
         yield from seen
         return
     held: list[Seen] = []  # a searched frame, and those up to the next one
-    for item in seen:
-        if item.faces is None:
-            if held and len(held) < _HELD:
-                held.append(item)
-            else:
-                yield from _released(held)
-                held = []
-                yield item
-            continue
-        if item.cut:
-            tracker.cut()
-        with stats.stage("track"):
-            now = replace(item, faces=replace(item.faces, ids=tracker.update(item.faces, item.frame.time)))
-        if held and not item.cut:
-            held[0] = replace(held[0], faces=settle(held[0].faces, now.faces))
+    try:
+        for item in seen:
+            if item.faces is None:
+                if held and len(held) < _HELD:
+                    held.append(item)
+                else:
+                    yield from _released(held)
+                    held = []
+                    yield item
+                continue
+            if item.cut:
+                tracker.cut()
+            with stats.stage("track"):
+                now = replace(item, faces=replace(item.faces, ids=tracker.update(item.faces, item.frame.time)))
+            if held and not item.cut:
+                held[0] = replace(held[0], faces=settle(held[0].faces, now.faces))
+            yield from _released(held)
+            held = [now] if wait else []
+            if not wait:
+                yield from _released([now])
+    except FerError:  # of the source: what it gave before is answered first
         yield from _released(held)
-        held = [now] if wait else []
-        if not wait:
-            yield from _released([now])
+        raise
     yield from _released(held)
 
 
@@ -193,10 +197,14 @@ def _recognised(
                 yield replace(last, frame=item.frame, looked=False)
         waiting.clear()
 
-    for item in seen:
-        waiting.append(item)
-        if sum(s.faces is not None for s in waiting) >= together or len(waiting) >= min(2 * together, _HELD):
-            yield from answer()
+    try:
+        for item in seen:
+            waiting.append(item)
+            if sum(s.faces is not None for s in waiting) >= together or len(waiting) >= min(2 * together, _HELD):
+                yield from answer()
+    except FerError:
+        yield from answer()
+        raise
     yield from answer()
 
 
@@ -259,10 +267,10 @@ def run(
             with suppress(Stop):
                 try:
                     for result in answers:
-                        stats.count(result)
                         for writer in writers:
                             if not writer.pipe.put(result):
                                 raise writer.error or RuntimeError("a sink ended on its own")
+                        stats.count(result)
                         for sink in inline:
                             deliver(sink, result, draw, stats)
                         after_frame()

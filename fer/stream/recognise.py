@@ -72,6 +72,8 @@ def open_recogniser(path: str | None, device: str, threads: int | None) -> Recog
 
     from fer import artifact
 
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device={device} is unknown; choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         why = "this PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA GPU"
         raise ConfigError(

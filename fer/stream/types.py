@@ -151,7 +151,8 @@ class FrameResult:
 
         A face has `id` (None without tracking), `box` in pixels of the original frame, `score`, `emotion`,
         `confidence`, `uncertain`, `probabilities` by class, and `smoothed` likewise or None. Stills also have `file`,
-        and `error` where the file could not be read; `event` stands where something happened before the frame.
+        and `error` where the file could not be read; `event` stands where something happened before the frame,
+        `carried` where its faces are those of an earlier one.
         """
         faces = []
         for i, (emotion, confidence) in enumerate(self.emotions()):
@@ -174,6 +175,8 @@ class FrameResult:
             row["error"] = self.frame.error
         if self.frame.event is not None:
             row["event"] = self.frame.event
+        if not self.looked:
+            row["carried"] = True
         return {**row, "faces": faces}
 
     def _by_class(self, values: Array) -> dict[str, float]:

@@ -135,7 +135,8 @@ def test_why_there_is_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("keys", "visible"), [([255, ord("q")], 1.0), ([255, 27], 1.0), ([255, 255], 0.0)])
 def test_q_escape_and_closing_stop_the_run(monkeypatch: pytest.MonkeyPatch, keys: list[int], visible: float) -> None:
     from fer.stream.fakes import FakeDetector, FakeRecogniser
-    from fer.stream.pipeline import Stats, run
+    from fer.stream.pipeline import Calm, results, run
+    from fer.stream.stats import Stats
 
     shown: list[tuple[int, ...]] = []
     pressed = iter(keys)
@@ -148,6 +149,7 @@ def test_q_escape_and_closing_stop_the_run(monkeypatch: pytest.MonkeyPatch, keys
     monkeypatch.setattr(window.cv2, "getWindowProperty", lambda *_: next(sight))
     stats = Stats()
     recognise = FakeRecogniser(("a", "b"))
-    run(FakeSource(9), FakeDetector(), recognise, ("a", "b"), [window.Window(stills=False)], stats)
+    answers = results(FakeSource(9), FakeDetector(), recognise, ("a", "b"), Calm(None, None), stats)
+    run(answers, [window.Window(stills=False)], stats)
     assert stats.frames == 2 and shown == [(48, 64, 3), (48, 64, 3), ()]
     assert issubclass(Stop, Exception)

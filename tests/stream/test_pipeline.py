@@ -1,14 +1,18 @@
-import json
+import threading
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from fer.errors import SinkError, SourceError
+from fer.errors import ConfigError, SinkError, SourceError
 from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
-from fer.stream.pipeline import Stats, run
+from fer.stream.pipeline import Calm, results, run
 from fer.stream.sinks import Sink, Stop
-from fer.stream.types import Array, FrameResult
+from fer.stream.smooth import Smoother
+from fer.stream.stats import Stats
+from fer.stream.track import Tracker
+from fer.stream.types import Array, Faces, Frame, FrameResult
 
 CLASSES = ("happy", "sad", "odd")
 BOX = (8.0, 8.0, 40.0, 40.0)
@@ -33,11 +37,40 @@ class Kept(Sink):
         self.closed = whole
 
 
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    end = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+class Camera(FakeSource):
+    """A live source with a pause before each frame."""
+
+    live = True
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            time.sleep(0.001)
+            yield frame
+
+
 def go(source: FakeSource, *sinks: Sink, detect: FakeDetector | None = None) -> Stats:
     stats = Stats()
     go.stats = stats
-    run(source, detect or FakeDetector(BOX), FakeRecogniser(CLASSES, 1), CLASSES, sinks, stats)
+    recognise = FakeRecogniser(CLASSES, 1)
+    run(results(source, detect or FakeDetector(BOX), recognise, CLASSES, Calm(None, None), stats), sinks, stats)
     return stats
+
+
+def film(
+    source: FakeSource, detect: FakeDetector, every: int = 1, recognise: FakeRecogniser | None = None
+) -> list[FrameResult]:
+    calm = Calm(Tracker(), Smoother())
+    return list(results(source, detect, recognise or FakeRecogniser(CLASSES, 1), CLASSES, calm, Stats(), every))
 
 
 def test_every_frame_reaches_every_sink() -> None:
@@ -79,38 +112,147 @@ def test_a_sink_that_breaks_closes_all_others() -> None:
 def test_ctrl_c_closes_all_sinks_as_whole() -> None:
     first, second = Kept(), Kept(error=KeyboardInterrupt(), at=3)
     with pytest.raises(KeyboardInterrupt):
-        go(FakeSource(6), first, second)
+        go(FakeSource(60), first, second)
     assert (first.closed, second.closed) == (True, True)
-    assert go.stats.frames == 4 and go.stats.seconds > 0
+    assert len(second.results) == 3 and len(first.results) >= go.stats.frames >= 3
+    assert go.stats.seconds > 0
 
 
 def test_a_sink_may_stop_the_run_in_good_order() -> None:
     first, second = Kept(), Kept(error=Stop(), at=2)
-    stats = go(FakeSource(6), first, second)
+    second.inline = True
+    stats = go(FakeSource(60), first, second)
     assert (len(first.results), first.closed, second.closed, stats.frames) == (3, True, True, 3)
 
 
-def test_statistics_have_the_schema() -> None:
-    stats = go(FakeSource(5), Kept(draws=True))
-    values = json.loads(json.dumps(stats.as_dict()))
-    assert list(values) == ["frames", "frames_with_faces", "faces", "dropped", "seconds", "fps", "stages"]
-    assert list(values["stages"]) == ["decode", "detect", "recognise", "annotate", "write"]
-    for times in values["stages"].values():
-        assert list(times) == ["p50", "p95", "p99"]
-        assert 0 <= times["p50"] <= times["p95"] <= times["p99"] < 10_000
-    assert values["fps"] == pytest.approx(5 / stats.seconds, abs=0.01)
+def test_a_slow_sink_loses_nothing() -> None:
+    class Slow(Kept):
+        def write(self, result: FrameResult, picture: Array | None) -> None:
+            time.sleep(0.002)
+            super().write(result, picture)
+
+    slow = Slow()
+    go(FakeSource(60), slow, Kept())
+    assert [r.frame.index for r in slow.results] == list(range(60))
 
 
-def test_stages_are_in_milliseconds() -> None:
-    stats = Stats()
-    for seconds in (0.01, 0.01, 0.03):
-        with stats.stage("wait"):
-            time.sleep(seconds)
-    times = stats.stages()["wait"]
-    assert 10 <= times["p50"] < 25 and 28 <= times["p99"] < 200
+def test_an_error_of_the_detector_ends_all() -> None:
+    def broken(frame: Frame) -> Faces:
+        if frame.index == 3:
+            raise ZeroDivisionError("in the detector")
+        return Faces.none()
+
+    sink, source = Kept(), FakeSource(50)
+    with pytest.raises(ZeroDivisionError):
+        go(source, sink, detect=broken)
+    assert (sink.closed, source.closed) == (False, True)
 
 
-def test_an_empty_run_has_statistics() -> None:
-    values = go(FakeSource(0), Kept()).as_dict()
-    assert (values["frames"], values["stages"]) == (0, {"decode": values["stages"]["decode"]})
-    assert np.isfinite(values["fps"])
+def test_leaving_the_loop_stops_the_threads() -> None:
+    source = FakeSource(10_000)
+    answers = results(source, FakeDetector(BOX), FakeRecogniser(CLASSES), CLASSES, Calm(Tracker(), Smoother()), Stats())
+    assert next(answers).frame.index == 0
+    answers.close()
+    assert source.closed
+
+
+def test_the_rows_of_a_file_wait_for_their_ids() -> None:
+    found = film(FakeSource(6), FakeDetector(BOX, blind=frozenset({3})))
+    assert [r.frame.index for r in found] == list(range(6))
+    ids = [r.faces.ids.tolist() for r in found]
+    assert ids == [[1], [1], [1], [], [1], [1]]
+    assert all(r.smoothed is not None and r.labels is not None for r in found)
+
+
+def test_a_face_seen_once_has_no_row() -> None:
+    found = film(FakeSource(6), FakeDetector(BOX, blind=frozenset({0, 1, 3, 4, 5})))
+    assert [len(r.faces) for r in found] == [0] * 6
+
+
+def test_a_live_face_is_left_out_until_it_is_known() -> None:
+    found = film(Camera(100, rate=1000), FakeDetector(BOX))
+    assert len(found[0].faces) == 0
+    assert found[-1].faces.ids.tolist() == [1]
+
+
+def test_a_slow_stage_gets_the_newest_frame_of_a_live_source() -> None:
+    class Slow(FakeDetector):
+        def __call__(self, frame: Frame) -> Faces:
+            time.sleep(0.02)
+            return super().__call__(frame)
+
+    stats, source = Stats(), Camera(200)
+    calm = Calm(Tracker(), Smoother())
+    found = list(results(source, Slow(BOX), FakeRecogniser(CLASSES), CLASSES, calm, stats))
+    assert 3 < len(found) < 100
+    assert stats.dropped + len(found) == 200
+    assert found[-1].frame.index == 199
+
+
+@pytest.mark.parametrize("every", [2, 3, 20])
+def test_faces_are_carried_between_looks(every: int) -> None:
+    looked: list[int] = []
+
+    class Noting(FakeDetector):
+        def __call__(self, frame: Frame) -> Faces:
+            looked.append(frame.index)
+            return super().__call__(frame)
+
+    found = film(FakeSource(45), Noting(BOX), every)
+    assert looked == list(range(0, 45, every))
+    assert [r.frame.index for r in found] == list(range(45))
+    assert [r.looked for r in found] == [k % every == 0 for k in range(45)]
+    known = found if every < 9 else found[every:]  # a long wait for the second look is cut short
+    assert {r.faces.ids.tolist()[0] for r in known} == {1}
+    assert [row["carried"] for r in found if not r.looked for row in [r.row()]] == [True] * (45 - len(looked))
+
+
+def test_a_cut_is_looked_at_and_ends_the_tracks() -> None:
+    class Two(FakeSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                scene = np.random.default_rng(frame.index // 5).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+                image = np.repeat(np.repeat(scene, 8, 0), 8, 1)
+                yield Frame(image, frame.index, frame.time)
+
+    found = film(Two(10), FakeDetector(BOX), every=4)
+    assert [r.looked for r in found] == [True, False, False, False, True, True, False, False, True, False]
+    assert [r.faces.ids.tolist() for r in found] == [[1]] * 5 + [[2]] * 5
+
+
+def test_faces_of_several_frames_are_one_batch() -> None:
+    asked: list[int] = []
+
+    class Noting(FakeRecogniser):
+        def __call__(self, frames: Sequence[tuple[Frame, Faces]]) -> list[Array]:
+            asked.append(len(frames))
+            return super().__call__(frames)
+
+    film(FakeSource(9), FakeDetector(BOX), recognise=Noting(CLASSES))
+    assert sum(asked) == 9 and max(asked) == 4
+    asked.clear()
+    film(Camera(50, rate=1000), FakeDetector(BOX), recognise=Noting(CLASSES))
+    assert set(asked) == {1}
+
+
+def test_a_video_that_changes_its_size_goes_on() -> None:
+    class Turning(FakeSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                image = frame.image if frame.index < 4 else np.ascontiguousarray(np.rot90(frame.image))
+                yield Frame(image, frame.index, frame.time)
+
+    found = film(Turning(8), FakeDetector(BOX), every=3)
+    assert [r.faces.ids.tolist() for r in found] == [[1]] * 4 + [[2]] * 4
+    assert found[4].looked
+
+
+def test_no_face_at_all() -> None:
+    found = film(FakeSource(7), FakeDetector())
+    assert [len(r.faces) for r in found] == [0] * 7
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True, "two"])
+def test_an_every_that_cannot_work_is_named(every: object) -> None:
+    with pytest.raises(ConfigError, match="every="):
+        film(FakeSource(2), FakeDetector(), every)  # type: ignore[arg-type]

@@ -60,22 +60,24 @@ class Seen:
         return torch.tensor([[0.25, 0.75]]).expand(len(images), 2)
 
 
-def test_all_faces_of_a_frame_are_one_batch_of_rgb() -> None:
+def test_all_faces_of_several_frames_are_one_batch_of_rgb() -> None:
     seen = Seen()
     recognise = Recogniser(seen)
     image = np.zeros((20, 40, 3), np.uint8)
     image[:, :20], image[:, 20:] = (200, 0, 0), (0, 0, 100)
     faces = Faces(np.array([[2, 2, 18, 18], [22, 2, 38, 18]], np.float32), np.ones(2, np.float32))
-    answer = recognise(Frame(image, 0, 0.0), faces)
+    first, none, last = recognise([(Frame(image, 0, 0.0), f) for f in (faces, Faces.none(), faces)])
+    assert (none.shape, last.shape) == ((0, 2), (2, 2))
+    answer = first
     (batch,) = seen.batches
-    assert batch.shape == (2, 3, 8, 8) and batch.dtype == torch.uint8
-    assert batch[:, :, 4, 4].tolist() == [[200, 0, 0], [0, 0, 100]]
+    assert batch.shape == (4, 3, 8, 8) and batch.dtype == torch.uint8
+    assert batch[:, :, 4, 4].tolist() == [[200, 0, 0], [0, 0, 100]] * 2
     assert answer.shape == (2, 2) and answer.dtype == np.float32
 
 
 def test_no_faces_need_no_model() -> None:
     seen = Seen()
-    answer = Recogniser(seen)(Frame(NUMBERED, 0, 0.0), Faces.none())
+    (answer,) = Recogniser(seen)([(Frame(NUMBERED, 0, 0.0), Faces.none())])
     assert answer.shape == (0, 2) and answer.dtype == np.float32 and seen.batches == []
 
 
@@ -86,7 +88,8 @@ def test_a_real_artifact_answers(tmp_path: Path) -> None:
     recognise = open_recogniser(str(path), "auto" if not torch.cuda.is_available() else "cpu", 1)
     assert recognise.classes == ("a", "b", "c")
     faces = Faces(np.array([[2, 2, 8, 8]], np.float32), np.ones(1, np.float32))
-    np.testing.assert_allclose(recognise(Frame(NUMBERED, 0, 0.0), faces).sum(axis=1), 1, atol=1e-5)
+    (answer,) = recognise([(Frame(NUMBERED, 0, 0.0), faces)])
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
 
 
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_faces_are_checked_where_they_are_built(boxes: np.ndarray, scores: np.nd
 def test_ids_and_landmarks_are_checked() -> None:
     Faces(BOX, SCORE, np.zeros((1, 5, 2), np.float32), np.array([1]))
     with pytest.raises(ValueError, match="ids"):
-        Faces(BOX, SCORE, ids=np.array([0]))
+        Faces(BOX, SCORE, ids=np.array([-1]))
     with pytest.raises(ValueError, match="landmarks"):
         Faces(BOX, SCORE, np.zeros((2, 5, 2), np.float32))
 

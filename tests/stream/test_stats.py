@@ -1,0 +1,57 @@
+import json
+import time
+
+import pytest
+
+from fer.stream.stats import _KEPT, Stats
+
+
+def test_stages_are_in_milliseconds_a_frame() -> None:
+    stats = Stats()
+    for seconds in (0.01, 0.01, 0.03):
+        with stats.stage("wait"):
+            time.sleep(seconds)
+    with stats.stage("batch", frames=4):
+        time.sleep(0.04)
+    times = stats.stages()
+    assert 10 <= times["wait"]["p50"] < 25 and 28 <= times["wait"]["p99"] < 200
+    assert 10 <= times["batch"]["p50"] < 30
+
+
+def test_what_comes_slowly_is_timed_and_closed() -> None:
+    closed = []
+
+    def slow():
+        try:
+            for value in (1, 2, 3):
+                time.sleep(0.01)
+                yield value
+        finally:
+            closed.append(True)
+
+    stats = Stats()
+    values = stats.timed("decode", slow())
+    assert [next(values), next(values)] == [1, 2]
+    values.close()
+    assert closed == [True]
+    assert stats.stages()["decode"]["p50"] >= 10
+
+
+def test_memory_does_not_grow_with_the_run() -> None:
+    stats = Stats()
+    for _ in range(5 * _KEPT):
+        stats._add("detect", 0.001, 1)
+    assert len(stats._times["detect"]) <= 2 * _KEPT
+
+
+def test_the_order_is_that_of_the_stages() -> None:
+    stats = Stats()
+    for name in ("log", "annotate", "recognise", "decode", "track", "detect"):
+        stats._add(name, 0.001, 1)
+    assert list(stats.stages()) == ["decode", "detect", "track", "recognise", "annotate", "log"]
+
+
+def test_an_empty_run_has_statistics() -> None:
+    values = json.loads(json.dumps(Stats().as_dict()))
+    assert list(values) == ["frames", "frames_with_faces", "faces", "dropped", "seconds", "fps", "stages"]
+    assert values["fps"] == pytest.approx(0)
