@@ -116,6 +116,7 @@ class CutDetector:
         """Whether `image`, uint8 (H, W, 3), begins another scene, as one of another size does; the first does not."""
         small = cv2.cvtColor(cv2.resize(image, (32, 18), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         now = cv2.equalizeHist(small).astype(np.float32)
+        now -= now.mean()  # a picture of one colour is not evened out
         before, self._before = self._before, now
         shape, self._shape = self._shape, image.shape
         if before is None:

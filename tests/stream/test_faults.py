@@ -1,0 +1,177 @@
+"""What goes wrong in the middle of a run: after it nothing hangs, finished rows are on disk, videos play."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from fer.errors import FerError, SinkError, SourceError
+from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
+from fer.stream.pipeline import Calm, results, run
+from fer.stream.sinks import Csv, JsonLines, Sink, VideoFile
+from fer.stream.smooth import Smoother
+from fer.stream.sources import open_source
+from fer.stream.stats import Stats
+from fer.stream.track import Tracker
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ("happy", "sad", "odd")
+BOX = (8.0, 8.0, 40.0, 40.0)
+WATCHDOG = 10
+
+
+@pytest.fixture(autouse=True)
+def watchdog():
+    def bite(*_: object) -> None:
+        pytest.fail(f"hangs for more than {WATCHDOG} s")
+
+    before = signal.signal(signal.SIGALRM, bite)
+    signal.alarm(WATCHDOG)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def go(source, *sinks: Sink, detect=None) -> Stats:
+    stats, calm = Stats(), Calm(Tracker(), Smoother())
+    detect = detect or FakeDetector(BOX)
+    run(results(source, detect, FakeRecogniser(CLASSES), CLASSES, calm, stats), sinks, stats)
+    return stats
+
+
+def outputs(folder: Path) -> list[Sink]:
+    video = VideoFile(folder / "out.mp4", Fraction(25))
+    return [JsonLines(folder / "out.jsonl"), Csv(folder / "out.csv", CLASSES, False), video]
+
+
+def rows(folder: Path) -> list[int]:
+    return [json.loads(line)["frame"] for line in (folder / "out.jsonl").read_text().splitlines()]
+
+
+def decoded(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 7, 23])
+def test_the_reader_dies(at: int, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"frame {at}"):
+        go(FakeSource(24, fails_at=at), *outputs(tmp_path))
+    assert rows(tmp_path) == list(range(at))
+    assert not list(tmp_path.glob("*.mp4")) and not list(tmp_path.glob(".*.part*"))
+
+
+def test_the_disk_of_the_log_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(SinkError, match="No space left on device"):
+        go(FakeSource(500), JsonLines(Path("/dev/full")), JsonLines(tmp_path / "out.jsonl"))
+    found = rows(tmp_path)
+    assert found == list(range(len(found)))
+
+
+def test_no_face_in_the_whole_run(tmp_path: Path) -> None:
+    stats = go(FakeSource(30), *outputs(tmp_path), detect=FakeDetector())
+    assert rows(tmp_path) == list(range(30))
+    assert (stats.faces, decoded(tmp_path / "out.mp4")) == (0, 30)
+
+
+class Changing(FakeSource):
+    """A source that turns from landscape to portrait, and then to noise."""
+
+    def __iter__(self):
+        rng = np.random.default_rng(0)
+        for frame in super().__iter__():
+            image = frame.image
+            if 5 <= frame.index < 10:
+                image = np.ascontiguousarray(np.rot90(image))
+            if frame.index >= 10:
+                image = rng.integers(0, 256, image.shape, dtype=np.uint8)
+            yield type(frame)(image, frame.index, frame.time)
+
+
+def test_the_size_changes_and_frames_turn_to_garbage(tmp_path: Path) -> None:
+    go(Changing(15), *outputs(tmp_path))
+    assert rows(tmp_path) == list(range(15))
+    assert decoded(tmp_path / "out.mp4") == 15
+
+
+def test_a_file_cut_in_the_middle_is_answered_as_far_as_it_goes(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    whole = make_clip("whole.mkv", frames=150)
+    data = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 2 // 3])
+    with open_source(str(tmp_path / "cut.mkv")) as source:
+        go(source, *outputs(tmp_path))
+    found = rows(tmp_path)
+    assert found == list(range(len(found))) and 5 < len(found) < 150
+    assert decoded(tmp_path / "out.mp4") == len(found)
+    assert source.notes
+
+
+def test_a_detector_that_fails_leaves_no_half_video(tmp_path: Path) -> None:
+    def broken(frame):
+        if frame.index == 9:
+            raise MemoryError("no memory")
+        return FakeDetector(BOX)(frame)
+
+    with pytest.raises(MemoryError):
+        go(FakeSource(50), *outputs(tmp_path), detect=broken)
+    assert not list(tmp_path.glob("*.mp4"))
+    found = rows(tmp_path)
+    assert found == list(range(len(found)))
+
+
+def test_a_missing_artifact_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    from fer.stream import Recognizer
+
+    with pytest.raises(FerError, match="no model file"):
+        Recognizer(tmp_path / "none.ts")
+    assert list(tmp_path.iterdir()) == []
+
+
+PROGRAM = """
+import sys, time
+sys.argv = ["infer.py", *sys.argv[1:]]
+import infer
+from fer.stream import recognizer, sources
+from fer.stream.fakes import FakeDetector, FakeSource
+recognizer.Detector = lambda **_: FakeDetector((8.0, 8.0, 40.0, 40.0))
+class Slow(FakeSource):
+    def __iter__(self):
+        for frame in super().__iter__():
+            time.sleep(0.005)
+            yield frame
+sources.open_source = lambda *_: Slow(100_000)
+infer.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_at_any_moment(number: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    signal.alarm(60)  # two programs start
+    command = [sys.executable, "-c", PROGRAM, "source=fake.mp4", "view=none", "log=out.jsonl", "save=out.mp4"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for wait in (0.0, 0.37):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        log = tmp_path / "out.jsonl"
+        log.unlink(missing_ok=True)
+        while not (log.exists() and log.stat().st_size) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(wait)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=WATCHDOG)
+        assert (process.returncode, err) == (130, "stopped\n")
+        found = rows(tmp_path)
+        assert found == list(range(len(found)))
+        assert decoded(tmp_path / "out.mp4") == len(found)
