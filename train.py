@@ -4,249 +4,29 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for news at import
 
-import errno
-import json
 import logging
-import netrc
 import sys
-import warnings
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
 
 import hydra
-import lightning as L
-import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
-from hydra.utils import instantiate
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from fer import artifact, checkpoints, evaluate, models, resume
-from fer.classifier import EmotionClassifier
-from fer.data.datamodule import EmotionDataModule
-from fer.distil import Teachers
-from fer.errors import ConfigError, TrainingError, hydra_in_one_line, one_line
+from fer import experiment, resume
+from fer.errors import hydra_in_one_line, one_line
 
-log = logging.getLogger("train")
 _CONF = Path(__file__).parent / "conf"
-
-
-def _quiet() -> None:
-    """Keep to what a user can act on; each line has its reason."""
-    for message in (
-        "does not have many workers",  # a CPU trains fastest with no loader processes beside it
-        "number of training batches",  # losses are logged by epoch, whatever the interval
-        "Experiment logs directory",  # Hydra has already put .hydra/ and train.log there
-        "dirpath has changed",  # ckpt_path= into a new folder: it gets a best.ckpt of its own
-        "exists and is not empty",  # the folder of a resumed run
-        "dataloader is not resumable",  # the data module leaves out what an epoch has already seen
-        "treespec, LeafSpec",  # 2026-11: Lightning 2.6 with torch 2.14
-    ):
-        warnings.filterwarnings("ignore", f".*{message}.*")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # no list of absent accelerators
-
-
-def _in_sweep() -> bool:
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def _wandb_login() -> bool:
-    try:
-        return bool(os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai"))
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _precision(accelerator: str) -> str:
-    return "bf16-mixed" if accelerator != "cpu" and torch.cuda.is_available() else "32-true"
-
-
-OmegaConf.register_new_resolver("not_in_sweep", lambda: not _in_sweep(), replace=True)
-OmegaConf.register_new_resolver("no_wandb_login", lambda: not _wandb_login(), replace=True)
-OmegaConf.register_new_resolver("auto_precision", _precision, replace=True)
-
-
-def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
-    """The classifier that the config describes, for data that is set up."""
-    mean, std = data.statistics()
-    values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    recorded = {k: v for k, v in values.items() if k not in ("run_dir", "logger", "ckpt_path", "resume", "checkpoint")}
-    recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k not in ("default_root_dir", "plugins")}
-    recorded["callbacks"] = {k: v for k, v in values["callbacks"].items() if k in ("ema", "early_stopping")}
-    return EmotionClassifier(
-        model=values["model"],
-        classes=list(data.classes),
-        channels=data.channels,
-        input_size=values["input_size"],
-        mean=list(mean),
-        std=list(std),
-        progressive=values["progressive"],
-        label_smoothing=values["label_smoothing"],
-        class_weights=data.class_weights() if values["class_weights"] else None,
-        mixup=values["mixup"],
-        cutmix=values["cutmix"],
-        votes=values["votes"] if data.splits["train"].targets is not None else None,
-        optimizer=values["optimizer"],
-        scheduler=values["scheduler"],
-        seed=values["seed"],
-        augment=values["augment"]["name"],
-        data={"name": data.name, "fingerprint": data.splits["train"].fingerprint},
-        config=recorded,
-        git_commit=artifact.git_commit(),
-    )
-
-
-def _build(node: Any, group: str, **arguments: Any) -> Any:
-    """What a config node describes; a value that its class refuses is one clear line."""
-    try:
-        return instantiate(node, **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise ConfigError(f"{group}: {reason}; see conf/{group}") from error
-
-
-def run(cfg: DictConfig) -> dict[str, float]:
-    """One run, from data to artifact: returns what `metrics.json` holds. Raises `FerError` where a user can help."""
-    _quiet()
-    folder = Path(cfg.run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    if cfg.resume not in (None, "auto"):
-        raise ConfigError(f"resume={cfg.resume} is unknown; give resume=auto, or ckpt_path=<a checkpoint>")
-    with resume.alone_in(folder) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
-        if cfg.resume and (folder / "metrics.json").exists():
-            log.info("this run is finished")
-            return json.loads((folder / "metrics.json").read_text())
-        try:
-            return _run(cfg, folder)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            place = f" for {error.filename}" if error.filename else ""
-            raise TrainingError(
-                f"no room{place} ({error.strerror}); free some, and the same command with resume=auto goes on"
-            ) from error
-
-
-def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
-    if cfg.threads:
-        torch.set_num_threads(cfg.threads)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    artifact.check_format(cfg.export.format)
-    if cfg.callbacks.get("checkpoint") is None:
-        raise ConfigError("callbacks.checkpoint=null leaves nothing to judge and export; take it out")
-
-    data = EmotionDataModule(
-        reader=instantiate(cfg.data.reader),
-        name=cfg.data.name,
-        augment=_build(cfg.augment.pipeline, "augment"),
-        batch_size=cfg.data.batch_size,
-        workers=cfg.data.workers,
-        balanced=cfg.data.balanced,
-        votes=cfg.data.votes,
-        drop_non_faces=cfg.data.drop_non_faces,
-        drop_twins=cfg.data.drop_twins,
-        seed=cfg.seed,
-    )
-    data.setup()
-    model = classifier(cfg, data)
-    models.check_sizes(model.backbone, data.channels, model.sizes())
-    if cfg.init_from:
-        checkpoints.start_from(model, cfg.init_from)
-    if cfg.teacher:
-        model.teach(Teachers(cfg.teacher, data.classes), cfg.teacher_weight)
-    ckpt_path = (checkpoints.newest(folder / "checkpoints") if cfg.resume else None) or cfg.ckpt_path
-    if ckpt_path:
-        checkpoints.check_same_run(ckpt_path, model)
-        data.batches_done = checkpoints.batches_of(ckpt_path)
-    callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
-    loggers = _loggers(cfg, folder, ckpt_path)
-    trainer = _build(cfg.trainer, "trainer", callbacks=list(callbacks.values()), logger=loggers)
-    try:
-        _fit(trainer, model, data, ckpt_path)
-        if not trainer.is_global_zero:
-            return {}
-        return _conclude(cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], ckpt_path))
-    finally:
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):  # or the next job of a sweep would log into this run
-                logger.experiment.finish()
-
-
-def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
-    """The loggers; those of a resumed run go on with its curves."""
-    going_on = ckpt_path is not None and Path(ckpt_path).parent.parent == folder
-    node = OmegaConf.create(cast(dict[str, Any], OmegaConf.to_container(cfg.logger, resolve=True)))
-    if going_on:
-        log.info("go on from %s", ckpt_path)
-        earlier = resume.wandb_id(folder)
-        if earlier and node.get("wandb"):
-            node.wandb |= {"id": earlier, "resume": "allow"}
-    loggers = [logger for logger in _build(node, "logger").values() if logger is not None]
-    for logger in loggers:
-        if going_on and isinstance(logger, CSVLogger):
-            resume.restore_rows(logger, folder, checkpoints.step_of(str(ckpt_path)))
-    return loggers
-
-
-def _fit(trainer: L.Trainer, model: EmotionClassifier, data: EmotionDataModule, ckpt_path: str | None) -> None:
-    try:
-        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
-    except SystemExit:
-        if trainer.interrupted:  # Lightning has put everything away after Ctrl-C
-            raise KeyboardInterrupt from None
-        raise
-
-
-def _conclude(
-    cfg: DictConfig,
-    trainer: L.Trainer,
-    model: EmotionClassifier,
-    data: EmotionDataModule,
-    best: str,
-) -> dict[str, float]:
-    folder = Path(cfg.run_dir)
-    model.cpu()
-    metrics = evaluate.judge(
-        checkpoints.load(best).to(trainer.strategy.root_device), data.splits, folder, test=cfg.evaluate.test
-    )
-    metrics["train/images_per_second"] = model.images_per_second()
-    metrics["train/epochs"] = float(trainer.current_epoch)
-    metrics["train/minutes"] = model.minutes()
-    metrics["train/seed"] = float(cfg.seed)
-    evaluate.write_metrics(metrics, folder / "metrics.json")
-    exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
-    _log(trainer.loggers, metrics, folder, exported)
-    evaluate.show(metrics, exported)
-    (folder / "checkpoints" / checkpoints.PREVIOUS).unlink(missing_ok=True)  # nothing is to be resumed any more
-    return metrics
-
-
-def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: Path) -> None:
-    for logger in loggers:
-        logger.log_metrics({f"best/{name}": value for name, value in metrics.items()})
-        if isinstance(logger, WandbLogger):
-            for picture in ("confusion_matrix", "reliability", "mistakes"):
-                logger.log_image(picture, [str(folder / f"{picture}.png")])
-            logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
-        logger.finalize("success")
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="train")
 def main(cfg: DictConfig) -> dict[str, float]:
-    if _in_sweep():  # one failed job must not end the others
+    if experiment.in_sweep():  # one failed job must not end the others
         try:
-            return run(cfg)
+            return experiment.run(cfg)
         except Exception:
-            log.exception("this job failed")
+            logging.getLogger("train").exception("this job failed")
             raise
     with one_line():
-        return run(cfg)
+        return experiment.run(cfg)
 
 
 if __name__ == "__main__":

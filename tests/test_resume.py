@@ -19,8 +19,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 from test_train import ROOT, config
 
-import train
-from fer import checkpoints, resume
+from fer import checkpoints, experiment, resume
 from fer.errors import ConfigError, TrainingError
 
 SMALL = [
@@ -43,27 +42,27 @@ SMALL = [
 
 
 def die_in_training(cfg: Any) -> None:
-    step = train.EmotionClassifier.training_step
+    step = experiment.EmotionClassifier.training_step
 
     def dying(self: Any, *arguments: Any) -> Any:
         if self.global_step == 11:  # in the second epoch, two steps after a checkpoint
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, *arguments)
 
-    train.EmotionClassifier.training_step = dying  # type: ignore[method-assign]
-    train.run(cfg)
+    experiment.EmotionClassifier.training_step = dying  # type: ignore[method-assign]
+    experiment.run(cfg)
 
 
 def die_in_validation(cfg: Any) -> None:
-    step = train.EmotionClassifier.validation_step
+    step = experiment.EmotionClassifier.validation_step
 
     def dying(self: Any, *arguments: Any) -> Any:
         if self.current_epoch == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, *arguments)
 
-    train.EmotionClassifier.validation_step = dying  # type: ignore[method-assign]
-    train.run(cfg)
+    experiment.EmotionClassifier.validation_step = dying  # type: ignore[method-assign]
+    experiment.run(cfg)
 
 
 def die_while_writing(cfg: Any) -> None:
@@ -76,7 +75,7 @@ def die_while_writing(cfg: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     checkpoints.os.fsync = dying  # type: ignore[attr-defined]
-    train.run(cfg)
+    experiment.run(cfg)
 
 
 def in_a_process_of_its_own(target: Any, *arguments: Any) -> int:
@@ -123,7 +122,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        train.run(config(*SMALL, run_dir=folder))
+        experiment.run(config(*SMALL, run_dir=folder))
     return folder
 
 
@@ -136,7 +135,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(death, reached, undisturbed, t
     cfg = config(*SMALL, run_dir=tmp_path)
     assert in_a_process_of_its_own(death, cfg) == -signal.SIGKILL
     assert checkpoints.step_of(checkpoints.newest(tmp_path / "checkpoints")) == reached
-    metrics = train.run(config(*SMALL, "resume=auto", "data.workers=2", run_dir=tmp_path))
+    metrics = experiment.run(config(*SMALL, "resume=auto", "data.workers=2", run_dir=tmp_path))
     assert_same(trained(tmp_path), trained(undisturbed))
     found, wanted = curves(tmp_path), curves(undisturbed)
     for name in wanted:
@@ -164,7 +163,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path):
     assert "last.ckpt (File too large)" in line
     assert "resume=auto" in line
     assert not list(tmp_path.rglob(".*.part"))
-    metrics = train.run(config(*SMALL, "resume=auto", run_dir=tmp_path))
+    metrics = experiment.run(config(*SMALL, "resume=auto", run_dir=tmp_path))
     assert metrics["train/epochs"] == 3
 
 
@@ -200,7 +199,7 @@ def test_torn_checkpoints_are_passed_over(tmp_path, caplog):
 def test_divergence_is_one_line_and_the_last_checkpoint_is_finite(tmp_path):
     diverging = ["optimizer.lr=1e30", "trainer.gradient_clip_val=null", "scheduler.div_factor=1e25"]
     with pytest.raises(TrainingError, match=r"diverged by step \d+.*lower optimizer\.lr"):
-        train.run(config(*SMALL, *diverging, "checkpoint.every_n_steps=1", run_dir=tmp_path))
+        experiment.run(config(*SMALL, *diverging, "checkpoint.every_n_steps=1", run_dir=tmp_path))
     path = checkpoints.newest(tmp_path / "checkpoints")
     assert path is not None
     assert checkpoints.step_of(path) > 0
@@ -256,26 +255,26 @@ def test_the_newest_unfinished_sweep_is_found(tmp_path, monkeypatch):
 
 def test_a_finished_run_is_not_trained_again(undisturbed):
     before = (undisturbed / "checkpoints" / "best.ckpt").stat().st_mtime_ns
-    metrics = train.run(config(*SMALL, "resume=auto", run_dir=undisturbed))
+    metrics = experiment.run(config(*SMALL, "resume=auto", run_dir=undisturbed))
     assert metrics["train/epochs"] == 3
     assert (undisturbed / "checkpoints" / "best.ckpt").stat().st_mtime_ns == before
 
 
 def test_two_processes_do_not_share_a_run_folder(tmp_path):
     with FileLock(tmp_path / ".running"), pytest.raises(ConfigError, match="another process"):
-        train.run(config(*SMALL, run_dir=tmp_path))
+        experiment.run(config(*SMALL, run_dir=tmp_path))
 
 
 def test_a_run_of_other_values_is_refused(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
     with pytest.raises(ConfigError, match=r"mixup=0\.4, not 0\.1; set the same"):
-        train.run(config(*SMALL, "resume=auto", "mixup=0.1", run_dir=tmp_path / "run"))
+        experiment.run(config(*SMALL, "resume=auto", "mixup=0.1", run_dir=tmp_path / "run"))
 
 
 def test_only_auto_is_understood(tmp_path):
     with pytest.raises(ConfigError, match="resume=yes is unknown"):
-        train.run(config(*SMALL, "resume=yes", run_dir=tmp_path))
+        experiment.run(config(*SMALL, "resume=yes", run_dir=tmp_path))
 
 
 def test_the_id_of_the_wandb_run_is_found(tmp_path):

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import train
-from fer import artifact, checkpoints
+from fer import artifact, checkpoints, experiment
 from fer.classifier import EmotionClassifier
 from fer.errors import ArtifactError, ConfigError, hydra_in_one_line
 
@@ -44,7 +44,7 @@ def options(group: str) -> list[str]:
 
 
 def tiny(run_dir: Path, *overrides: str) -> dict[str, float]:
-    return train.run(config(*TINY, *overrides, run_dir=run_dir))
+    return experiment.run(config(*TINY, *overrides, run_dir=run_dir))
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_colour_folders_with_other_classes_train_end_to_end(tmp_path):
                 cv2.imwrite(str(path), image)
     overrides = [o for o in TINY if "data" not in o]
     folder = ["data=image_folder", f"data.root='{tmp_path}/faces'", "data.channels=3", "data.size=47"]
-    train.run(config(*overrides, *folder, "data.batch_size=8", "augment=strong", run_dir=tmp_path / "run"))
+    experiment.run(config(*overrides, *folder, "data.batch_size=8", "augment=strong", run_dir=tmp_path / "run"))
     meta = artifact.read_metadata(tmp_path / "run" / "model.ts")
     assert (meta.classes, meta.channels, meta.input_size) == (("bored", "keen"), 3, 47)
 
@@ -211,7 +211,7 @@ def test_export_format_is_checked_before_training(tmp_path, format):
 def test_a_model_that_cannot_take_the_size_is_one_line(tmp_path):
     overrides = [o for o in TINY if not o.startswith("+model=")]
     with pytest.raises(ConfigError, match=r"images of 48 pixels.*input_size=224"):
-        train.run(
+        experiment.run(
             config("model=timm", "model.name=vit_tiny_patch16_224", *overrides, "progressive=[]", run_dir=tmp_path)
         )
 
@@ -279,7 +279,7 @@ def test_offline_wandb_run_holds_metrics_pictures_and_artifact(tmp_path):
 
 def test_any_timm_name_trains_and_exports(tmp_path):
     overrides = [o for o in TINY if not o.startswith("+model=")]
-    metrics = train.run(config("model=timm", "model.name=ghostnet_100", *overrides, run_dir=tmp_path))
+    metrics = experiment.run(config("model=timm", "model.name=ghostnet_100", *overrides, run_dir=tmp_path))
     assert artifact.read_metadata(tmp_path / "model.ts").parameters > 1_000_000
     assert metrics["train/epochs"] == 1
 
@@ -287,7 +287,7 @@ def test_any_timm_name_trains_and_exports(tmp_path):
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_experiment_takes_a_step(name, tmp_path):
     overrides = [o for o in TINY if name != "own_faces" or not o.startswith("+model=")]  # it starts from the bundled
-    metrics = train.run(config(*overrides, f"experiment={name}", run_dir=tmp_path))
+    metrics = experiment.run(config(*overrides, f"experiment={name}", run_dir=tmp_path))
     assert metrics["train/epochs"] == 1
 
 
