@@ -30,6 +30,7 @@ from fer.labels import EMOTIONS
 from fer.stream import recognizer, sinks
 from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.types import Faces, FrameResult
+from fer.stream.video import VideoFile
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,7 +84,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def make_clip(path: Path, frames: int = 8) -> Path:
-    with sinks.VideoFile(path, Fraction(25)) as video:
+    with VideoFile(path, Fraction(25)) as video:
         for frame in FakeSource(frames):
             nothing = FrameResult(frame, Faces.none(), ("a", "b"), np.zeros((0, 2), np.float32))
             video.write(nothing, frame.image)
@@ -293,7 +294,7 @@ def zipped(path: Path):
     return archive
 
 
-def test_a_break_halfway_keeps_rows_and_leaves_no_video(
+def test_a_break_halfway_keeps_what_was_answered(
     program: Program, face: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from fer.stream import sources
@@ -303,8 +304,10 @@ def test_a_break_halfway_keeps_rows_and_leaves_no_video(
     status, out, err = program("source=clip.mp4", "save=out.mp4", "log=out.jsonl", "stats=out.json")
     assert (status, out) == (2, "")
     assert err == "error: the fake source fails at frame 30, as asked\n"
-    assert {p.name for p in tmp_path.iterdir()} == {"out.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == {"out.jsonl", "out.mp4"}
     assert len(rows_of(tmp_path / "out.jsonl")) == 30
+    with av.open("out.mp4") as container:
+        assert container.streams.video[0].frames == 30
     assert broken.closed
 
 

@@ -10,16 +10,15 @@ from fer.errors import ConfigError, SinkError
 from fer.stream.sinks import (
     IMAGE_ENDINGS,
     LOG_ENDINGS,
-    VIDEO_FORMATS,
     Csv,
     JsonLines,
     Pictures,
     Sink,
-    VideoFile,
     mended,
     part_of,
 )
 from fer.stream.sources import Source
+from fer.stream.video import VIDEO_FORMATS, VideoFile
 
 _SAVES = {
     "image": ("an image", IMAGE_ENDINGS),
@@ -89,7 +88,7 @@ class Outputs:
             sinks.append(Pictures(self.save, folder=self.source.kind == "folder"))
         elif self.save:
             assert self.source.rate is not None
-            sinks.append(VideoFile(self.save, self.source.rate, threads))
+            sinks.append(VideoFile(self.save, self.source.rate, threads, sound=self.source.path))
         if window:
             from fer.stream.window import Window
 

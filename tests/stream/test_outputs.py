@@ -8,8 +8,9 @@ from fer.stream import outputs as module
 from fer.stream import window
 from fer.stream.fakes import FakeSource
 from fer.stream.outputs import Outputs
-from fer.stream.sinks import Csv, JsonLines, Pictures, Sink, Stop, VideoFile
+from fer.stream.sinks import Csv, JsonLines, Pictures, Sink, Stop
 from fer.stream.sources import Kind
+from fer.stream.video import VideoFile
 
 
 def source(kind: Kind = "video", path: Path | None = None) -> FakeSource:
