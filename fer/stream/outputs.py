@@ -24,6 +24,7 @@ _SAVES = {
     "image": ("an image", IMAGE_ENDINGS),
     "video": ("a video", tuple(VIDEO_FORMATS)),
     "camera": ("a camera", tuple(VIDEO_FORMATS)),
+    "network": ("a stream", tuple(VIDEO_FORMATS)),
 }
 
 
@@ -77,8 +78,8 @@ class Outputs:
                     raise SinkError(f"{name}= and {other}= are both {path}; give {name}= another name")
             known[name] = path
 
-    def sinks(self, classes: tuple[str, ...], threads: int | None, window: bool) -> list[Sink]:
-        """What writes them, and the window, which comes last so that closing it loses nothing."""
+    def sinks(self, classes: tuple[str, ...], threads: int | None) -> list[Sink]:
+        """What writes them."""
         still = self.source.kind in ("image", "folder")
         sinks: list[Sink] = []
         if self.log:
@@ -89,10 +90,6 @@ class Outputs:
         elif self.save:
             assert self.source.rate is not None
             sinks.append(VideoFile(self.save, self.source.rate, threads, sound=self.source.path))
-        if window:
-            from fer.stream.window import Window
-
-            sinks.append(Window(still))
         return sinks
 
     def wants_window(self, view: str) -> bool:

@@ -70,9 +70,11 @@ def part_of(path: Path) -> Path:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears under its name only when it is whole. Raises `SinkError`."""
+    """Write a file that appears under its name only when it is whole, in a folder that may be new. Raises
+    `SinkError`."""
     part = part_of(path)
     with mended(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             part.write_bytes(data)
             part.replace(path)
@@ -115,13 +117,13 @@ class JsonLines(_Log):
 class Csv(_Log):
     """One row per face, and one with empty face fields for a frame without any. Raises `SinkError`.
 
-    Columns: frame, time, (for stills: file, error,) id, x1, y1, x2, y2, score, emotion, confidence,
+    Columns: frame, time, event (for stills: file, error), id, x1, y1, x2, y2, score, emotion, confidence,
     probability_<class> for each class.
     """
 
     def __init__(self, path: Path, classes: tuple[str, ...], stills: bool) -> None:
         super().__init__(path, newline="")
-        self._frame = ["frame", "time", *(["file", "error"] if stills else [])]
+        self._frame = ["frame", "time", *(["file", "error"] if stills else ["event"])]
         self._columns = [*self._frame, "id", "x1", "y1", "x2", "y2", "score", "emotion", "confidence"]
         self._columns += [f"probability_{name}" for name in classes]
 

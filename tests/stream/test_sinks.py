@@ -50,11 +50,12 @@ def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
             assert len(rows) == (1, 2, 4)[i]
     assert [row["frame"] for row in rows] == ["0", "1", "2", "2"]
     assert [row["emotion"] for row in rows] == ["", "b", "b", "b"]
-    columns = "frame,time,id,x1,y1,x2,y2,score,emotion,confidence,probability_a,probability_b"
+    columns = "frame,time,event,id,x1,y1,x2,y2,score,emotion,confidence,probability_a,probability_b"
     assert path.read_text().splitlines()[0] == columns
     assert list(rows[1].values()) == [
         "1",
         "0.25",
+        "",
         "",
         "0.0",
         "0.0",
