@@ -20,6 +20,7 @@ from fer.stream.sinks import (
     part_of,
 )
 from fer.stream.sources import Source
+from fer.stream.timeline import TIMELINE_ENDINGS, Timeline
 
 _SAVES = {
     "image": ("an image", IMAGE_ENDINGS),
@@ -30,19 +31,28 @@ _SAVES = {
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files of a run, all checked by `of`: a picture, video or folder, a log, the statistics; None for
-    none."""
+    """The files of a run, all checked by `of`: a picture, video or folder, a log, the statistics, the timeline; None
+    for none."""
 
     source: Source
     save: Path | None
     log: Path | None
     stats: Path | None
+    timeline: Path | None = None
 
     @classmethod
-    def of(cls, source: Source, artifact: str | None, save: str | None, log: str | None, stats: str | None) -> Self:
+    def of(
+        cls,
+        source: Source,
+        artifact: str | None,
+        save: str | None,
+        log: str | None,
+        stats: str | None,
+        timeline: str | None = None,
+    ) -> Self:
         """Raises `SinkError` where an ending does not fit, two names mean one file, or a place cannot be
         written."""
-        outputs = cls(source, _path(save), _path(log), _path(stats))
+        outputs = cls(source, _path(save), _path(log), _path(stats), _path(timeline))
         outputs._check_endings()
         outputs._check_distinct(_path(artifact))
         for name, path in outputs._named().items():
@@ -50,11 +60,11 @@ class Outputs:
         return outputs
 
     def _named(self) -> dict[str, Path]:
-        named = {"save": self.save, "log": self.log, "stats": self.stats}
+        named = {"save": self.save, "log": self.log, "stats": self.stats, "timeline": self.timeline}
         return {name: path for name, path in named.items() if path is not None}
 
     def paths(self) -> list[Path]:
-        """Everything that is asked for, in the order of the picture, the log, the statistics."""
+        """Everything that is asked for, in the order of the picture, the log, the statistics, the timeline."""
         return list(self._named().values())
 
     def _check_endings(self) -> None:
@@ -62,6 +72,9 @@ class Outputs:
             _check_ending("log", self.log, LOG_ENDINGS)
         if self.stats:
             _check_ending("stats", self.stats, (".json",))
+        if self.timeline:
+            _check_ending("timeline", self.timeline, TIMELINE_ENDINGS)
+            self._check_film("timeline")
         if not self.save:
             return
         if self.source.kind != "folder":
@@ -69,6 +82,10 @@ class Outputs:
             _check_ending("save", self.save, endings, f"{self.source.name} is {what}, ")
         elif self.save.suffix.lower() in (*IMAGE_ENDINGS, *VIDEO_FORMATS):
             raise SinkError(f"save={self.save} is one file, but the source is a folder; give save=<another folder>")
+
+    def _check_film(self, name: str) -> None:
+        if self.source.kind in ("image", "folder"):
+            raise SinkError(f"{name}= shows faces over time, but {self.source.name} has none; give log= or save=")
 
     def _check_distinct(self, artifact: Path | None) -> None:
         known = {"source": self.source.path, "artifact": artifact}
@@ -90,6 +107,8 @@ class Outputs:
         elif self.save:
             assert self.source.rate is not None
             sinks.append(VideoFile(self.save, self.source.rate, threads))
+        if self.timeline:
+            sinks.append(Timeline(self.timeline, classes))
         if window:
             from fer.stream.window import Window
 
