@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fer.stream.stats import Stats
 
 _CONF = Path(__file__).parent / "conf"
-_PATH = re.compile(r"(source|artifact|save|log|stats|timeline)=(.*)", re.DOTALL)
+_PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report)=(.*)", re.DOTALL)
 
 
 def for_hydra(arguments: list[str]) -> list[str]:
@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> "Stats":
     from fer.stream.sources import open_source
 
     with open_source(cfg.source, cfg.threads) as source:
-        outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats, cfg.timeline)
+        outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats, cfg.timeline, cfg.report)
         window = outputs.wants_window(cfg.view)
 
         from fer.stream import pipeline, report
@@ -72,8 +72,9 @@ def run(cfg: DictConfig) -> "Stats":
             tracking=cfg.tracking,
             smoothing=cfg.smoothing,
         )
-        sinks = outputs.sinks(recognizer.classes, cfg.threads, window)
         stats = Stats()
+        model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
+        sinks = outputs.sinks(recognizer.classes, cfg.threads, window, model, stats)
         try:
             with report.progress(source) as advance:
                 pipeline.run(recognizer.stream(source, every=cfg.every, stats=stats), sinks, stats, advance)

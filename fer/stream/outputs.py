@@ -20,6 +20,7 @@ from fer.stream.sinks import (
     part_of,
 )
 from fer.stream.sources import Source
+from fer.stream.stats import Stats
 from fer.stream.timeline import TIMELINE_ENDINGS, Timeline
 
 _SAVES = {
@@ -39,6 +40,7 @@ class Outputs:
     log: Path | None
     stats: Path | None
     timeline: Path | None = None
+    report: Path | None = None
 
     @classmethod
     def of(
@@ -49,10 +51,11 @@ class Outputs:
         log: str | None,
         stats: str | None,
         timeline: str | None = None,
+        report: str | None = None,
     ) -> Self:
         """Raises `SinkError` where an ending does not fit, two names mean one file, or a place cannot be
         written."""
-        outputs = cls(source, _path(save), _path(log), _path(stats), _path(timeline))
+        outputs = cls(source, _path(save), _path(log), _path(stats), _path(timeline), _path(report))
         outputs._check_endings()
         outputs._check_distinct(_path(artifact))
         for name, path in outputs._named().items():
@@ -60,11 +63,12 @@ class Outputs:
         return outputs
 
     def _named(self) -> dict[str, Path]:
-        named = {"save": self.save, "log": self.log, "stats": self.stats, "timeline": self.timeline}
+        named = {"save": self.save, "log": self.log, "stats": self.stats}
+        named |= {"timeline": self.timeline, "report": self.report}
         return {name: path for name, path in named.items() if path is not None}
 
     def paths(self) -> list[Path]:
-        """Everything that is asked for, in the order of the picture, the log, the statistics, the timeline."""
+        """Everything that is asked for: the picture, the log, the statistics, the timeline, the report."""
         return list(self._named().values())
 
     def _check_endings(self) -> None:
@@ -75,6 +79,9 @@ class Outputs:
         if self.timeline:
             _check_ending("timeline", self.timeline, TIMELINE_ENDINGS)
             self._check_film("timeline")
+        if self.report:
+            _check_ending("report", self.report, (".html",))
+            self._check_film("report")
         if not self.save:
             return
         if self.source.kind != "folder":
@@ -95,8 +102,13 @@ class Outputs:
                     raise SinkError(f"{name}= and {other}= are both {path}; give {name}= another name")
             known[name] = path
 
-    def sinks(self, classes: tuple[str, ...], threads: int | None, window: bool) -> list[Sink]:
-        """What writes them, and the window, which comes last so that closing it loses nothing."""
+    def sinks(
+        self, classes: tuple[str, ...], threads: int | None, window: bool, model: str = "", stats: Stats | None = None
+    ) -> list[Sink]:
+        """What writes them, and the window, which comes last so that closing it loses nothing.
+
+        model, stats: how the report calls the artifact, and what it takes its figures from.
+        """
         still = self.source.kind in ("image", "folder")
         sinks: list[Sink] = []
         if self.log:
@@ -109,6 +121,10 @@ class Outputs:
             sinks.append(VideoFile(self.save, self.source.rate, threads))
         if self.timeline:
             sinks.append(Timeline(self.timeline, classes))
+        if self.report:
+            from fer.stream.html_report import HtmlReport
+
+            sinks.append(HtmlReport(self.report, classes, self.source, model, stats or Stats()))
         if window:
             from fer.stream.window import Window
 

@@ -14,7 +14,7 @@ TIMELINE_ENDINGS = (".png", ".svg", ".pdf")
 _PANELS = 8
 """Tracks that are drawn; the rest is said in words."""
 
-_TICKS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200)
+_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200)
 """Seconds between two marks of the time axis."""
 
 
@@ -70,9 +70,8 @@ def drawn(history: History, kind: str = "png") -> bytes:
                 axes.stairs(upper[:, k], edges, baseline=upper[:, k] - means[:, k], fill=True, color=tint, linewidth=0)
         total = history.tracks[identity].total
         axes.set_ylabel(f"face {identity}\n{clock(total)}", rotation=0, ha="right", va="center")
-    tick = next((t for t in _TICKS if (end - start) / t <= 12), 86400)
-    axes.xaxis.set_major_locator(MultipleLocator(tick))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _mark(x, tick)))
+    axes.xaxis.set_major_locator(MultipleLocator(tick(end - start)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
     axes.set_xlabel(" · ".join(filter(None, ["time", history.rest(_PANELS)])))
     figure.suptitle("Emotions of each face, and how long it was in sight", x=0.01, ha="left", fontsize=11)
     patches = [Patch(color="#{:02x}{:02x}{:02x}".format(*colour(name)), label=name) for name in history.classes]
@@ -85,8 +84,6 @@ def drawn(history: History, kind: str = "png") -> bytes:
     return data.getvalue()
 
 
-def _mark(seconds: float, tick: float) -> str:
-    """A time on the axis; halves only where the marks are that close."""
-    if tick >= 1:
-        return clock(seconds)
-    return f"{clock(int(seconds))}{seconds % 1:.1f}".replace("0.", ".", 1) if seconds % 1 else clock(seconds)
+def tick(length: float) -> float:
+    """Seconds between two marks of a time axis that is so many seconds long."""
+    return next((t for t in _TICKS if length / t <= 12), _TICKS[-1] * (1 + length // (12 * _TICKS[-1])))
