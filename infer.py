@@ -53,9 +53,11 @@ def run(cfg: DictConfig) -> "Stats":
     if cfg.threads is not None and not (type(cfg.threads) is int and 1 <= cfg.threads <= 256):
         raise ConfigError(f"threads={cfg.threads} cannot work; give 1 to 256, or null to leave it to the libraries")
 
+    from fer.stream.blur import Blur
     from fer.stream.outputs import Outputs
     from fer.stream.sources import open_source
 
+    blur = Blur(cfg.blur) if cfg.blur is not None else None
     with open_source(cfg.source, cfg.threads) as source:
         outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats, cfg.timeline, cfg.report)
         window = outputs.wants_window(cfg.view)
@@ -75,9 +77,12 @@ def run(cfg: DictConfig) -> "Stats":
         stats = Stats()
         model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
         sinks = outputs.sinks(recognizer.classes, cfg.threads, window, model, stats)
+        results = recognizer.stream(source, every=cfg.every, stats=stats)
+        if blur:
+            results = blur.over(results, source.live)
         try:
             with report.progress(source) as advance:
-                pipeline.run(recognizer.stream(source, every=cfg.every, stats=stats), sinks, stats, advance)
+                pipeline.run(results, sinks, stats, advance)
         except KeyboardInterrupt:
             report.finish(outputs, stats)
             raise

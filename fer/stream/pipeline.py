@@ -40,11 +40,13 @@ _HELD = 8
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A frame after the search. faces: None where it was not looked at. cut: whether another scene begins with it."""
+    """A frame after the search. faces: None where it was not looked at. cut: whether another scene begins with it.
+    unsettled: float32 (M, 4), the boxes that were left out of `faces`, or None."""
 
     frame: Frame
     faces: Faces | None
     cut: bool = False
+    unsettled: Array | None = None
 
 
 class Calm:
@@ -159,7 +161,8 @@ def _settled(seen: Iterator[Seen], tracker: Tracker | None, stats: Stats, wait: 
 def _released(held: list[Seen]) -> Iterator[Seen]:
     for item in held:
         if item.faces is not None and item.faces.ids is not None:
-            item = replace(item, faces=item.faces.only(np.asarray(item.faces.ids != UNSETTLED)))
+            settled = np.asarray(item.faces.ids != UNSETTLED)
+            item = replace(item, faces=item.faces.only(settled), unsettled=item.faces.boxes[~settled])
         yield item
 
 
@@ -191,6 +194,8 @@ def _recognised(
             if item.faces is not None:
                 empty = np.zeros((0, len(classes)), np.float32)
                 last = calm.result(item.frame, item.faces, classes, next(answers, empty))
+                if item.unsettled is not None and len(item.unsettled):
+                    last = replace(last, unsettled=item.unsettled)
                 yield last
             else:
                 assert last is not None
