@@ -11,18 +11,23 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fer.errors import ConfigError, hydra_in_one_line, one_line
 
 if TYPE_CHECKING:
+    from fer.stream.recognizer import Recognizer
+    from fer.stream.sources import Source
     from fer.stream.stats import Stats
+    from fer.stream.window import Window
 
 _CONF = Path(__file__).parent / "conf"
-_PATH = re.compile(r"(source|artifact|save|log|stats)=(.*)", re.DOTALL)
+_PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report|collect|snapshots)=(.*)", re.DOTALL)
+
+_NOT_IN_RESULTS = ("resume", "threads", "view", "stats", "max_frames", "collect", "snapshots", "retry_for")
 
 
 def for_hydra(arguments: list[str]) -> list[str]:
@@ -53,15 +58,19 @@ def run(cfg: DictConfig) -> "Stats":
     if cfg.threads is not None and not (type(cfg.threads) is int and 1 <= cfg.threads <= 256):
         raise ConfigError(f"threads={cfg.threads} cannot work; give 1 to 256, or null to leave it to the libraries")
 
+    from fer.stream.blur import Blur
     from fer.stream.outputs import Outputs
     from fer.stream.sources import open_source
 
-    with open_source(cfg.source, cfg.threads) as source:
-        outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats)
-        window = outputs.wants_window(cfg.view)
+    blur = Blur(cfg.blur) if cfg.blur is not None else None
+    with open_source(cfg.source, cfg.threads, _seconds(cfg.retry_for)) as source:
+        outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats, cfg.timeline, cfg.report)
+        wants_window = outputs.wants_window(cfg.view)
+        settings = {k: v for k, v in cast(Any, OmegaConf.to_container(cfg)).items() if k not in _NOT_IN_RESULTS}
 
         from fer.stream import pipeline, report
         from fer.stream.recognizer import Recognizer
+        from fer.stream.resume import going_on
         from fer.stream.stats import Stats
 
         recognizer = Recognizer(
@@ -72,16 +81,39 @@ def run(cfg: DictConfig) -> "Stats":
             tracking=cfg.tracking,
             smoothing=cfg.smoothing,
         )
-        sinks = outputs.sinks(recognizer.classes, cfg.threads, window)
         stats = Stats()
-        try:
-            with report.progress(source) as advance:
-                pipeline.run(recognizer.stream(source, every=cfg.every, stats=stats), sinks, stats, advance)
-        except KeyboardInterrupt:
-            report.finish(outputs, stats)
-            raise
+        with going_on(source, outputs.log, outputs.save, settings, cfg.resume) as done:
+            model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
+            sinks = outputs.sinks(recognizer.classes, cfg.threads, model, stats, done)
+            if wants_window:  # the last, so that closing it loses nothing
+                sinks.append(_window(cfg, source, recognizer))
+            results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats, done=done)
+            if blur:
+                results = blur.over(results, source.live)
+            try:
+                with report.progress(source) as advance:
+                    pipeline.run(results, sinks, stats, advance)
+            except KeyboardInterrupt:
+                report.finish(outputs, stats)
+                raise
         report.finish(outputs, stats)
     return stats
+
+
+def _seconds(retry_for: Any) -> float:
+    if not isinstance(retry_for, int | float) or isinstance(retry_for, bool) or not 0 <= retry_for < float("inf"):
+        raise ConfigError(f"retry_for={retry_for} cannot work; give seconds, from 0")
+    return float(retry_for)
+
+
+def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Window":
+    from fer.stream.collect import Collector
+    from fer.stream.window import Window
+
+    metadata = recognizer.recognise.metadata
+    collector = Collector(Path(cfg.collect).expanduser(), metadata.crop_margin, metadata.input_size)
+    stills = source.kind in ("image", "folder")
+    return Window(source.name, stills, Path(cfg.snapshots).expanduser(), collector)
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")

@@ -131,6 +131,19 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     assert {p.name for p in tmp_path.iterdir()} == {"clip.mp4", "out.mp4", "out.jsonl", "out.json"}
 
 
+def test_timeline_report_and_blur(program: Program, clip: Path, face: None, tmp_path: Path) -> None:
+    status, out, err = program("source=clip.mp4", "timeline=a=b.png", "report=r.html", "blur=faces", "view=none")
+    assert (status, err) == (0, "") and "a=b.png" in out and "r.html" in out
+    assert (tmp_path / "a=b.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "r.html").read_text()
+    assert "Emotions in clip.mp4" in page and "model.ts" in page and "8, 8 with faces" in page
+    for wrong, message in (("blur=all", "faces, others"), ("timeline=a.txt", ".png"), ("report=a.pdf", ".html")):
+        status, out, err = program("source=clip.mp4", wrong, "view=none")
+        assert status == 2 and message in err and err.count("\n") == 1
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((48, 64, 3), np.uint8))
+    assert "photo.png has none" in program("source=photo.png", "report=r.html")[2]
+
+
 def test_csv_and_no_faces(program: Program, clip: Path, tmp_path: Path) -> None:
     status, out, err = program("source=clip.mp4", "log=out.csv", "threads=1", "device=cpu")
     assert (status, err) == (0, "")

@@ -35,7 +35,13 @@ def annotate(result: FrameResult) -> Array:
         # A small face in a large frame gets smaller letters, but never unreadable ones.
         size = round(max(9, min(18 * unit, max(12 * unit, 0.22 * (box[2] - box[0])))))
         doubt = "?" if result.uncertain is not None and result.uncertain[i] else ""
-        label = _label((f"{name}{doubt} {confidence:.0%}".replace("%", " %"), emotion + doubt), colour(emotion), size, width, height)
+        label = _label(
+            (f"{name}{doubt} {confidence:.0%}".replace("%", " %"), emotion + doubt),
+            colour(emotion),
+            size,
+            width,
+            height,
+        )
         if label is None:
             continue
         spot = _place(label.shape[1], label.shape[0], box, width, height, taken, thickness)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from fer.errors import ConfigError, SinkError
+from fer.stream.resume import Done
 from fer.stream.sinks import (
     IMAGE_ENDINGS,
     LOG_ENDINGS,
@@ -18,6 +19,8 @@ from fer.stream.sinks import (
     part_of,
 )
 from fer.stream.sources import Source
+from fer.stream.stats import Stats
+from fer.stream.timeline import TIMELINE_ENDINGS, Timeline
 from fer.stream.video import VIDEO_FORMATS, VideoFile
 
 _SAVES = {
@@ -30,19 +33,30 @@ _SAVES = {
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files of a run, all checked by `of`: a picture, video or folder, a log, the statistics; None for
-    none."""
+    """The files of a run, all checked by `of`: a picture, video or folder, a log, the statistics, the timeline; None
+    for none."""
 
     source: Source
     save: Path | None
     log: Path | None
     stats: Path | None
+    timeline: Path | None = None
+    report: Path | None = None
 
     @classmethod
-    def of(cls, source: Source, artifact: str | None, save: str | None, log: str | None, stats: str | None) -> Self:
+    def of(
+        cls,
+        source: Source,
+        artifact: str | None,
+        save: str | None,
+        log: str | None,
+        stats: str | None,
+        timeline: str | None = None,
+        report: str | None = None,
+    ) -> Self:
         """Raises `SinkError` where an ending does not fit, two names mean one file, or a place cannot be
         written."""
-        outputs = cls(source, _path(save), _path(log), _path(stats))
+        outputs = cls(source, _path(save), _path(log), _path(stats), _path(timeline), _path(report))
         outputs._check_endings()
         outputs._check_distinct(_path(artifact))
         for name, path in outputs._named().items():
@@ -51,10 +65,11 @@ class Outputs:
 
     def _named(self) -> dict[str, Path]:
         named = {"save": self.save, "log": self.log, "stats": self.stats}
+        named |= {"timeline": self.timeline, "report": self.report}
         return {name: path for name, path in named.items() if path is not None}
 
     def paths(self) -> list[Path]:
-        """Everything that is asked for, in the order of the picture, the log, the statistics."""
+        """Everything that is asked for: the picture, the log, the statistics, the timeline, the report."""
         return list(self._named().values())
 
     def _check_endings(self) -> None:
@@ -62,6 +77,12 @@ class Outputs:
             _check_ending("log", self.log, LOG_ENDINGS)
         if self.stats:
             _check_ending("stats", self.stats, (".json",))
+        if self.timeline:
+            _check_ending("timeline", self.timeline, TIMELINE_ENDINGS)
+            self._check_film("timeline")
+        if self.report:
+            _check_ending("report", self.report, (".html",))
+            self._check_film("report")
         if not self.save:
             return
         if self.source.kind != "folder":
@@ -69,6 +90,10 @@ class Outputs:
             _check_ending("save", self.save, endings, f"{self.source.name} is {what}, ")
         elif self.save.suffix.lower() in (*IMAGE_ENDINGS, *VIDEO_FORMATS):
             raise SinkError(f"save={self.save} is one file, but the source is a folder; give save=<another folder>")
+
+    def _check_film(self, name: str) -> None:
+        if self.source.kind in ("image", "folder"):
+            raise SinkError(f"{name}= shows faces over time, but {self.source.name} has none; give log= or save=")
 
     def _check_distinct(self, artifact: Path | None) -> None:
         known = {"source": self.source.path, "artifact": artifact}
@@ -78,18 +103,36 @@ class Outputs:
                     raise SinkError(f"{name}= and {other}= are both {path}; give {name}= another name")
             known[name] = path
 
-    def sinks(self, classes: tuple[str, ...], threads: int | None) -> list[Sink]:
-        """What writes them."""
+    def sinks(
+        self,
+        classes: tuple[str, ...],
+        threads: int | None = None,
+        model: str = "",
+        stats: Stats | None = None,
+        done: Done | None = None,
+    ) -> list[Sink]:
+        """What writes them.
+
+        model, stats: how the report calls the artifact, and what it takes its figures from. done: what an earlier
+        run has written of the log and the video.
+        """
         still = self.source.kind in ("image", "folder")
         sinks: list[Sink] = []
         if self.log:
             is_csv = self.log.suffix.lower() == ".csv"
-            sinks.append(Csv(self.log, classes, still) if is_csv else JsonLines(self.log))
+            sinks.append(Csv(self.log, classes, still) if is_csv else JsonLines(self.log, done.frames if done else 0))
         if self.save and still:
             sinks.append(Pictures(self.save, folder=self.source.kind == "folder"))
         elif self.save:
             assert self.source.rate is not None
-            sinks.append(VideoFile(self.save, self.source.rate, threads, sound=self.source.path))
+            going_on = (done.frames, done.time) if done else None
+            sinks.append(VideoFile(self.save, self.source.rate, threads, self.source.path, going_on))
+        if self.timeline:
+            sinks.append(Timeline(self.timeline, classes))
+        if self.report:
+            from fer.stream.html_report import HtmlReport
+
+            sinks.append(HtmlReport(self.report, classes, self.source, model, stats or Stats()))
         return sinks
 
     def wants_window(self, view: str) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 from fer.errors import ConfigError, FerError
 from fer.stream.annotate import annotate
 from fer.stream.pipes import Pipe, fill
+from fer.stream.resume import Done, replayed
 from fer.stream.sinks import Sink, Stop
 from fer.stream.smooth import Smoother
 from fer.stream.sources import Source
@@ -40,11 +41,13 @@ _HELD = 8
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A frame after the search. faces: None where it was not looked at. cut: whether another scene begins with it."""
+    """A frame after the search. faces: None where it was not looked at. cut: whether another scene begins with it.
+    unsettled: float32 (M, 4), the boxes that were left out of `faces`, or None."""
 
     frame: Frame
     faces: Faces | None
     cut: bool = False
+    unsettled: Array | None = None
 
 
 class Calm:
@@ -65,6 +68,14 @@ class Calm:
         smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
         return FrameResult(frame, faces, classes, probabilities, smoothed, labels, uncertain)
 
+    def replay(self, result: FrameResult) -> None:
+        """Remember a result of an earlier run as if it were one's own."""
+        if self.tracker is None or self.smoother is None or result.faces.ids is None or not result.looked:
+            return
+        self.tracker.replay(result.faces, result.frame.time)
+        assert result.smoothed is not None and result.labels is not None
+        self.smoother.replay(result.faces.ids, result.smoothed, result.labels, result.frame.time)
+
 
 def results(
     source: Source,
@@ -74,19 +85,28 @@ def results(
     calm: Calm,
     stats: Stats,
     every: int = 1,
+    done: Done | None = None,
 ) -> Iterator[FrameResult]:
     """Yield the result of each frame of `source`; closing the generator stops the threads and closes the source.
 
     detect: `Frame` → `Faces`. recognise: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as
-    `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched.
+    `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched. done:
+    the frames of an earlier run, whose results come from its log.
     Raises what the source, `detect` or `recognise` raise, and `ConfigError` for an `every` that cannot work.
     """
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise ConfigError(f"every={every} cannot work; give a whole number from 1")
+    pictures = iter(source)
+    if done is not None:
+        stats.earlier = done.frames
+        for row in done.rows():
+            result = replayed(row, next(pictures), classes)
+            calm.replay(result)
+            yield result
     frames: Pipe[Frame] = Pipe(1 if source.live else _WAITING, newest=source.live)
     seen: Pipe[Seen] = Pipe(1 if source.live else _WAITING)
     threads = [
-        fill(frames, lambda: stats.timed("decode", iter(source)), "read"),
+        fill(frames, lambda: stats.timed("decode", pictures), "read"),
         fill(seen, lambda: _search(frames, detect, stats, every, calm.tracker is not None), "search"),
     ]
     try:
@@ -159,7 +179,8 @@ def _settled(seen: Iterator[Seen], tracker: Tracker | None, stats: Stats, wait: 
 def _released(held: list[Seen]) -> Iterator[Seen]:
     for item in held:
         if item.faces is not None and item.faces.ids is not None:
-            item = replace(item, faces=item.faces.only(np.asarray(item.faces.ids != UNSETTLED)))
+            settled = np.asarray(item.faces.ids != UNSETTLED)
+            item = replace(item, faces=item.faces.only(settled), unsettled=item.faces.boxes[~settled])
         yield item
 
 
@@ -191,6 +212,8 @@ def _recognised(
             if item.faces is not None:
                 empty = np.zeros((0, len(classes)), np.float32)
                 last = calm.result(item.frame, item.faces, classes, next(answers, empty))
+                if item.unsettled is not None and len(item.unsettled):
+                    last = replace(last, unsettled=item.unsettled)
                 yield last
             else:
                 assert last is not None
@@ -236,6 +259,8 @@ class _Writer:
 
 def deliver(sink: Sink, result: FrameResult, draw: Draw, stats: Stats) -> None:
     """Hand a result to a sink, with its picture where it wants one."""
+    if result.frame.index < sink.first:
+        return
     picture = None
     if result.frame.error is None and sink.draws:
         with stats.stage("annotate"):

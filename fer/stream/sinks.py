@@ -27,12 +27,14 @@ class Sink:
     """Takes results one by one and writes as they come. A context manager.
 
     stage: its name in the statistics. draws: whether `write` needs the annotated picture. inline: whether it is called
-    in the main thread, as windows must be, and not in one of its own.
+    in the main thread, as windows must be, and not in one of its own. first: the first frame that it is given, where an
+    earlier run has written those before.
     """
 
     stage = "write"
     draws = False
     inline = False
+    first = 0
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +97,8 @@ class _Log(Sink):
     def __enter__(self) -> Self:
         with mended(self.path):
             # File names need not be valid Unicode; what is not is written as \udcXX, which JSON can read.
-            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline=self._newline)
+            mode = "a" if self.first else "w"
+            self._file = self.path.open(mode, encoding="utf-8", errors="backslashreplace", newline=self._newline)
         return self
 
     def close(self, whole: bool) -> None:
@@ -105,7 +108,14 @@ class _Log(Sink):
 
 
 class JsonLines(_Log):
-    """One JSON object per frame, faces or none, as `FrameResult.row` gives it. Raises `SinkError`."""
+    """One JSON object per frame, faces or none, as `FrameResult.row` gives it. Raises `SinkError`.
+
+    first: how many rows of an earlier run it goes on after.
+    """
+
+    def __init__(self, path: Path, first: int = 0) -> None:
+        super().__init__(path)
+        self.first = first
 
     def write(self, result: FrameResult, picture: Array | None = None) -> None:
         assert self._file is not None

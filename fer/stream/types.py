@@ -110,6 +110,7 @@ class FrameResult:
     where nobody smooths. labels: int64 (N,), the class that each face is shown as, calmer than the likeliest of a
     frame; None for the likeliest. uncertain: bool (N,), faces whose confidence is too low to mean much; None where
     nobody judges that. looked: whether this frame itself was searched, and not only carried over from an earlier one.
+    unsettled: float32 (M, 4), boxes of what may be faces too, but was not seen twice; None where nobody keeps track.
     Raises `ValueError` where a value is of the wrong shape, kind or range.
     """
 
@@ -121,9 +122,13 @@ class FrameResult:
     labels: Array | None = None
     uncertain: Array | None = None
     looked: bool = True
+    unsettled: Array | None = None
 
     def __post_init__(self) -> None:
         n = len(self.faces)
+        if self.unsettled is not None:
+            good = self.unsettled.shape == (len(self.unsettled), 4) and self.unsettled.dtype == np.float32
+            _check(good, "unsettled must be float32 (M, 4)")
         if self.labels is not None:
             good = self.labels.shape == (n,) and self.labels.dtype == np.int64
             good = good and bool(((self.labels >= 0) & (self.labels < len(self.classes))).all())

@@ -57,7 +57,7 @@ class VideoFile(Sink):
         # Fine enough for a source of uneven pace, and a whole number of ticks for each frame of an even one.
         self._tick = Fraction(1, rate.numerator * ceil(12_000 / rate.numerator))
         self._container: av.container.OutputContainer | None = None
-        self._kept = done[0] if done else 0
+        self.first = self._kept = done[0] if done else 0
         self._first = done[1] if done else None  # seconds
         self._begin = 0  # of this run's own fragments, in ticks
         self._last = -1  # in ticks
@@ -65,7 +65,7 @@ class VideoFile(Sink):
     def __enter__(self) -> "VideoFile":
         with mended(self.path):
             if self._kept:
-                _gather([*_existing(self._before), *_existing(self._part)], self._before, self._kept)
+                _gather(_earlier(self.path), self._before, self._kept)
             else:
                 self._before.unlink(missing_ok=True)
             self._part.unlink(missing_ok=True)
@@ -135,13 +135,16 @@ class VideoFile(Sink):
             part.unlink()
 
 
-def frames_kept(path: Path, rows: int) -> int:
-    """How many frames of the fragments that a killed run left of `path` can be gone on with, if `rows` are logged.
+def frames_kept(path: Path, rows: int, since: float = 0.0) -> int:
+    """How many frames of what an unfinished run left of `path` can be gone on with, if `rows` are logged.
 
-    0 where there are none. A fragment is kept whole or not at all.
+    since: when that run began; a video from before is not its own. 0 where there are none. A fragment is kept whole or
+    not at all.
     """
     bounds = [0]
-    for part in (*_existing(_before(path)), *_existing(part_of(path))):
+    for part in _earlier(path):
+        if part.stat().st_mtime < since:
+            continue
         with suppress(av.error.FFmpegError, OSError), av.open(f"file:{part.absolute()}") as container:
             count = bounds[-1]
             for packet in container.demux(video=0):
@@ -150,6 +153,11 @@ def frames_kept(path: Path, rows: int) -> int:
                 count += packet.size > 0
             bounds.append(count)
     return max(bound for bound in bounds if bound <= rows)
+
+
+def _earlier(path: Path) -> list[Path]:
+    """The fragments of an earlier run, or what it put together of them when it was stopped."""
+    return [*_existing(_before(path)), *_existing(part_of(path))] or _existing(path)
 
 
 def _before(path: Path) -> Path:
