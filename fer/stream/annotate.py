@@ -13,8 +13,8 @@ _Spot = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 
 def annotate(result: FrameResult) -> Array:
-    """The frame with a box in the emotion's colour around each face and a label such as "happy 88 %", "happy? 41 %" where
-    that is uncertain.
+    """The frame with a box in the emotion's colour around each face and a label such as "happy 88 %", or "happy? 41 %"
+    where that is uncertain.
 
     Returns a new uint8 (H, W, 3), RGB, of the frame's size. Lines and letters grow with the frame; a label stays
     within the frame and off the other labels where there is room, and is left out where no readable one fits

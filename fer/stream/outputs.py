@@ -16,7 +16,6 @@ from fer.stream.sinks import (
     Pictures,
     Sink,
     mended,
-    part_of,
 )
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
@@ -177,6 +176,6 @@ def _check_place(name: str, path: Path, folder: bool) -> None:
         (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
         if path.is_file() and not os.access(path, os.W_OK):
             raise PermissionError(13, "permission denied")
-        trial = part_of(path / "trial" if folder else path)
+        trial = path / ".trial" if folder else path.with_name(f".{path.name}.trial")
         trial.open("wb").close()
         trial.unlink()

@@ -97,8 +97,12 @@ class _Log(Sink):
     def __enter__(self) -> Self:
         with mended(self.path):
             # File names need not be valid Unicode; what is not is written as \udcXX, which JSON can read.
-            mode = "a" if self.first else "w"
-            self._file = self.path.open(mode, encoding="utf-8", errors="backslashreplace", newline=self._newline)
+            self._file = TextIOWrapper(
+                self.path.open("ab" if self.first else "wb"),
+                encoding="utf-8",
+                errors="backslashreplace",
+                newline=self._newline,
+            )
         return self
 
     def close(self, whole: bool) -> None:

@@ -22,6 +22,8 @@ _LARGEST = 1280, 720
 _LOWEST = 420
 """Pixels of height that the panel needs for the keys."""
 _NO_KEY = 0xFF
+_MESSAGES = 60
+"""Pixels at the top of the panel whose text changes from frame to frame."""
 
 _INSTEAD = "use view=none with save=<file>"
 _NO_GUI = (

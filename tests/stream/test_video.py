@@ -113,18 +113,17 @@ def add(video: VideoFile, first: int, last: int, start: float = 2.0) -> None:
         video.write(result(i, time=start + i / 25), noise(i))
 
 
+def _die(path: Path, frames: int, rows: int | None) -> None:
+    with VideoFile(path, Fraction(25), done=None if rows is None else (rows, 2.0)) as video:
+        add(video, rows or 0, frames)
+        signal.raise_signal(signal.SIGKILL)
+
+
 def killed(path: Path, frames: int, rows: int | None = None) -> None:
     """A run that is killed after so many frames."""
-
-    def run() -> None:
-        with VideoFile(path, Fraction(25), done=None if rows is None else (rows, 2.0)) as video:
-            add(video, rows or 0, frames)
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            signal.raise_signal(signal.SIGKILL)
-
-    process = multiprocessing.get_context("fork").Process(target=run)
+    process = multiprocessing.get_context("spawn").Process(target=_die, args=(path, frames, rows))
     process.start()
-    process.join(30)
+    process.join(60)
     assert process.exitcode == -signal.SIGKILL
 
 
@@ -174,16 +173,16 @@ def test_a_run_anew_forgets_the_killed_one(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def _fill(path: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    with pytest.raises(SinkError, match="make room"), VideoFile(path, Fraction(25)) as video:
+        add(video, 0, 2000)
+
+
 def test_a_full_disk_leaves_a_video_that_plays(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-
-    def run() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-        with pytest.raises(SinkError, match="make room"), VideoFile(path, Fraction(25)) as video:
-            add(video, 0, 2000)
-
-    process = multiprocessing.get_context("fork").Process(target=run)
+    process = multiprocessing.get_context("spawn").Process(target=_fill, args=(path,))
     process.start()
     process.join(60)
     assert process.exitcode == 0
