@@ -249,8 +249,8 @@ def test_odd_names_all_the_way(program: Program, face: None, tmp_path: Path, nam
         (["source=cut.mp4"], "without its index"),
         (["source=97"], "no camera 97"),
         (["source=-1"], "count from 0"),
-        (["source=https://example.org/a.mp4"], "URL"),
-        (["source=rtsp://camera"], "URL"),
+        (["source=http://127.0.0.1:9/a.mp4"], "cannot open http://127.0.0.1:9/a.mp4"),
+        (["source=rtsp://127.0.0.1:9/camera"], "cannot open rtsp://127.0.0.1:9/camera"),
         (["source=browser"], "not there yet"),
         (["source=clip.mp4", "log=rows.txt"], ".jsonl or .csv"),
         (["source=clip.mp4", "stats=stats.txt"], ".json"),
@@ -425,7 +425,7 @@ def test_a_signal_ends_a_run_in_good_order(model: Path, tmp_path: Path, number: 
     rows = rows_of(log)
     assert 10 < len(rows) < 1000
     assert abs(decoded(tmp_path / "out.mp4") - len(rows)) <= 1
-    assert {p.name for p in tmp_path.iterdir()} == {"long.mp4", "out.mp4", "out.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == {"long.mp4", "out.mp4", "out.jsonl", ".out.jsonl.unfinished"}
 
 
 # Real faces

@@ -34,7 +34,7 @@ class Collector:
         folder = self._session / emotion
         path = folder / f"{len(self._filed) + 1:04d}.png"
         _, data = cv2.imencode(".png", cv2.cvtColor(face, cv2.COLOR_RGB2BGR))
-        write_whole(path, data.tobytes())
+        write_whole(path, data.tobytes(), new_folder=True)
         self._filed.append(path)
         return path
 

@@ -71,12 +71,13 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears under its name only when it is whole, in a folder that may be new. Raises
-    `SinkError`."""
+def write_whole(path: Path, data: bytes, new_folder: bool = False) -> None:
+    """Write a file that appears under its name only when it is whole; `new_folder`: make its folder where there is
+    none. Raises `SinkError`."""
     part = part_of(path)
     with mended(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if new_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             part.write_bytes(data)
             part.replace(path)
@@ -193,4 +194,4 @@ class Pictures(Sink):
             good = False
         if not good:
             raise SinkError(f"cannot write {path}: {path.suffix} does not hold a picture of this size; use .png")
-        write_whole(path, data.tobytes())
+        write_whole(path, data.tobytes(), new_folder=True)

@@ -102,7 +102,7 @@ class Window(Sink):
         elif key == "s":
             path = self._snapshots / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.png"
             _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            write_whole(path, data.tobytes())
+            write_whole(path, data.tobytes(), new_folder=True)
             self._say(f"saved {path}")
         elif key == "u":
             taken = self._collector.undo()
