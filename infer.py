@@ -93,7 +93,12 @@ def run(cfg: DictConfig) -> "Stats":
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")
 def _composed(cfg: DictConfig) -> None:
     with one_line():
-        run(cfg)
+        if cfg.source == "browser":
+            from fer.stream import browser
+
+            browser.serve(cfg)
+        else:
+            run(cfg)
 
 
 def main() -> None:

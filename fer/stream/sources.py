@@ -68,7 +68,7 @@ def open_source(source: int | str | None, threads: int | None = None) -> Source:
     if camera := re.fullmatch(r"/dev/video(\d+)", source):
         return Camera(int(camera[1]))
     if source == "browser":
-        raise SourceError("source=browser is not there yet; use source=0 for the camera of this computer")
+        raise SourceError("source=browser is a page of its own: python infer.py source=browser")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
         raise SourceError(f"{source} is a URL, and those are not there yet; download it and give source=<file>")
     path = Path(source).expanduser()
