@@ -176,7 +176,7 @@ def _page(gr: Any, cfg: DictConfig, models: "Models", viewers: "Viewers", folder
     from fer.labels import COLOURS, OTHER_COLOUR
     from fer.stream import uploads
 
-    def look(asked: dict) -> dict:  # type: ignore[type-arg]
+    def look(asked: dict) -> dict:
         return viewers.look(asked)
 
     def leave(key: str) -> None:
