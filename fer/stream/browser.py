@@ -37,8 +37,9 @@ _LIVE = """
 """
 
 _CSS = """
-.fer-stage { position: relative; max-width: 860px; margin: 0 auto; aspect-ratio: 4 / 3; border-radius: 12px;
-  overflow: hidden; background: #101215; }
+.fer-live { --shape: 1.5; }
+.fer-stage { position: relative; max-width: min(860px, calc(60vh * var(--shape))); aspect-ratio: var(--shape);
+  margin: 0 auto; border-radius: 12px; overflow: hidden; background: #101215; }
 .fer-stage video { width: 100%; height: 100%; object-fit: contain; transform: scaleX(-1); }
 .fer-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
 .fer-bar { display: flex; flex-wrap: wrap; align-items: center; gap: 12px; max-width: 860px; margin: 12px auto; }
@@ -223,11 +224,12 @@ def _page(gr: Any, cfg: DictConfig, models: "Models", viewers: "Viewers", folder
                 f"A picture or a film of up to {cfg.browser.max_mb:g} MB and {cfg.browser.max_seconds:g} seconds. "
                 "It is deleted once it is read; what you get is deleted when you close the page."
             )
-            upload = gr.File(label="Picture or film", file_types=[*uploads.PICTURES, *uploads.FILMS], elem_id="upload")
+            types = [*uploads.PICTURES, *uploads.FILMS]
+            upload = gr.File(label="Picture or film", file_types=types, height=150, elem_id="upload")
             button = gr.Button("Read the emotions", variant="primary", elem_id="read")
             words = gr.Markdown(elem_id="words")
-            picture = gr.Image(label="Result", visible=False, buttons=[], elem_id="picture", format="png")
-            film = gr.Video(label="Result", visible=False, buttons=[], elem_id="film")
+            picture = gr.Image(label="Result", visible=False, buttons=[], elem_id="picture", height=420)
+            film = gr.Video(label="Result", visible=False, buttons=[], elem_id="film", height=420)
             timeline = gr.Image(label="Timeline", visible=False, buttons=[], elem_id="timeline")
             files = gr.Files(label="To keep", visible=False, interactive=False, elem_id="files")
             outputs = [words, picture, film, timeline, files, upload]

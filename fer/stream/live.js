@@ -31,6 +31,7 @@ async function start() {
       : `No camera: ${error.message}`);
     return;
   }
+  root.style.setProperty("--shape", String(video.videoWidth / video.videoHeight));
   button.textContent = "Stop the camera";
   loop(stream);
 }
@@ -49,7 +50,7 @@ function stop() {
 
 async function loop(mine) {
   while (stream === mine) {
-    if (document.hidden || !video.videoWidth) { await wait(100); continue; }
+    if (document.hidden || !root.offsetParent || !video.videoWidth) { await wait(100); continue; }
     const scale = Math.min(1, 640 / Math.max(video.videoWidth, video.videoHeight));
     copy.width = Math.round(video.videoWidth * scale);
     copy.height = Math.round(video.videoHeight * scale);
