@@ -136,7 +136,7 @@ def _launch(gr: Any, page: "gradio.Blocks", cfg: DictConfig) -> None:
             ssr_mode=False,
             enable_monitoring=False,
             mcp_server=False,
-            num_workers=1,
+            num_workers=0,  # it would be another process, which outlives a kill
             quiet=True,
             prevent_thread_lock=True,
         )
