@@ -133,7 +133,8 @@ class Server:
         self.process.communicate(timeout=10)
 
     def files(self) -> set[str]:
-        return {path.name for path in self.folder.rglob("*") if path.is_file()}
+        """Names of all that is kept; Gradio leaves an empty file for each upload."""
+        return {path.name for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size}
 
 
 @contextmanager
