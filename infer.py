@@ -22,12 +22,23 @@ if TYPE_CHECKING:
     from fer.stream.recognizer import Recognizer
     from fer.stream.sources import Source
     from fer.stream.stats import Stats
+    from fer.stream.virtual import VirtualCamera
     from fer.stream.window import Window
 
 _CONF = Path(__file__).parent / "conf"
 _PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report|collect|snapshots)=(.*)", re.DOTALL)
 
-_NOT_IN_RESULTS = ("resume", "threads", "view", "stats", "max_frames", "collect", "snapshots", "retry_for")
+_NOT_IN_RESULTS = (
+    "resume",
+    "threads",
+    "view",
+    "stats",
+    "max_frames",
+    "collect",
+    "snapshots",
+    "retry_for",
+    "virtual_camera",
+)
 
 
 def for_hydra(arguments: list[str]) -> list[str]:
@@ -85,6 +96,8 @@ def run(cfg: DictConfig) -> "Stats":
         with going_on(source, outputs.log, outputs.save, settings, cfg.resume) as done:
             model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
             sinks = outputs.sinks(recognizer.classes, cfg.threads, model, stats, done)
+            if cfg.virtual_camera:
+                sinks.append(_virtual_camera(cfg.virtual_camera, source))
             if wants_window:  # the last, so that closing it loses nothing
                 sinks.append(_window(cfg, source, recognizer))
             results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats, done=done)
@@ -106,6 +119,14 @@ def _seconds(retry_for: Any) -> float:
     return float(retry_for)
 
 
+def _virtual_camera(device: str, source: "Source") -> "VirtualCamera":
+    from fer.stream.virtual import VirtualCamera
+
+    if source.rate is None:
+        raise ConfigError(f"virtual_camera= shows a camera, stream or video, and {source.name} is none; leave it out")
+    return VirtualCamera(device, source.rate)
+
+
 def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Window":
     from fer.stream.collect import Collector
     from fer.stream.window import Window
@@ -119,7 +140,12 @@ def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Win
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")
 def _composed(cfg: DictConfig) -> None:
     with one_line():
-        run(cfg)
+        if cfg.source == "browser":
+            from fer.stream import browser
+
+            browser.serve(cfg)
+        else:
+            run(cfg)
 
 
 def main() -> None:

@@ -63,6 +63,8 @@ def open_source(source: int | str | None, threads: int | None = None, retry_for:
     """
     if source is None or source == "":
         raise SourceError("no source; give one, as in source=clip.mp4, source=photo.jpg or source=0 for the camera")
+    if source == "browser":
+        raise SourceError("source=browser is a page of its own: python infer.py source=browser")
     camera = re.fullmatch(r"/dev/video(\d+)", source) if isinstance(source, str) else None
     if isinstance(source, int) or camera:
         from fer.stream.live import Camera
