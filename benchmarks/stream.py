@@ -1,0 +1,257 @@
+"""How fast the live half is, as ratios within one run; README's table comes from here.
+
+    python benchmarks/stream.py speed    the pipeline over files, against decoding, and decoding with detection
+    python benchmarks/stream.py latency  a live source at 30 frames a second, from frame to result
+    python benchmarks/stream.py start    from process start to the answer on a picture, against importing torch and cv2
+    python benchmarks/stream.py soak --minutes 30    resident memory of a long run
+
+The clips are made of `single_face.mp4`, which lies in ../shared/media; `--clip` names another with one face.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fer.stream import pipeline
+from fer.stream.detect import Detector
+from fer.stream.html_report import HtmlReport
+from fer.stream.live import Live
+from fer.stream.recognizer import Recognizer
+from fer.stream.sinks import JsonLines
+from fer.stream.sources import Kind, Source, open_source
+from fer.stream.stats import Stats
+from fer.stream.timeline import Timeline
+from fer.stream.types import Array, Frame
+
+SIZES = {"640×360": (640, 360), "1920×1080": (1920, 1080)}
+
+
+def tiles(size: tuple[int, int], faces: int) -> list[tuple[int, int, int, int]]:
+    """Where the copies of the clip stand in a frame: x, y, width, height."""
+    width, height = size
+    if faces == 1:
+        return [(0, 0, width, height)]
+    w, h = width // 3, height // 2
+    return [(k % 3 * w, k // 3 * h, w, h) for k in range(faces)]
+
+
+def make_clip(source: Path, path: Path, size: tuple[int, int], faces: int, frames: int) -> None:
+    """A film of `frames` frames that shows the clip `faces` times, forth and back."""
+    with open_source(str(source)) as clip:
+        images = [frame.image for frame in clip]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "20"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for k in range(frames):
+            canvas = np.full((size[1], size[0], 3), 40, np.uint8)
+            image = (images + images[-2:0:-1])[k % (2 * len(images) - 2)]
+            for x, y, w, h in tiles(size, faces):
+                canvas[y : y + h, x : x + w] = fitted(image, w, h)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(canvas, format="rgb24")))
+        out.mux(stream.encode(None))
+
+
+def fitted(image: Array, width: int, height: int) -> Array:
+    """The middle of an image at a size."""
+    scale = max(width / image.shape[1], height / image.shape[0])
+    larger = cv2.resize(image, (round(image.shape[1] * scale) + 1, round(image.shape[0] * scale) + 1))
+    top = (larger.shape[0] - height) // 3
+    left = (larger.shape[1] - width) // 2
+    return larger[top : top + height, left : left + width]
+
+
+def decode(path: Path) -> float:
+    start = time.perf_counter()
+    with open_source(str(path)) as source:
+        count = sum(1 for _ in source)
+    return count / (time.perf_counter() - start)
+
+
+def decode_and_detect(path: Path) -> float:
+    detect = Detector()
+    start = time.perf_counter()
+    with open_source(str(path)) as source:
+        count = sum(1 for frame in source if detect(frame) is not None)
+    return count / (time.perf_counter() - start)
+
+
+def whole(recognizer: Recognizer, path: Path, folder: Path, every: int = 1) -> tuple[float, Stats]:
+    stats = Stats()
+    start = time.perf_counter()
+    pipeline.run(recognizer.stream(path, every=every, stats=stats), [JsonLines(folder / "log.jsonl")], stats)
+    return stats.frames / (time.perf_counter() - start), stats
+
+
+def speed(clip: Path, rounds: int, frames: int) -> None:
+    recognizer = Recognizer()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for title, size in SIZES.items():
+            for faces in (1, 5):
+                path = folder / f"{size[0]}_{faces}.mp4"
+                make_clip(clip, path, size, faces, frames)
+                whole(recognizer, path, folder)  # warm
+                rows = []
+                for _ in range(rounds):
+                    a, b = decode(path), decode_and_detect(path)
+                    c, stats = whole(recognizer, path, folder)
+                    d, _ = whole(recognizer, path, folder, every=3)
+                    rows.append((c / a, c / b, d / a, c, stats.faces / stats.frames))
+                of_a, of_b, third, fps, seen = (statistics.median(column) for column in zip(*rows, strict=True))
+                print(
+                    f"{title}, {faces} face{'s' * (faces > 1)} ({seen:.1f} seen a frame): {of_b:.2f} of decoding and "
+                    f"detecting, {of_a:.2f} of decoding; every=3 {third:.2f} of decoding; {fps:.0f} frames/s",
+                    flush=True,
+                )
+
+
+class Paced(Live):
+    """Frames from memory at `rate` a second, as a camera gives them."""
+
+    kind: Kind = "camera"
+
+    def __init__(self, images: list[Array], rate: int, seconds: float) -> None:
+        super().__init__(0)
+        self.name, self.rate, self._images, self._count = "paced", Fraction(rate), images, round(seconds * rate)
+
+    def __iter__(self) -> Iterator[Frame]:
+        assert self.rate is not None
+        start = time.monotonic()
+        for k in range(self._count):
+            due = start + k / float(self.rate)
+            time.sleep(max(0.0, due - time.monotonic()))
+            yield Frame(self._images[k % len(self._images)], k, k / float(self.rate), captured=time.monotonic())
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def latency(clip: Path, seconds: float) -> None:
+    recognizer = Recognizer()
+    with tempfile.TemporaryDirectory() as name:
+        for title, size in SIZES.items():
+            for faces in (1, 5):
+                path = Path(name) / f"{size[0]}_{faces}.mp4"
+                make_clip(clip, path, size, faces, 90)
+                with open_source(str(path)) as source:
+                    images = [frame.image for frame in source]
+                for _ in range(2):  # the first time warms
+                    stats = Stats()
+                    answers = recognizer.stream(Paced(images, 30, seconds), stats=stats)
+                    pipeline.run(answers, [JsonLines(Path(name) / "log.jsonl")], stats)
+                points = stats.stages()["latency"]
+                print(
+                    f"{title}, {faces} face{'s' * (faces > 1)}: p50 {points['p50']:.1f}, p95 {points['p95']:.1f}, "
+                    f"p99 {points['p99']:.1f} ms (a frame lasts 33.3 ms); {stats.dropped} of "
+                    f"{stats.frames + stats.dropped} frames dropped",
+                    flush=True,
+                )
+
+
+def start(clip: Path, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        with open_source(str(clip)) as source:
+            image = next(iter(source)).image
+        path = Path(name) / "face.png"
+        cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        ours = [sys.executable, str(ROOT / "infer.py"), f"source={path}", "view=none", "log=faces.jsonl"]
+        bare = [sys.executable, "-c", "import torch, cv2"]
+        ratios, times = [], []
+        for _ in range(rounds + 1):
+            took = []
+            for command in (bare, ours):
+                begin = time.perf_counter()
+                subprocess.run(command, check=True, capture_output=True, cwd=name)
+                took.append(time.perf_counter() - begin)
+            ratios.append(took[1] / took[0])
+            times.append(took)
+        seconds = [statistics.median(column) for column in zip(*times[1:], strict=True)]
+        print(f"an image: {statistics.median(ratios[1:]):.2f} × importing torch and cv2 "
+              f"({seconds[1]:.2f} s against {seconds[0]:.2f} s)")  # fmt: skip
+
+
+class Looped(Source):
+    """A film again and again, for so many minutes."""
+
+    kind: Kind = "video"
+
+    def __init__(self, path: Path, minutes: float) -> None:
+        super().__init__()
+        self.name, self.rate, self._path, self._seconds = "looped", Fraction(30), path, 60 * minutes
+
+    def __iter__(self) -> Iterator[Frame]:
+        begin, index = time.monotonic(), 0
+        while time.monotonic() - begin < self._seconds:
+            with open_source(str(self._path)) as source:
+                for frame in source:
+                    yield Frame(frame.image, index, index / 30)
+                    index += 1
+
+
+def resident() -> float:
+    """Megabytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def soak(clip: Path, minutes: float) -> None:
+    recognizer, stats = Recognizer(), Stats()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "clip.mp4"
+        make_clip(clip, path, SIZES["640×360"], 1, 300)
+        source = Looped(path, minutes)
+        sinks = [
+            JsonLines(folder / "log.jsonl"),
+            Timeline(folder / "emotions.png", recognizer.classes),
+            HtmlReport(folder / "report.html", recognizer.classes, source, "bundled", stats),
+        ]
+        begin, measured = time.monotonic(), []
+
+        def after_frame() -> None:
+            minute = (time.monotonic() - begin) / 60
+            if minute >= len(measured) * 0.5:
+                measured.append(resident())
+                if len(measured) % 10 == 1:
+                    print(f"minute {minute:4.1f}: {measured[-1]:.0f} MB, {stats.frames} frames", flush=True)
+
+        pipeline.run(recognizer.stream(source, stats=stats), sinks, stats, after_frame)
+        early = measured[min(4, len(measured) - 1)]
+        end = measured[-1]
+        print(f"{minutes:g} minutes, {stats.frames} frames: {early:.0f} MB after minute 2, {end:.0f} MB at the end, "
+              f"{end / early - 1:+.1%}")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "latency", "start", "soak"])
+    parser.add_argument("--clip", type=Path, default=ROOT.parent / "shared" / "media" / "single_face.mp4")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=240)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--minutes", type=float, default=30)
+    given = parser.parse_args()
+    {
+        "speed": lambda: speed(given.clip, given.rounds, given.frames),
+        "latency": lambda: latency(given.clip, given.seconds),
+        "start": lambda: start(given.clip, given.rounds),
+        "soak": lambda: soak(given.clip, given.minutes),
+    }[given.what]()
+
+
+if __name__ == "__main__":
+    main()
