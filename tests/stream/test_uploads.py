@@ -89,3 +89,10 @@ def test_what_is_no_media_is_refused(one: Recognizer, folder: Path, tmp_path: Pa
     with pytest.raises(SourceError):
         answer(tmp_path / name, folder, one, 10)
     assert not list(folder.iterdir())
+
+
+def test_a_playlist_opens_no_other_file(one: Recognizer, folder: Path, make_clip: Callable[..., Path]) -> None:
+    playlist = make_clip().with_name("list.mp4")
+    playlist.write_text("ffconcat version 1.0\nfile clip.mp4\n")
+    with pytest.raises(SourceError, match="no picture or film that is taken"):
+        answer(playlist, folder, one, 10)
