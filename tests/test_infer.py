@@ -250,7 +250,7 @@ def test_odd_names_all_the_way(program: Program, face: None, tmp_path: Path, nam
         (["source=-1"], "count from 0"),
         (["source=https://example.org/a.mp4"], "URL"),
         (["source=rtsp://camera"], "URL"),
-        (["source=browser"], "not there yet"),
+        (["source=browser"], "does not go with source=browser"),
         (["source=clip.mp4", "log=rows.txt"], ".jsonl or .csv"),
         (["source=clip.mp4", "stats=stats.txt"], ".json"),
         (["source=clip.mp4", "save=out.png"], ".mp4"),

@@ -145,7 +145,7 @@ def test_what_is_missing_is_named_with_its_neighbour(tmp_path: Path) -> None:
     [
         (None, "no source"),
         ("", "no source"),
-        ("browser", "not there yet"),
+        ("browser", "a page of its own"),
         (-1, "count from 0"),
         ("http://x/y.mp4", "URL"),
     ],
