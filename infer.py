@@ -11,18 +11,23 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fer.errors import ConfigError, hydra_in_one_line, one_line
 
 if TYPE_CHECKING:
+    from fer.stream.recognizer import Recognizer
+    from fer.stream.sources import Source
     from fer.stream.stats import Stats
+    from fer.stream.window import Window
 
 _CONF = Path(__file__).parent / "conf"
-_PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report)=(.*)", re.DOTALL)
+_PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report|collect|snapshots)=(.*)", re.DOTALL)
+
+_NOT_IN_RESULTS = ("resume", "threads", "view", "stats", "max_frames", "collect", "snapshots", "retry_for", "browser")
 
 
 def for_hydra(arguments: list[str]) -> list[str]:
@@ -58,12 +63,14 @@ def run(cfg: DictConfig) -> "Stats":
     from fer.stream.sources import open_source
 
     blur = Blur(cfg.blur) if cfg.blur is not None else None
-    with open_source(cfg.source, cfg.threads) as source:
+    with open_source(cfg.source, cfg.threads, _seconds(cfg.retry_for)) as source:
         outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats, cfg.timeline, cfg.report)
-        window = outputs.wants_window(cfg.view)
+        wants_window = outputs.wants_window(cfg.view)
+        settings = {k: v for k, v in cast(Any, OmegaConf.to_container(cfg)).items() if k not in _NOT_IN_RESULTS}
 
         from fer.stream import pipeline, report
         from fer.stream.recognizer import Recognizer
+        from fer.stream.resume import going_on
         from fer.stream.stats import Stats
 
         recognizer = Recognizer(
@@ -75,19 +82,38 @@ def run(cfg: DictConfig) -> "Stats":
             smoothing=cfg.smoothing,
         )
         stats = Stats()
-        model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
-        sinks = outputs.sinks(recognizer.classes, cfg.threads, window, model, stats)
-        results = recognizer.stream(source, every=cfg.every, stats=stats)
-        if blur:
-            results = blur.over(results, source.live)
-        try:
-            with report.progress(source) as advance:
-                pipeline.run(results, sinks, stats, advance)
-        except KeyboardInterrupt:
-            report.finish(outputs, stats)
-            raise
+        with going_on(source, outputs.log, outputs.save, settings, cfg.resume) as done:
+            model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
+            sinks = outputs.sinks(recognizer.classes, cfg.threads, model, stats, done)
+            if wants_window:  # the last, so that closing it loses nothing
+                sinks.append(_window(cfg, source, recognizer))
+            results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats, done=done)
+            if blur:
+                results = blur.over(results, source.live)
+            try:
+                with report.progress(source) as advance:
+                    pipeline.run(results, sinks, stats, advance)
+            except KeyboardInterrupt:
+                report.finish(outputs, stats)
+                raise
         report.finish(outputs, stats)
     return stats
+
+
+def _seconds(retry_for: Any) -> float:
+    if not isinstance(retry_for, int | float) or isinstance(retry_for, bool) or not 0 <= retry_for < float("inf"):
+        raise ConfigError(f"retry_for={retry_for} cannot work; give seconds, from 0")
+    return float(retry_for)
+
+
+def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Window":
+    from fer.stream.collect import Collector
+    from fer.stream.window import Window
+
+    metadata = recognizer.recognise.metadata
+    collector = Collector(Path(cfg.collect).expanduser(), metadata.crop_margin, metadata.input_size)
+    stills = source.kind in ("image", "folder")
+    return Window(source.name, stills, Path(cfg.snapshots).expanduser(), collector)
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")

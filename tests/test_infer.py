@@ -30,6 +30,7 @@ from fer.labels import EMOTIONS
 from fer.stream import recognizer, sinks
 from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.types import Faces, FrameResult
+from fer.stream.video import VideoFile
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,7 +84,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def make_clip(path: Path, frames: int = 8) -> Path:
-    with sinks.VideoFile(path, Fraction(25)) as video:
+    with VideoFile(path, Fraction(25)) as video:
         for frame in FakeSource(frames):
             nothing = FrameResult(frame, Faces.none(), ("a", "b"), np.zeros((0, 2), np.float32))
             video.write(nothing, frame.image)
@@ -248,8 +249,8 @@ def test_odd_names_all_the_way(program: Program, face: None, tmp_path: Path, nam
         (["source=cut.mp4"], "without its index"),
         (["source=97"], "no camera 97"),
         (["source=-1"], "count from 0"),
-        (["source=https://example.org/a.mp4"], "URL"),
-        (["source=rtsp://camera"], "URL"),
+        (["source=http://127.0.0.1:9/a.mp4"], "cannot open http://127.0.0.1:9/a.mp4"),
+        (["source=rtsp://127.0.0.1:9/camera"], "cannot open rtsp://127.0.0.1:9/camera"),
         (["source=browser"], "does not go with source=browser"),
         (["source=clip.mp4", "log=rows.txt"], ".jsonl or .csv"),
         (["source=clip.mp4", "stats=stats.txt"], ".json"),
@@ -306,7 +307,7 @@ def zipped(path: Path):
     return archive
 
 
-def test_a_break_halfway_keeps_rows_and_leaves_no_video(
+def test_a_break_halfway_keeps_what_was_answered(
     program: Program, face: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from fer.stream import sources
@@ -316,8 +317,10 @@ def test_a_break_halfway_keeps_rows_and_leaves_no_video(
     status, out, err = program("source=clip.mp4", "save=out.mp4", "log=out.jsonl", "stats=out.json")
     assert (status, out) == (2, "")
     assert err == "error: the fake source fails at frame 30, as asked\n"
-    assert {p.name for p in tmp_path.iterdir()} == {"out.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == {"out.jsonl", "out.mp4"}
     assert len(rows_of(tmp_path / "out.jsonl")) == 30
+    with av.open("out.mp4") as container:
+        assert container.streams.video[0].frames == 30
     assert broken.closed
 
 
@@ -422,7 +425,7 @@ def test_a_signal_ends_a_run_in_good_order(model: Path, tmp_path: Path, number: 
     rows = rows_of(log)
     assert 10 < len(rows) < 1000
     assert abs(decoded(tmp_path / "out.mp4") - len(rows)) <= 1
-    assert {p.name for p in tmp_path.iterdir()} == {"long.mp4", "out.mp4", "out.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == {"long.mp4", "out.mp4", "out.jsonl", ".out.jsonl.unfinished"}
 
 
 # Real faces

@@ -13,7 +13,8 @@ _Spot = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 
 def annotate(result: FrameResult) -> Array:
-    """The frame with a box in the emotion's colour around each face and a label such as "happy 88 %".
+    """The frame with a box in the emotion's colour around each face and a label such as "happy 88 %", or "happy? 41 %"
+    where that is uncertain.
 
     Returns a new uint8 (H, W, 3), RGB, of the frame's size. Lines and letters grow with the frame; a label stays
     within the frame and off the other labels where there is room, and is left out where no readable one fits
@@ -33,7 +34,14 @@ def annotate(result: FrameResult) -> Array:
         name = emotion if result.faces.ids is None else f"{result.faces.ids[i]} {emotion}"
         # A small face in a large frame gets smaller letters, but never unreadable ones.
         size = round(max(9, min(18 * unit, max(12 * unit, 0.22 * (box[2] - box[0])))))
-        label = _label((f"{name} {confidence:.0%}".replace("%", " %"), emotion), colour(emotion), size, width, height)
+        doubt = "?" if result.uncertain is not None and result.uncertain[i] else ""
+        label = _label(
+            (f"{name}{doubt} {confidence:.0%}".replace("%", " %"), emotion + doubt),
+            colour(emotion),
+            size,
+            width,
+            height,
+        )
         if label is None:
             continue
         spot = _place(label.shape[1], label.shape[0], box, width, height, taken, thickness)

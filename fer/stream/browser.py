@@ -199,6 +199,7 @@ def _page(gr: Any, cfg: DictConfig, models: "Models", viewers: "Viewers", folder
         except FileNotFoundError:
             return ["The upload has gone; choose the file again.", nothing, nothing, nothing, nothing, None]
         except FerError as error:
+            shutil.rmtree(work, ignore_errors=True)  # what was written until then
             words = str(error).replace(str(upload), "the file").replace(upload.name, "the file")
             return [f"**{words}**", nothing, nothing, nothing, nothing, None]
         finally:

@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import Self
 
 from fer.errors import ConfigError, SinkError
+from fer.stream.resume import Done
 from fer.stream.sinks import (
     IMAGE_ENDINGS,
     LOG_ENDINGS,
-    VIDEO_FORMATS,
     Csv,
     JsonLines,
     Pictures,
     Sink,
-    VideoFile,
     mended,
-    part_of,
 )
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
 from fer.stream.timeline import TIMELINE_ENDINGS, Timeline
+from fer.stream.video import VIDEO_FORMATS, VideoFile
 
 _SAVES = {
     "image": ("an image", IMAGE_ENDINGS),
     "video": ("a video", tuple(VIDEO_FORMATS)),
     "camera": ("a camera", tuple(VIDEO_FORMATS)),
+    "network": ("a stream", tuple(VIDEO_FORMATS)),
 }
 
 
@@ -103,32 +103,35 @@ class Outputs:
             known[name] = path
 
     def sinks(
-        self, classes: tuple[str, ...], threads: int | None, window: bool, model: str = "", stats: Stats | None = None
+        self,
+        classes: tuple[str, ...],
+        threads: int | None = None,
+        model: str = "",
+        stats: Stats | None = None,
+        done: Done | None = None,
     ) -> list[Sink]:
-        """What writes them, and the window, which comes last so that closing it loses nothing.
+        """What writes them.
 
-        model, stats: how the report calls the artifact, and what it takes its figures from.
+        model, stats: how the report calls the artifact, and what it takes its figures from. done: what an earlier
+        run has written of the log and the video.
         """
         still = self.source.kind in ("image", "folder")
         sinks: list[Sink] = []
         if self.log:
             is_csv = self.log.suffix.lower() == ".csv"
-            sinks.append(Csv(self.log, classes, still) if is_csv else JsonLines(self.log))
+            sinks.append(Csv(self.log, classes, still) if is_csv else JsonLines(self.log, done.frames if done else 0))
         if self.save and still:
             sinks.append(Pictures(self.save, folder=self.source.kind == "folder"))
         elif self.save:
             assert self.source.rate is not None
-            sinks.append(VideoFile(self.save, self.source.rate, threads))
+            going_on = (done.frames, done.time) if done else None
+            sinks.append(VideoFile(self.save, self.source.rate, threads, self.source.path, going_on))
         if self.timeline:
             sinks.append(Timeline(self.timeline, classes))
         if self.report:
             from fer.stream.html_report import HtmlReport
 
             sinks.append(HtmlReport(self.report, classes, self.source, model, stats or Stats()))
-        if window:
-            from fer.stream.window import Window
-
-            sinks.append(Window(still))
         return sinks
 
     def wants_window(self, view: str) -> bool:
@@ -173,6 +176,6 @@ def _check_place(name: str, path: Path, folder: bool) -> None:
         (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
         if path.is_file() and not os.access(path, os.W_OK):
             raise PermissionError(13, "permission denied")
-        trial = part_of(path / "trial" if folder else path)
+        trial = path / ".trial" if folder else path.with_name(f".{path.name}.trial")
         trial.open("wb").close()
         trial.unlink()

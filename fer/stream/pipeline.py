@@ -17,6 +17,7 @@ import numpy as np
 from fer.errors import ConfigError, FerError
 from fer.stream.annotate import annotate
 from fer.stream.pipes import Pipe, fill
+from fer.stream.resume import Done, replayed
 from fer.stream.sinks import Sink, Stop
 from fer.stream.smooth import Smoother
 from fer.stream.sources import Source
@@ -67,6 +68,14 @@ class Calm:
         smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
         return FrameResult(frame, faces, classes, probabilities, smoothed, labels, uncertain)
 
+    def replay(self, result: FrameResult) -> None:
+        """Remember a result of an earlier run as if it were one's own."""
+        if self.tracker is None or self.smoother is None or result.faces.ids is None or not result.looked:
+            return
+        self.tracker.replay(result.faces, result.frame.time)
+        assert result.smoothed is not None and result.labels is not None
+        self.smoother.replay(result.faces.ids, result.smoothed, result.labels, result.frame.time)
+
 
 def results(
     source: Source,
@@ -76,19 +85,28 @@ def results(
     calm: Calm,
     stats: Stats,
     every: int = 1,
+    done: Done | None = None,
 ) -> Iterator[FrameResult]:
     """Yield the result of each frame of `source`; closing the generator stops the threads and closes the source.
 
     detect: `Frame` → `Faces`. recognise: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as
-    `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched.
+    `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched. done:
+    the frames of an earlier run, whose results come from its log.
     Raises what the source, `detect` or `recognise` raise, and `ConfigError` for an `every` that cannot work.
     """
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise ConfigError(f"every={every} cannot work; give a whole number from 1")
+    pictures = iter(source)
+    if done is not None:
+        stats.earlier = done.frames
+        for row in done.rows():
+            result = replayed(row, next(pictures), classes)
+            calm.replay(result)
+            yield result
     frames: Pipe[Frame] = Pipe(1 if source.live else _WAITING, newest=source.live)
     seen: Pipe[Seen] = Pipe(1 if source.live else _WAITING)
     threads = [
-        fill(frames, lambda: stats.timed("decode", iter(source)), "read"),
+        fill(frames, lambda: stats.timed("decode", pictures), "read"),
         fill(seen, lambda: _search(frames, detect, stats, every, calm.tracker is not None), "search"),
     ]
     try:
@@ -241,6 +259,8 @@ class _Writer:
 
 def deliver(sink: Sink, result: FrameResult, draw: Draw, stats: Stats) -> None:
     """Hand a result to a sink, with its picture where it wants one."""
+    if result.frame.index < sink.first:
+        return
     picture = None
     if result.frame.error is None and sink.draws:
         with stats.stage("annotate"):

@@ -46,11 +46,11 @@ class Recogniser:
 
     def __init__(self, artifact: "Artifact") -> None:
         self._artifact = artifact
+        self.metadata = artifact.metadata
         self.classes = artifact.metadata.classes
 
     def __call__(self, asked: Sequence[tuple[Frame, Faces]]) -> list[Array]:
-        metadata = self._artifact.metadata
-        margin, size = metadata.crop_margin, metadata.input_size
+        margin, size = self.metadata.crop_margin, self.metadata.input_size
         crops = [cut(frame.image, box, margin, size) for frame, faces in asked for box in faces.boxes]
         if not crops:
             return [np.zeros((0, len(self.classes)), np.float32) for _ in asked]

@@ -11,16 +11,19 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fer.errors import SourceError
+from fer.errors import ConfigError, SourceError
 from fer.stream import pipeline
 from fer.stream.detect import Detector
 from fer.stream.pipeline import Calm
 from fer.stream.recognise import open_recogniser
+from fer.stream.resume import Done
 from fer.stream.smooth import Smoother
 from fer.stream.sources import Source, open_source
 from fer.stream.stats import Stats
@@ -63,13 +66,13 @@ class Recognizer:
         """A new smoother, as configured."""
         return Smoother(**self._smoothing)
 
-    def calm(self, film: bool, first_id: int = 1) -> Calm:
-        """What one run remembers; for a `film` with ids, counted from `first_id`."""
+    def calm(self, film: bool) -> Calm:
+        """What one run remembers; for a `film` with ids."""
         if not film:
             return Calm(None, self.smoother())
         from fer.stream.track import Tracker  # its library takes a second or two to import, which stills can do without
 
-        return Calm(Tracker(**self._tracking, first_id=first_id), self.smoother())
+        return Calm(Tracker(**self._tracking), self.smoother())
 
     def __call__(self, image: str | Path | Array) -> FrameResult:
         """The faces of one picture: a file, or uint8 (H, W, 3) RGB. No ids, nothing smoothed.
@@ -85,16 +88,29 @@ class Recognizer:
         faces = self.detect(frame)
         return self.calm(film=False).result(frame, faces, self.classes, self.recognise([(frame, faces)])[0])
 
-    def stream(self, source: int | str | Path | Source, *, every: int = 1, stats: Stats | None = None,
-               first_id: int = 1) -> Iterator[FrameResult]:  # fmt: skip
+    def stream(
+        self,
+        source: int | str | Path | Source,
+        *,
+        every: int = 1,
+        max_frames: int | None = None,
+        stats: Stats | None = None,
+        done: Done | None = None,
+    ) -> Iterator[FrameResult]:
         """The results of a camera, video, folder or URL, frame by frame; see `fer.stream.pipeline.results`.
 
-        Closing the generator, or leaving it to the garbage, stops its threads. Raises `SourceError`.
+        max_frames: end after so many. Closing the generator, or leaving it to the garbage, stops its threads. Raises
+        `SourceError`, and `ConfigError` for values that cannot work.
         """
+        if max_frames is not None and (type(max_frames) is not int or max_frames < 1):
+            raise ConfigError(f"max_frames={max_frames} cannot work; give a whole number from 1, or null for all")
         opened = source if isinstance(source, Source) else open_source(_plain(source), self._threads)
         film = opened.kind not in ("image", "folder")
-        calm = self.calm(film, first_id)
-        yield from pipeline.results(opened, self.detect, self.recognise, self.classes, calm, stats or Stats(), every)
+        answers = pipeline.results(
+            opened, self.detect, self.recognise, self.classes, self.calm(film), stats or Stats(), every, done
+        )
+        with closing(answers):  # type: ignore[type-var]
+            yield from islice(answers, max_frames)
 
     async def astream(self, source: int | str | Path | Source, *, every: int = 1) -> AsyncIterator[FrameResult]:
         """`stream` for an async server: each result is waited for in a thread, so that the loop goes on."""

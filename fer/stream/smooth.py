@@ -53,6 +53,11 @@ class Smoother:
         self._faces = {k: face for k, face in self._faces.items() if time - face.time < _FORGET}
         return smoothed, labels, self.doubt(smoothed)
 
+    def replay(self, ids: Array, smoothed: Array, labels: Array, time: float) -> None:
+        """Take over what an earlier run said of the faces of a frame: float32 (N, K), int64 (N,), at `time` seconds."""
+        for identity, values, label in zip(ids.tolist(), smoothed, labels.tolist(), strict=True):
+            self._faces[identity] = _Face(values, label, time)
+
     def doubt(self, probabilities: Array) -> Array:
         """bool (N,): which of the faces, float32 (N, K), no class is sure enough of."""
         return probabilities.max(axis=1, initial=0.0) < self._uncertain

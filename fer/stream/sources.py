@@ -1,25 +1,24 @@
-"""Where frames come from: an image, a folder of images, a video file, a camera."""
+"""Where frames come from: an image, several, a folder of them, a video file; `live.py` has cameras and the network."""
 
+import glob
+import os
 import re
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import av
-import cv2
 import numpy as np
 
 from fer.errors import SourceError
-from fer.stream.stills import IMAGE_SUFFIXES, images_in, quiet, read_image
+from fer.stream.stills import IMAGE_SUFFIXES, by_number, images_in, read_image
 from fer.stream.types import Array, Frame
 
-_DEFAULT_RATE = Fraction(30)
+DEFAULT_RATE = Fraction(30)
 
-Kind = Literal["image", "folder", "video", "camera"]
+Kind = Literal["image", "folder", "video", "camera", "network"]
 
 
 class Source:
@@ -56,26 +55,32 @@ class Source:
         """Let go of what is held open; may be called twice."""
 
 
-def open_source(source: int | str | None, threads: int | None = None) -> Source:
-    """Open a camera index, an image, a folder of images or a video file; `threads` limits those that decode.
+def open_source(source: int | str | None, threads: int | None = None, retry_for: float = 0.0) -> Source:
+    """Open a camera index, an image, a folder of images, a pattern such as `party/*.jpg`, a video file or a URL.
 
-    Raises `SourceError` where it is missing, empty, of no known kind, or of a kind that is not there yet.
+    threads: limits those that decode. retry_for: seconds that a live source may be away before its run ends.
+    Raises `SourceError` where it is missing, empty or of no known kind.
     """
     if source is None or source == "":
         raise SourceError("no source; give one, as in source=clip.mp4, source=photo.jpg or source=0 for the camera")
-    if isinstance(source, int):
-        return Camera(source)
-    if camera := re.fullmatch(r"/dev/video(\d+)", source):
-        return Camera(int(camera[1]))
     if source == "browser":
         raise SourceError("source=browser is a page of its own: python infer.py source=browser")
+    camera = re.fullmatch(r"/dev/video(\d+)", source) if isinstance(source, str) else None
+    if isinstance(source, int) or camera:
+        from fer.stream.live import Camera
+
+        return Camera(int(camera[1]) if camera else int(source), retry_for)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
-        raise SourceError(f"{source} is a URL, and those are not there yet; download it and give source=<file>")
+        from fer.stream.live import open_network
+
+        return open_network(source, retry_for, threads)
     path = Path(source).expanduser()
     try:
         if path.is_dir():
-            return Folder(path)
+            return Folder(path, images_in(path))
         if not path.exists():
+            if glob.has_magic(source):
+                return _matching(path, threads)
             raise SourceError(f"no file {path}; check the path{_neighbour(path)}")
         if not path.is_file():
             raise SourceError(f"{path} is not a regular file; give a video, an image, a folder or a camera index")
@@ -84,7 +89,21 @@ def open_source(source: int | str | None, threads: int | None = None) -> Source:
         raise SourceError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from None
     if empty:
         raise SourceError(f"{path} is empty (0 bytes); copy or record it again")
-    return Image(path) if path.suffix.lower() in IMAGE_SUFFIXES else Video(path, threads)
+    return Image(path) if path.suffix.lower() in IMAGE_SUFFIXES else open_video(path, threads)
+
+
+def _matching(pattern: Path, threads: int | None) -> Source:
+    """The images that a pattern names, or the one video."""
+    found = (Path(name) for name in glob.glob(str(pattern)))  # noqa: PTH207 — a pattern may be absolute
+    files = sorted((file for file in found if file.is_file()), key=lambda file: (file.parent, by_number(file)))
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    if images:
+        return Folder(pattern, images)
+    if len(files) == 1:
+        return open_video(files[0], threads)
+    if not files:
+        raise SourceError(f"no file matches {pattern}; check the pattern")
+    raise SourceError(f"{pattern} matches {len(files)} files and no image among them; give one video at a time")
 
 
 def _neighbour(path: Path) -> str:
@@ -113,59 +132,70 @@ class Image(Source):
 
 
 class Folder(Source):
-    """The images of one folder, by name, `frame_2` before `frame_10`; sub-folders and hidden files are left out.
+    """Several images, in the order given; `path` is their folder, or the pattern that named them. Frames have their
+    names, or where they come from several folders their paths from the one above.
 
-    One that cannot be read is a `Frame` with an `error`, and a note. Raises `SourceError` for a folder without images.
+    One that cannot be read is a `Frame` with an `error`, and a note.
     """
 
     kind: Kind = "folder"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: list[Path]) -> None:
         super().__init__()
-        self.path, self.name = path, f"{path.resolve().name}/"
-        self.files = images_in(path)
-        self.total = len(self.files)
+        self.path, self.files = path, files
+        self.name = f"{path.resolve().name}/" if path.is_dir() else path.name
+        self.total = len(files)
 
     def __iter__(self) -> Iterator[Frame]:
+        above = os.path.commonpath([file.parent for file in self.files])
         for index, path in enumerate(self.files):
+            name = path.relative_to(above).as_posix()
             try:
-                yield Frame(read_image(path), index, 0.0, file=path.name)
+                yield Frame(read_image(path), index, 0.0, file=name)
             except SourceError as error:
                 self.notes.append(f"{error} (its row says so)")
-                yield Frame(np.zeros((0, 0, 3), np.uint8), index, 0.0, file=path.name, error=str(error))
+                yield Frame(np.zeros((0, 0, 3), np.uint8), index, 0.0, file=name, error=str(error))
+
+
+def open_video(path: Path, threads: int | None = None) -> "Video":
+    """Raises `SourceError` where the file is no video."""
+    try:
+        # An absolute path, since FFmpeg takes `a:b.mp4` for the protocol `a`; and only files, since a
+        # playlist may name the network.
+        url = f"file:{path.absolute()}"
+        container = av.open(url, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise SourceError(_why_no_video(path, error)) from None
+    if not has_video(container):
+        container.close()
+        raise SourceError(f"{path} holds no video; give a video file, an image, a folder of images or a camera index")
+    return Video(container, path.name, path, threads)
+
+
+def has_video(container: Any) -> bool:
+    """FFmpeg would show any text file as a film of a terminal."""
+    return bool(container.streams.video) and container.format.name != "tty"
 
 
 class Video(Source):
-    """A video file, frame by frame, upright by its display rotation, at its own timestamps.
+    """A film with an end, frame by frame, upright by its display rotation, at its own timestamps.
 
-    Frames that do not decode are left out and said in `notes`. Raises `SourceError` where nothing of it decodes.
+    container: opened, with a video stream. path: its file, None for one of the network. Frames that do not decode are
+    left out and said in `notes`. Raises `SourceError` where nothing of it decodes.
     """
 
     kind: Kind = "video"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, container: Any, name: str, path: Path | None, threads: int | None = None) -> None:
         super().__init__()
-        self.path, self.name = path, path.name
+        self.name, self.path = name, path
         self._damaged = 0
-        try:
-            # An absolute path, since FFmpeg takes `a:b.mp4` for the protocol `a`; and only files, since a
-            # playlist may name the network.
-            url = f"file:{path.absolute()}"
-            self._container = av.open(url, options={"protocol_whitelist": "file"}, metadata_errors="replace")
-        except (av.error.FFmpegError, OSError) as error:
-            raise SourceError(_why_no_video(path, error)) from None
-        streams = self._container.streams.video
-        # FFmpeg would show any text file as a film of a terminal, and calls a song's cover a video.
-        if not streams or self._container.format.name == "tty":
-            self.close()
-            raise SourceError(
-                f"{path} holds no video; give a video file, an image, a folder of images or a camera index"
-            )
-        self._stream = streams[0]
+        self._container = container
+        self._stream = container.streams.video[0]
         self._stream.thread_type = "AUTO"
         if threads is not None:
             self._stream.codec_context.thread_count = threads
-        self.rate = self._stream.guessed_rate or self._stream.average_rate or _DEFAULT_RATE
+        self.rate = self._stream.guessed_rate or self._stream.average_rate or DEFAULT_RATE
         self.total = self._stream.frames or (round(self._seconds() * self.rate) or None)
 
     def _seconds(self) -> float:
@@ -179,7 +209,7 @@ class Video(Source):
         assert self.rate is not None
         index, now, step = 0, 0.0, 1 / float(self.rate)
         try:
-            for stamp, image in self._pictures():
+            for stamp, image in pictures(self._container, self._stream, self._note_damage):
                 # A stream without timestamps (raw H.264) gets them from its rate.
                 now = stamp - start if stamp is not None else (now + step if index else 0.0)
                 yield Frame(image, index, now)
@@ -188,24 +218,10 @@ class Video(Source):
         finally:
             self.close()
         if index == 0:
-            raise SourceError(f"{self.path} opens, but no frame of it decodes; copy or record it again")
+            raise SourceError(f"{self.path or self.name} opens, but no frame of it decodes; copy or record it again")
 
-    def _pictures(self) -> Iterator[tuple[float | None, Array]]:
-        """What decodes, with its timestamp in seconds; damaged packets are counted and left out."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                pictures = [] if packet is None else [p for p in packet.decode() if isinstance(p, av.VideoFrame)]
-                images = [(picture.time, _upright(picture)) for picture in pictures]
-            except av.error.EOFError:
-                return
-            except (av.error.FFmpegError, OSError):
-                self._damaged += 1
-                continue
-            if packet is None:
-                return
-            yield from images
+    def _note_damage(self) -> None:
+        self._damaged += 1
 
     def _note_losses(self, frames: int, end: float) -> None:
         listed, seconds = self._stream.frames, self._seconds()
@@ -218,6 +234,25 @@ class Video(Source):
 
     def close(self) -> None:
         self._container.close()
+
+
+def pictures(container: Any, stream: Any, damaged: Callable[[], object]) -> Iterator[tuple[float | None, Array]]:
+    """What decodes of a video stream, uint8 (H, W, 3) RGB, with its timestamp in seconds; `damaged` is called for each
+    packet that does not."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            found = [] if packet is None else [p for p in packet.decode() if isinstance(p, av.VideoFrame)]
+            images = [(picture.time, _upright(picture)) for picture in found]
+        except (av.error.EOFError, av.error.ExitError):  # the second where a stream of the network is silent
+            return
+        except (av.error.FFmpegError, OSError):
+            damaged()
+            continue
+        if packet is None:
+            return
+        yield from images
 
 
 def _upright(picture: av.VideoFrame) -> Array:
@@ -238,54 +273,3 @@ def _why_no_video(path: Path, error: Exception) -> str:
             "copy it again, or mend it with a tool such as untrunc"
         )
     return f"{path} is neither a video nor an image that can be read; convert it, e.g. ffmpeg -i <file> clip.mp4"
-
-
-class Camera(Source):
-    """A camera by index; `time` is seconds since its first frame, by the computer's clock.
-
-    Raises `SourceError` where it is not there or stops answering.
-    """
-
-    kind: Kind = "camera"
-    live = True
-
-    def __init__(self, index: int) -> None:
-        super().__init__()
-        self.name = f"camera {index}"
-        if index < 0:
-            raise SourceError(f"source={index} is no camera; they count from 0")
-        with quiet():
-            self._capture = cv2.VideoCapture(index)
-        if not self._capture.isOpened():
-            raise SourceError(f"no camera {index}; {_cameras()}")
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest picture rather than a queue of old ones
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else _DEFAULT_RATE
-
-    def __iter__(self) -> Iterator[Frame]:
-        index, start = 0, 0.0
-        try:
-            while True:
-                good, picture = self._capture.read()
-                now = time.monotonic()
-                if not good:
-                    raise SourceError(f"{self.name} stopped answering; plug it in again, or close what else uses it")
-                start = start or now
-                yield Frame(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), index, now - start)
-                index += 1
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        self._capture.release()
-
-
-def _cameras() -> str:
-    """Which cameras there are, as far as that can be told without waking them."""
-    if not sys.platform.startswith("linux"):
-        return "try source=0 or source=1, allow this program to use the camera, or give source=<file>"
-    names = (p.name.removeprefix("video") for p in Path("/dev").glob("video*"))
-    found = sorted(int(name) for name in names if name.isdecimal())
-    if not found:
-        return "this computer shows none (no /dev/video*); connect one, or give source=<file>"
-    return f"there is {', '.join(f'source={i}' for i in found)} (if it fails, another program may hold it)"

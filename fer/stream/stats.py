@@ -20,13 +20,14 @@ _KEPT = 100_000
 
 class Stats:
     """What a run counted: frames, frames_with_faces, faces, unreadable stills, dropped live frames, emotions by face,
-    and the times of stages, each of which belongs to one thread.
+    frames whose results an earlier run had, and the times of stages, each of which belongs to one thread.
 
     `seconds` is the wall time of the run; models are loaded before it begins.
     """
 
     def __init__(self) -> None:
         self.frames = self.frames_with_faces = self.faces = self.unreadable = self.dropped = 0
+        self.earlier = 0
         self.emotions: Counter[str] = Counter()
         self.seconds = 0.0
         self._times: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
@@ -34,7 +35,7 @@ class Stats:
     @property
     def fps(self) -> float:
         """Frames a second, over the whole run."""
-        return self.frames / self.seconds if self.seconds else 0.0
+        return max(0, self.frames - self.earlier) / self.seconds if self.seconds else 0.0
 
     @contextmanager
     def stage(self, name: str, frames: int = 1) -> Iterator[None]:
@@ -71,6 +72,8 @@ class Stats:
         self.frames_with_faces += len(result.faces) > 0
         self.unreadable += result.frame.error is not None
         self.emotions.update(name for name, _ in result.emotions())
+        if result.frame.captured is not None:
+            self._add("latency", time.monotonic() - result.frame.captured, 1)
 
     def stages(self) -> dict[str, dict[str, float]]:
         """For each stage that ran, p50, p95 and p99 in milliseconds a frame."""

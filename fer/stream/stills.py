@@ -60,7 +60,7 @@ def images_in(path: Path) -> list[Path]:
 
     Raises `SourceError` where there are none.
     """
-    files = sorted(filter(_is_image, path.iterdir()), key=_by_number)
+    files = sorted(filter(_is_image, path.iterdir()), key=by_number)
     if not files:
         deeper = next((p.parent for p in path.rglob("*") if _is_image(p)), None)
         hint = f"; there are some in {deeper}" if deeper else "; put .jpg or .png files there"
@@ -73,6 +73,7 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
 
 
-def _by_number(path: Path) -> list[tuple[int, str]]:
+def by_number(path: Path) -> list[tuple[int, str]]:
+    """The key that sorts `frame_2` before `frame_10`."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-1, path.name)]

@@ -20,15 +20,15 @@ UNSETTLED = 0
 class Tracker:
     """ByteTrack (Zhang et al. 2022) over the boxes of one source, by way of `trackers`.
 
-    lost: seconds that a face may be out of sight and keep its id. Ids count from `first_id`, and none is given twice.
+    lost: seconds that a face may be out of sight and keep its id. Ids count from 1, and none is given twice.
     Raises `ConfigError` where a value cannot work.
     """
 
-    def __init__(self, lost: float = 1.0, first_id: int = 1) -> None:
+    def __init__(self, lost: float = 1.0) -> None:
         if not isinstance(lost, int | float) or isinstance(lost, bool) or not 0 < lost <= 60:
             raise ConfigError(f"tracking.lost={lost} cannot work; give seconds, above 0 and up to 60")
         self._lost = float(lost)
-        self._next = first_id
+        self._next = 1
         self._known: dict[int, int] = {}
         self._tracker = self._fresh()
         self._time: float | None = None
@@ -53,6 +53,20 @@ class Tracker:
 
         time: seconds, growing from frame to frame.
         """
+        ids = np.full(len(faces), UNSETTLED, np.int64)
+        for place, theirs in self._tracks(faces, time):
+            ids[place] = self._own(theirs)
+        return ids
+
+    def replay(self, faces: Faces, time: float) -> None:
+        """Take over the ids that an earlier run gave the faces of a frame."""
+        assert faces.ids is not None
+        for place, theirs in self._tracks(faces, time):
+            self._known[theirs] = int(faces.ids[place])
+        self._next = max(self._next, 1 + int(faces.ids.max(initial=0)))
+
+    def _tracks(self, faces: Faces, time: float) -> list[tuple[int, int]]:
+        """Each face that has a track, by its place, and the tracker's own number of that."""
         import supervision as sv
 
         if self._time is not None:
@@ -61,12 +75,9 @@ class Tracker:
         order = np.arange(len(faces))
         found = sv.Detections(xyxy=faces.boxes, confidence=faces.scores, data={"place": order})
         found = self._tracker.update(found, timestamp=time)
-        ids = np.full(len(faces), UNSETTLED, np.int64)
         tracks = np.zeros(0, np.int64) if found.tracker_id is None else found.tracker_id
-        for place, theirs in zip(found.data.get("place", ()), tracks, strict=True):
-            if theirs >= 0:
-                ids[place] = self._own(int(theirs))
-        return ids
+        places = found.data.get("place", ())
+        return [(int(place), int(track)) for place, track in zip(places, tracks, strict=True) if track >= 0]
 
     def _own(self, theirs: int) -> int:
         if theirs not in self._known:

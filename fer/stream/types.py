@@ -23,7 +23,8 @@ class Frame:
 
     image: uint8 (H, W, 3), RGB, upright. index: counts from 0. time: seconds since the source's start, 0 for
     stills. file: the name of a still, None for video and camera. error: why a still of a folder could not be read;
-    the image is (0, 0, 3) then. event: what happened before it, as "reconnected after 2.1 s"; the log says so.
+    the image is (0, 0, 3) then. event: what happened before it, as "camera 0 was away for 2.1 s"; the log says so.
+    captured: `time.monotonic()` when a live source had it, None for the others.
 
     Raises `ValueError` where a value is of the wrong shape, kind or range.
     """
@@ -34,6 +35,7 @@ class Frame:
     file: str | None = None
     error: str | None = None
     event: str | None = None
+    captured: float | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape

@@ -70,7 +70,7 @@ def answer(
         results: Iterator[FrameResult] = recognizer.stream(source, stats=stats)
         if blur is not None:
             results = Blur(blur).over(results)
-        sinks = outputs.sinks(recognizer.classes, None, window=False)
+        sinks = outputs.sinks(recognizer.classes)
         pipeline.run(_short(results, seconds), sinks, stats, lambda: advance(min(1.0, stats.frames / total)))
         words = _words(stats, still, source.notes)
     return Answer(words, log, save if still else None, None if still else save, outputs.timeline)

@@ -17,11 +17,12 @@ import pytest
 from fer.errors import FerError, SinkError, SourceError
 from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
 from fer.stream.pipeline import Calm, results, run
-from fer.stream.sinks import Csv, JsonLines, Sink, VideoFile
+from fer.stream.sinks import Csv, JsonLines, Sink
 from fer.stream.smooth import Smoother
 from fer.stream.sources import open_source
 from fer.stream.stats import Stats
 from fer.stream.track import Tracker
+from fer.stream.video import VideoFile
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("happy", "sad", "odd")
@@ -67,7 +68,8 @@ def test_the_reader_dies(at: int, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"frame {at}"):
         go(FakeSource(24, fails_at=at), *outputs(tmp_path))
     assert rows(tmp_path) == list(range(at))
-    assert not list(tmp_path.glob("*.mp4")) and not list(tmp_path.glob(".*.part*"))
+    assert not list(tmp_path.glob(".*"))
+    assert (decoded(tmp_path / "out.mp4") if at else 0) == at
 
 
 def test_the_disk_of_the_log_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +119,7 @@ def test_a_file_cut_in_the_middle_is_answered_as_far_as_it_goes(make_clip: Calla
     assert source.notes
 
 
-def test_a_detector_that_fails_leaves_no_half_video(tmp_path: Path) -> None:
+def test_a_detector_that_fails_leaves_what_was_answered(tmp_path: Path) -> None:
     def broken(frame):
         if frame.index == 9:
             raise MemoryError("no memory")
@@ -125,9 +127,9 @@ def test_a_detector_that_fails_leaves_no_half_video(tmp_path: Path) -> None:
 
     with pytest.raises(MemoryError):
         go(FakeSource(50), *outputs(tmp_path), detect=broken)
-    assert not list(tmp_path.glob("*.mp4"))
     found = rows(tmp_path)
     assert found == list(range(len(found)))
+    assert decoded(tmp_path / "out.mp4") == len(found)
 
 
 def test_a_missing_artifact_is_told_before_anything_is_written(tmp_path: Path) -> None:
@@ -174,4 +176,4 @@ def test_ctrl_c_at_any_moment(number: int, tmp_path: Path, request: pytest.Fixtu
         assert (process.returncode, err) == (130, "stopped\n")
         found = rows(tmp_path)
         assert found == list(range(len(found)))
-        assert decoded(tmp_path / "out.mp4") == len(found)
+        assert len(found) - decoded(tmp_path / "out.mp4") in (0, 1), "a frame may be written to only one of them"

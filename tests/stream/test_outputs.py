@@ -8,8 +8,9 @@ from fer.stream import outputs as module
 from fer.stream import window
 from fer.stream.fakes import FakeSource
 from fer.stream.outputs import Outputs
-from fer.stream.sinks import Csv, JsonLines, Pictures, Sink, Stop, VideoFile
+from fer.stream.sinks import Csv, JsonLines, Pictures, Sink
 from fer.stream.sources import Kind
+from fer.stream.video import VideoFile
 
 
 def source(kind: Kind = "video", path: Path | None = None) -> FakeSource:
@@ -90,13 +91,12 @@ def test_no_permission() -> None:
 
 def test_the_right_sinks() -> None:
     def kinds(kind: Kind, **given: str) -> list[type[Sink]]:
-        return [type(sink) for sink in check(kind, **given).sinks(("a", "b"), None, window=False)]
+        return [type(sink) for sink in check(kind, **given).sinks(("a", "b"))]
 
     assert kinds("video") == []
     assert kinds("video", save="a.MP4", log="a.jsonl") == [JsonLines, VideoFile]
     assert kinds("image", save="a.png", log="a.CSV") == [Csv, Pictures]
     assert kinds("folder", save="a", stats="a.json") == [Pictures]
-    assert isinstance(check("video").sinks(("a", "b"), None, window=True)[-1], window.Window)
 
 
 class Terminal:
@@ -130,26 +130,3 @@ def test_why_there_is_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "DISPLAY is not set" in str(window.why_no_window())
     monkeypatch.setattr(window.cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
     assert "pip install --force-reinstall --no-deps opencv-python," in str(window.why_no_window())
-
-
-@pytest.mark.parametrize(("keys", "visible"), [([255, ord("q")], 1.0), ([255, 27], 1.0), ([255, 255], 0.0)])
-def test_q_escape_and_closing_stop_the_run(monkeypatch: pytest.MonkeyPatch, keys: list[int], visible: float) -> None:
-    from fer.stream.fakes import FakeDetector, FakeRecogniser
-    from fer.stream.pipeline import Calm, results, run
-    from fer.stream.stats import Stats
-
-    shown: list[tuple[int, ...]] = []
-    pressed = iter(keys)
-    sight = iter([1.0, visible])
-    monkeypatch.setattr(window.cv2, "namedWindow", lambda *_: None)
-    monkeypatch.setattr(window.cv2, "resizeWindow", lambda *_: None)
-    monkeypatch.setattr(window.cv2, "destroyAllWindows", lambda: shown.append(()))
-    monkeypatch.setattr(window.cv2, "imshow", lambda _, image: shown.append(image.shape))
-    monkeypatch.setattr(window.cv2, "waitKey", lambda _: next(pressed))
-    monkeypatch.setattr(window.cv2, "getWindowProperty", lambda *_: next(sight))
-    stats = Stats()
-    recognise = FakeRecogniser(("a", "b"))
-    answers = results(FakeSource(9), FakeDetector(), recognise, ("a", "b"), Calm(None, None), stats)
-    run(answers, [window.Window(stills=False)], stats)
-    assert stats.frames == 2 and shown == [(48, 64, 3), (48, 64, 3), ()]
-    assert issubclass(Stop, Exception)

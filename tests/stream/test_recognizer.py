@@ -44,9 +44,18 @@ def test_a_picture_by_array_and_by_path(one: Recognizer, tmp_path: Path) -> None
 
 
 def test_a_stream_has_ids_and_ends(one: Recognizer) -> None:
-    found = list(one.stream(FakeSource(5), first_id=4))
-    assert [r.faces.ids.tolist() for r in found] == [[4]] * 5
+    found = list(one.stream(FakeSource(5)))
+    assert [r.faces.ids.tolist() for r in found] == [[1]] * 5
     assert found[-1].smoothed.shape == (1, 3)
+
+
+def test_max_frames_ends_a_stream_and_closes_its_source(one: Recognizer) -> None:
+    source = FakeSource(50)
+    assert len(list(one.stream(source, max_frames=7))) == 7 and source.closed
+    assert len(list(one.stream(FakeSource(5), max_frames=99))) == 5
+    for wrong in (0, -1, 2.5, True, "3"):
+        with pytest.raises(ConfigError, match="max_frames"):
+            next(one.stream(FakeSource(5), max_frames=wrong))
 
 
 def test_viewers_do_not_see_each_others_ids(one: Recognizer) -> None:

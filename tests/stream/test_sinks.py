@@ -1,15 +1,13 @@
 import csv
 import json
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
 
 from fer.errors import SinkError
-from fer.stream.sinks import Csv, JsonLines, Pictures, VideoFile, part_of, write_whole
+from fer.stream.sinks import Csv, JsonLines, Pictures, write_whole
 from fer.stream.types import Faces, Frame, FrameResult
 
 CLASSES = ("a", "b")
@@ -27,11 +25,6 @@ def result(
 
 def picture(width: int, height: int, value: int = 100) -> np.ndarray:
     return np.full((height, width, 3), (value, 50, 200), np.uint8)
-
-
-def frames_of(path: Path) -> list[av.VideoFrame]:
-    with av.open(str(path)) as container:
-        return list(container.decode(video=0))
 
 
 def test_json_lines_grow_row_by_row(tmp_path: Path) -> None:
@@ -57,11 +50,12 @@ def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
             assert len(rows) == (1, 2, 4)[i]
     assert [row["frame"] for row in rows] == ["0", "1", "2", "2"]
     assert [row["emotion"] for row in rows] == ["", "b", "b", "b"]
-    columns = "frame,time,id,x1,y1,x2,y2,score,emotion,confidence,probability_a,probability_b"
+    columns = "frame,time,event,id,x1,y1,x2,y2,score,emotion,confidence,probability_a,probability_b"
     assert path.read_text().splitlines()[0] == columns
     assert list(rows[1].values()) == [
         "1",
         "0.25",
+        "",
         "",
         "0.0",
         "0.0",
@@ -91,93 +85,7 @@ def test_rows_outlive_an_error(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
-@pytest.mark.parametrize("size", [(64, 48), (63, 47), (2, 2), (1, 1)])
-def test_a_video_is_whole_and_plays_anywhere(tmp_path: Path, ending: str, size: tuple[int, int]) -> None:
-    path = tmp_path / f"a:b 100%d.{ending}"
-    with VideoFile(path, Fraction(25)) as video:
-        for i in range(10):
-            video.write(result(i, time=i / 25), picture(*size, 10 * i))
-        assert {p.name for p in tmp_path.iterdir()} <= {part_of(path).name}
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    frames = frames_of(path)
-    assert len(frames) == 10
-    assert (frames[0].width, frames[0].height) == tuple(side + side % 2 for side in size)
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
-        assert stream.average_rate == 25
-    if ending != "mkv":
-        data = path.read_bytes()
-        assert data.index(b"moov") < data.index(b"mdat"), "the index comes first"
-
-
-@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60), Fraction(15, 2)])
-def test_the_rate_of_the_source_is_kept(tmp_path: Path, rate: Fraction) -> None:
-    path = tmp_path / "out.mp4"
-    with VideoFile(path, rate) as video:
-        for i in range(12):
-            video.write(result(i, time=float(i / rate)), picture(32, 32))
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].average_rate == rate
-        assert container.streams.video[0].frames == 12
-
-
-def test_the_times_of_the_source_are_kept(tmp_path: Path) -> None:
-    times = [5.0, 5.04, 5.5, 5.5, 5.4, 6.0]  # it starts late, stands still, and runs backwards
-    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
-        for i, time in enumerate(times):
-            video.write(result(i, time=time), picture(32, 32))
-    written = [float(frame.time or 0) for frame in frames_of(tmp_path / "out.mp4")]
-    assert written == pytest.approx([0, 0.04, 0.5, 0.5, 0.5, 1.0], abs=1e-3)
-    assert written == sorted(set(written))
-
-
-def test_colours_survive(tmp_path: Path) -> None:
-    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
-        video.write(result(0), picture(64, 64, 220))
-    (frame,) = frames_of(tmp_path / "out.mp4")
-    assert int(frame.colorspace) == 1, "BT.709, and said so"
-    np.testing.assert_allclose(frame.to_ndarray(format="rgb24")[32, 32], [220, 50, 200], atol=6)
-
-
-def test_a_frame_of_another_size_is_scaled(tmp_path: Path) -> None:
-    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
-        video.write(result(0), picture(64, 48))
-        video.write(result(1, time=0.04), picture(31, 77))
-    assert [(f.width, f.height) for f in frames_of(tmp_path / "out.mp4")] == [(64, 48)] * 2
-
-
-def test_an_error_leaves_no_video_and_an_older_one_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "out.mp4"
-    path.write_bytes(b"older")
-    with pytest.raises(ZeroDivisionError), VideoFile(path, Fraction(25)) as video:
-        video.write(result(0), picture(64, 48))
-        _ = 1 / 0
-    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
-    assert path.read_bytes() == b"older"
-
-
-def test_ctrl_c_keeps_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
-        for i in range(4):
-            video.write(result(i, time=i / 25), picture(64, 48))
-        raise KeyboardInterrupt
-    assert len(frames_of(tmp_path / "out.mp4")) == 4
-
-
-def test_no_frame_no_file(tmp_path: Path) -> None:
-    with VideoFile(tmp_path / "out.mp4", Fraction(25)):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_place_that_is_gone_is_one_line(tmp_path: Path) -> None:
-    with (
-        pytest.raises(SinkError, match="cannot write"),
-        VideoFile(tmp_path / "no" / "out.mp4", Fraction(25)) as video,
-    ):
-        video.write(result(0), picture(64, 48))
     with pytest.raises(SinkError, match="cannot write"), JsonLines(tmp_path / "no" / "log.jsonl"):
         pass
     with pytest.raises(SinkError, match="cannot write"):

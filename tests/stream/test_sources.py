@@ -12,7 +12,6 @@ import pytest
 from PIL import Image as PIL
 
 from fer.errors import SourceError
-from fer.stream import sources
 from fer.stream.sources import open_source
 
 Clip = Callable[..., Path]
@@ -147,62 +146,11 @@ def test_what_is_missing_is_named_with_its_neighbour(tmp_path: Path) -> None:
         ("", "no source"),
         ("browser", "a page of its own"),
         (-1, "count from 0"),
-        ("http://x/y.mp4", "URL"),
     ],
 )
 def test_sources_that_are_not_there(source: int | str | None, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         open_source(source)
-
-
-def test_a_missing_camera_names_those_that_exist(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/video10"), Path("/dev/video2"), Path("/dev/video")]))
-    monkeypatch.setattr(sys, "platform", "linux")
-    with pytest.raises(SourceError, match=r"no camera 97; there is source=2, source=10"):
-        open_source(97)
-    monkeypatch.setattr(Path, "glob", lambda *_: iter([]))
-    with pytest.raises(SourceError, match="shows none"):
-        open_source("/dev/video97")
-    assert capfd.readouterr() == ("", "")
-
-
-class FakeCapture:
-    """A camera of three pictures, then a pulled cable."""
-
-    def __init__(self, index: int) -> None:
-        self.left = 3
-        self.released = False
-
-    def isOpened(self) -> bool:
-        return True
-
-    def set(self, key: int, value: float) -> None: ...
-
-    def get(self, key: int) -> float:
-        return 0.0
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        return (True, np.full((4, 4, 3), (255, 0, 0), np.uint8)) if self.left >= 0 else (False, None)
-
-    def release(self) -> None:
-        self.released = True
-
-
-def test_a_camera_gives_rgb_and_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    source = open_source(0)
-    frames = []
-    with pytest.raises(SourceError, match="camera 0 stopped"):
-        for frame in source:
-            frames.append(frame)
-    assert len(frames) == 3
-    assert frames[0].image[0, 0].tolist() == [0, 0, 255]
-    assert frames[0].time == 0 and frames[2].time >= frames[1].time
-    assert isinstance(source, sources.Camera) and source._capture.released
-    assert source.rate == 30
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -261,6 +209,28 @@ def test_a_folder_without_images_points_to_the_next(tmp_path: Path) -> None:
     write_image(tmp_path / "below" / "a.png", np.zeros((6, 6, 3), np.uint8))
     with pytest.raises(SourceError, match="below"):
         open_source(str(tmp_path))
+
+
+def test_a_pattern_names_images_or_one_video(tmp_path: Path, make_clip: Clip) -> None:
+    for name in ("a/f10.png", "a/f2.png", "b/f1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_image(tmp_path / name, np.full((6, 6, 3), 50, np.uint8))
+    with open_source(str(tmp_path / "a" / "f*.png")) as source:
+        assert [frame.file for frame in source] == ["f2.png", "f10.png"]
+        assert (source.kind, source.total, source.name) == ("folder", 2, "f*.png")
+    with open_source(str(tmp_path / "?" / "*")) as source:
+        assert [frame.file for frame in source] == ["a/f2.png", "a/f10.png", "b/f1.png"]
+    clip = make_clip("one.mkv")
+    with open_source(str(clip.parent / "o*.mkv")) as source:
+        assert source.kind == "video" and source.path == clip
+    make_clip("other.mkv")
+    with pytest.raises(SourceError, match="2 files and no image"):
+        open_source(str(clip.parent / "o*.mkv"))
+    with pytest.raises(SourceError, match="no file matches"):
+        open_source(str(tmp_path / "x*.png"))
+    (tmp_path / "odd[1].png").write_bytes((tmp_path / "a" / "f2.png").read_bytes())
+    with open_source(str(tmp_path / "odd[1].png")) as source:
+        assert source.kind == "image"
 
 
 def test_silence_holds_for_c_libraries_and_ends() -> None:

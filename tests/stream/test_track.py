@@ -43,14 +43,14 @@ def test_a_face_that_returns_in_time_keeps_its_id_and_a_later_one_does_not() -> 
 
 
 def test_no_id_outlives_a_cut_or_is_given_twice() -> None:
-    tracker = Tracker(first_id=7)
+    tracker = Tracker()
     seen = set()
     for scene in range(3):
         for k in range(3):
             ids = tracker.update(faces(LEFT), scene + k / 30)
         tracker.cut()
         seen.add(int(ids[0]))
-    assert seen == {7, 8, 9}
+    assert seen == {1, 2, 3}
 
 
 def test_broken_time_is_survived() -> None:
