@@ -22,12 +22,24 @@ if TYPE_CHECKING:
     from fer.stream.recognizer import Recognizer
     from fer.stream.sources import Source
     from fer.stream.stats import Stats
+    from fer.stream.virtual import VirtualCamera
     from fer.stream.window import Window
 
 _CONF = Path(__file__).parent / "conf"
 _PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report|collect|snapshots)=(.*)", re.DOTALL)
 
-_NOT_IN_RESULTS = ("resume", "threads", "view", "stats", "max_frames", "collect", "snapshots", "retry_for", "browser")
+_NOT_IN_RESULTS = (
+    "resume",
+    "threads",
+    "view",
+    "stats",
+    "max_frames",
+    "collect",
+    "snapshots",
+    "retry_for",
+    "virtual_camera",
+    "browser",
+)
 
 
 def for_hydra(arguments: list[str]) -> list[str]:
@@ -85,6 +97,8 @@ def run(cfg: DictConfig) -> "Stats":
         with going_on(source, outputs.log, outputs.save, settings, cfg.resume) as done:
             model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
             sinks = outputs.sinks(recognizer.classes, cfg.threads, model, stats, done)
+            if cfg.virtual_camera:
+                sinks.append(_virtual_camera(cfg.virtual_camera, source))
             if wants_window:  # the last, so that closing it loses nothing
                 sinks.append(_window(cfg, source, recognizer))
             results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats, done=done)
@@ -104,6 +118,14 @@ def _seconds(retry_for: Any) -> float:
     if not isinstance(retry_for, int | float) or isinstance(retry_for, bool) or not 0 <= retry_for < float("inf"):
         raise ConfigError(f"retry_for={retry_for} cannot work; give seconds, from 0")
     return float(retry_for)
+
+
+def _virtual_camera(device: str, source: "Source") -> "VirtualCamera":
+    from fer.stream.virtual import VirtualCamera
+
+    if source.rate is None:
+        raise ConfigError(f"virtual_camera= shows a camera, stream or video, and {source.name} is none; leave it out")
+    return VirtualCamera(device, source.rate)
 
 
 def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Window":
