@@ -38,6 +38,7 @@ _NOT_IN_RESULTS = (
     "snapshots",
     "retry_for",
     "virtual_camera",
+    "browser",
 )
 
 

@@ -251,6 +251,7 @@ def test_odd_names_all_the_way(program: Program, face: None, tmp_path: Path, nam
         (["source=-1"], "count from 0"),
         (["source=http://127.0.0.1:9/a.mp4"], "cannot open http://127.0.0.1:9/a.mp4"),
         (["source=rtsp://127.0.0.1:9/camera"], "cannot open rtsp://127.0.0.1:9/camera"),
+        (["source=browser"], "does not go with source=browser"),
         (["source=clip.mp4", "log=rows.txt"], ".jsonl or .csv"),
         (["source=clip.mp4", "stats=stats.txt"], ".json"),
         (["source=clip.mp4", "save=out.png"], ".mp4"),

@@ -58,7 +58,7 @@ _CSS = """
 
 def check(cfg: DictConfig) -> None:
     """Raises `ConfigError` where the values for the browser cannot work, before anything is loaded."""
-    for name in ("save", "log", "stats", "timeline", "report"):
+    for name in ("save", "log", "stats", "timeline", "report", "virtual_camera", "resume"):
         if cfg[name] is not None:
             raise ConfigError(f"{name}= does not go with source=browser; the page itself offers what to keep")
     if cfg.blur is not None:
@@ -199,6 +199,7 @@ def _page(gr: Any, cfg: DictConfig, models: "Models", viewers: "Viewers", folder
         except FileNotFoundError:
             return ["The upload has gone; choose the file again.", nothing, nothing, nothing, nothing, None]
         except FerError as error:
+            shutil.rmtree(work, ignore_errors=True)  # what was written until then
             words = str(error).replace(str(upload), "the file").replace(upload.name, "the file")
             return [f"**{words}**", nothing, nothing, nothing, nothing, None]
         finally:

@@ -144,6 +144,7 @@ def test_what_is_missing_is_named_with_its_neighbour(tmp_path: Path) -> None:
     [
         (None, "no source"),
         ("", "no source"),
+        ("browser", "a page of its own"),
         (-1, "count from 0"),
     ],
 )
