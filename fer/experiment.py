@@ -214,6 +214,8 @@ def _conclude(
     metrics["train/epochs"] = float(trainer.current_epoch)
     metrics["train/minutes"] = model.minutes()
     metrics["train/seed"] = float(cfg.seed)
+    parameters, macs = models.cost(model.deployable(), data.channels, cfg.input_size)
+    metrics |= {"model/parameters": float(parameters), "model/macs": float(macs)}
     evaluate.write_metrics(metrics, folder / "metrics.json")
     exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
     _log(trainer.loggers, metrics, folder, exported)
