@@ -50,7 +50,7 @@ def varying(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
 def without_folders(text: str, spaces: bool = False) -> str:
     """`text` with every absolute path cut to its last part; `spaces`: paths may have some, as in a lone value."""
     inside = r"[^,\[\]{}'\"]*" if spaces else r"[^\s,\[\]{}'\"]*"
-    return re.sub(rf"(?<![\w.:/…])(?:~|[A-Za-z]:)?/{inside}/(?=[^/])", "…/", text)
+    return re.sub(rf"(?<![\w.:/…~])(?:(?:[A-Za-z]:)?/{inside}/|~/(?:{inside}/)?)(?=[^/])", "…/", text)
 
 
 def name_of(overrides: Sequence[str]) -> str:
