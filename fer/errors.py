@@ -66,8 +66,9 @@ def one_line() -> Iterator[None]:
 
 @contextmanager
 def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
-    """Turn what Hydra refuses, such as an override of a key that does not exist, into one line too, with status 1; so also
-    a launcher's cluster that does not answer.
+    """Turn what Hydra refuses, such as an override of a key that does not exist, into one line too, with status 1.
+
+    So also a launcher's cluster that does not answer.
 
     Goes around the whole program. The keys of the config are searched for one that may have been meant.
     """
