@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -75,10 +76,7 @@ def test_a_sweep_ends_with_a_leaderboard(one_after_the_other):
 @pytest.mark.parametrize("launcher", ["joblib", "ray"])
 def test_other_launchers_give_the_same_figures(launcher, one_after_the_other, tmp_path):
     pytest.importorskip({"joblib": "hydra_plugins.hydra_joblib_launcher", "ray": "ray"}[launcher])
-    ray = [
-        "hydra.launcher.ray.init.num_cpus=2",
-        "hydra.launcher.ray.remote.max_calls=0",
-    ]  # processes take long to start
+    ray = ["hydra.launcher.ray.init.num_cpus=2", "hydra.launcher.ray.remote.max_calls=0"]  # a new process takes long
     small = {"joblib": ["hydra.launcher.n_jobs=2"], "ray": ray}[launcher]
     done = program(tmp_path, *GRID, f"hydra/launcher={launcher}", *small)
     assert done.returncode == 0, done.stderr
@@ -91,9 +89,10 @@ def test_a_ray_head_node_that_runs_already_takes_the_jobs(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ray = str(Path(sys.executable).with_name("ray"))
+    place = tempfile.mkdtemp(prefix="ray")  # where no other Ray looks, and short, since its sockets lie there
     head = subprocess.Popen(
         [ray, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
-         "--include-dashboard=false"],
+         "--include-dashboard=false", f"--temp-dir={place}"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT},
     )  # fmt: skip
     try:
@@ -110,6 +109,7 @@ def test_a_ray_head_node_that_runs_already_takes_the_jobs(tmp_path):
     finally:
         head.terminate()
         head.wait(60)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
