@@ -255,6 +255,8 @@ class EmotionClassifier(L.LightningModule):
         self._judge(batch, "val")
 
     def on_validation_end(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
         found = self.trainer.callback_metrics
         log.info(
             "epoch %d of %s: val/accuracy %.4f, val/loss %.4f, %.0f images/s",
@@ -274,7 +276,8 @@ class EmotionClassifier(L.LightningModule):
         self.accuracy(logits, labels)
         self.f1(logits, labels)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
-        self.loss(F.cross_entropy(logits, labels), len(labels))  # a metric: sync_dist halves odd numbers of images
+        # By image: Lightning's sync_dist rounds half an image away, and torchmetrics drops weights beside "disable".
+        self.loss(F.cross_entropy(logits, labels, reduction="none"))
         self.log(f"{split}/loss", self.loss, **options)
         self.log(f"{split}/accuracy", self.accuracy, prog_bar=True, **options)
         self.log(f"{split}/f1_macro", self.f1, **options)

@@ -162,6 +162,7 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
     callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = _loggers(cfg, folder, ckpt_path)
     trainer = _build(cfg.trainer, "trainer", callbacks=list(callbacks.values()), logger=loggers)
+    _check_processes(trainer, data)  # before any is started
     try:
         _fit(trainer, model, data, ckpt_path)
         if not trainer.is_global_zero:
@@ -171,6 +172,17 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
         for logger in loggers:
             if isinstance(logger, WandbLogger):  # or the next job of a sweep would log into this run
                 logger.experiment.finish()
+
+
+def _check_processes(trainer: L.Trainer, data: EmotionDataModule) -> None:
+    data.check_world(trainer.world_size)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if in_sweep() and trainer.world_size > 1 and not (environment and environment.creates_processes_externally):
+        # Lightning starts them with the command line of the first: each would begin the sweep anew.
+        raise ConfigError(
+            "a job of a sweep cannot start processes of its own; set trainer.devices=1, or let "
+            "hydra/launcher=submitit_slurm start them with hydra.launcher.tasks_per_node"
+        )
 
 
 def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:

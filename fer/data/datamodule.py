@@ -140,6 +140,15 @@ class EmotionDataModule(L.LightningDataModule):
         """1 or 3, of the stored images."""
         return 1 if self.splits["train"].images.ndim == 3 else 3
 
+    def check_world(self, world: int) -> None:
+        """Raises `ConfigError` where `world` processes cannot each have an image of train and of val."""
+        for name in ("train", "val"):
+            if world > len(self.splits[name]):
+                raise ConfigError(
+                    f"{world} processes are more than the {len(self.splits[name])} images of {name}; "
+                    "lower trainer.devices or trainer.num_nodes"
+                )
+
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of the training pixels, scaled to 0–1."""
         images = self.splits["train"].images
