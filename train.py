@@ -21,6 +21,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
     if experiment.in_sweep():
         return sweep.job(cfg)
     with one_line():
+        if cfg.get("search"):
+            from fer import search  # Optuna is an extra
+
+            return search.run(cfg)
         return experiment.run(cfg)
 
 

@@ -19,7 +19,7 @@ SMALL += ["callbacks.progress=null", "+trainer.enable_progress_bar=false", "opti
 
 def program(*overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "train.py", *SMALL, *overrides],
+        [sys.executable, "train.py", *reversed(overrides), *SMALL],
         capture_output=True, text=True, cwd=ROOT, timeout=200, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_more_processes_than_images_is_one_line_and_starts_none(tmp_path):
 
 
 def test_a_job_of_a_sweep_does_not_start_the_sweep_anew(tmp_path):
-    done = program("-m", "trainer=ddp_cpu", "seed=1,2", f"hydra.sweep.dir={tmp_path}")
+    done = program("trainer=ddp_cpu", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "--multirun")
     assert done.returncode == 1
     assert "cannot start processes of its own" in (tmp_path / "0" / "failed.txt").read_text()
     assert not list(tmp_path.rglob("train_ddp_process_*"))
