@@ -3,25 +3,28 @@
 import json
 import logging
 import shlex
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import optuna
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from optuna.trial import FrozenTrial, Trial, TrialState
-from optuna_integration import PyTorchLightningPruningCallback
-from sqlalchemy import URL
 
 from fer import evaluate, experiment, leaderboard, resume
 from fer.errors import ConfigError, FerError, TrainingError
 from fer.leaderboard import KEY
+
+try:
+    import optuna
+    from optuna.trial import FrozenTrial, Trial, TrialState
+    from optuna_integration import PyTorchLightningPruningCallback
+    from sqlalchemy import URL
+except ModuleNotFoundError as error:
+    raise ConfigError(f'search= needs {error.name}: pip install -e ".[sweep]"') from error
 
 log = logging.getLogger("train")
 
@@ -41,12 +44,12 @@ def run(cfg: DictConfig) -> dict[str, float]:
     folder = Path(cfg.run_dir)
     with resume.alone_in(folder):
         study = _study(cfg.search, folder)
-        for trial in study.get_trials(states=(TrialState.RUNNING,)):
-            _give_up(study, trial)
+        for left in study.get_trials(states=(TrialState.RUNNING,)):
+            _give_up(study, left)
         while len(tried := _tried(study)) < cfg.search.trials:
             trial = study.ask()
             log.info("trial %d of %d", len(tried) + 1, cfg.search.trials)
-            _run_trial(study, trial, [*given, *_overrides(trial, space)], folder)
+            _run_trial(study, trial, given, _overrides(trial, space), folder)
         return _conclude(study, given, space, folder)
 
 
@@ -57,12 +60,14 @@ def _checked(search: DictConfig, given: list[str]) -> dict[str, Any]:
     if search.trials < 1:
         raise ConfigError(f"search.trials={search.trials} must be at least 1")
     firsts = []
-    for name, values in space.items():
+    for key, values in space.items():
+        name = str(key)
         if isinstance(values, list) and values:
             firsts += [f"{name}={_text(value)}" for value in values]
         elif (
             isinstance(values, dict)
             and {"low", "high"} <= values.keys() <= {"low", "high", "log", "step"}
+            and all(isinstance(values[end], int | float) for end in ("low", "high"))
             and values["low"] < values["high"]
             and not (values.get("log") and (values["low"] <= 0 or "step" in values))
         ):
@@ -98,8 +103,8 @@ def _give_up(study: optuna.Study, trial: FrozenTrial) -> None:
     place = trial.user_attrs.get(_FOLDER, str(trial.number))
     seen = {str(step): value for step, value in trial.intermediate_values.items()}
     Trial(study, trial._trial_id).set_user_attr(_ABANDONED, True)
-    study.enqueue_trial(trial.params, user_attrs={_FOLDER: place, "seen": seen})
     study.tell(trial.number, state=TrialState.FAIL)
+    study.enqueue_trial(trial.params, user_attrs={_FOLDER: place, "seen": seen})
 
 
 def _tried(study: optuna.Study) -> list[FrozenTrial]:
@@ -124,17 +129,17 @@ def _text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list | bool | None) else str(value)
 
 
-def _run_trial(study: optuna.Study, trial: Trial, overrides: list[str], folder: Path) -> None:
+def _run_trial(study: optuna.Study, trial: Trial, given: list[str], own: list[str], folder: Path) -> None:
     place = folder / trial.user_attrs.get(_FOLDER, str(trial.number))
     trial.set_user_attr(_FOLDER, place.name)
     for step, value in trial.user_attrs.get("seen", {}).items():  # of the trial that this one goes on with
         trial.report(value, int(step))
-    unread = [] if any("evaluate.test=" in override for override in overrides) else ["evaluate.test=false"]
-    cfg = compose("train", [*overrides, *unread, "resume=auto"])
+    cfg = compose("train", ["evaluate.test=false", *given, *own, "resume=auto"])  # the test split only where asked for
     cfg.run_dir = str(place)
+    if cfg.logger.get("wandb"):
+        cfg.logger.wandb |= {"group": folder.name, "name": leaderboard.name_of(own)[:128]}
     try:
-        with warnings.catch_warnings():
-            metrics = experiment.run(cfg, [PyTorchLightningPruningCallback(trial, KEY)])
+        metrics = experiment.run(cfg, [PyTorchLightningPruningCallback(trial, KEY)])
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         log.info("this trial is pruned")

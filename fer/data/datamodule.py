@@ -108,7 +108,11 @@ class EmotionDataModule(L.LightningDataModule):
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the splits, once. Raises `DataError`, also where dropping leaves a class of train without images."""
+        """Reads the splits, once.
+
+        Raises `DataError`, also where dropping leaves a class of train without images, and where the augmentation
+        changes the size of one of the first images.
+        """
         if self.splits:
             return
         splits = self.reader()
@@ -129,6 +133,9 @@ class EmotionDataModule(L.LightningDataModule):
             for name, before, now in zip(train.classes, train.counts(), splits["train"].counts(), strict=True):
                 if before and not now:
                     raise DataError(f"all training images of {name} would be left out; drop less")
+        if self.augment is not None:
+            few = range(min(8, len(splits["train"])))
+            EmotionDataset(splits["train"], self.augment, self.seed).__getitems__([(0, row) for row in few])
         self.splits = splits
 
     @property
