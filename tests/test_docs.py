@@ -16,7 +16,7 @@ from test_train import ROOT, TINY, config
 TEXT = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if "train.py" in line]
-FOREIGN = ("torchrun", "srun", "submitit_slurm", "address=", "trainer=ddp ")  # need a cluster or a GPU
+FOREIGN = ("torchrun", "srun", "submitit_slurm", "launcher=ray", "trainer=ddp ")  # a cluster, a GPU; Ray: test_sweep.py
 SMALL = [
     *(o for o in TINY if not o.startswith(("+model=", "trainer.accelerator="))),
     "callbacks.progress=null",
@@ -47,7 +47,8 @@ def test_there_are_commands():
     assert any(is_foreign(command) for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if not is_foreign(c)])
+# With resume=auto in an empty folder a command does the same as without.
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not is_foreign(c) and f"{c} resume=auto" not in COMMANDS])
 def test_a_command_runs(command, tmp_path):
     given = [first_of(o) for o in overrides(command)]
     sweep = " -m " in command
@@ -59,13 +60,10 @@ def test_a_command_runs(command, tmp_path):
         extra += ["trainer=cpu"]
     if "launcher=joblib" in command:
         extra += ["hydra.launcher.n_jobs=1"]
-    if "launcher=ray" in command:
-        pytest.importorskip("ray")
-        extra += ["hydra.launcher.ray.init.num_cpus=1"]
     done = subprocess.run(
         [sys.executable, "train.py", *(["-m"] if sweep else []), *given, *SMALL, *extra],
         capture_output=True, text=True, cwd=ROOT, timeout=200,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 64},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / ("leaderboard.csv" if sweep else "metrics.json")).exists()
@@ -84,6 +82,7 @@ def test_a_command_for_a_cluster_is_a_config(command):
         assert "ray" in launcher or launcher["partition"] == "gpu"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # wandb 0.31 leaves the file open
 def test_the_sweep_of_wandb_gives_overrides_that_train_takes():
     from wandb.sdk.launch.sweeps import utils
 
