@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -33,7 +34,10 @@ def _own_overrides() -> list[str]:
     hydra = HydraConfig.get()
     overrides = [str(o) for o in hydra.overrides.task if not str(o).startswith("resume=")]
     written = Path(hydra.sweep.dir) / "multirun.yaml"
-    asked = {str(o) for o in OmegaConf.load(written).hydra.overrides.task} if written.exists() else set()
+    listed = list(OmegaConf.load(written).hydra.overrides.task) if written.exists() else []
+    parsed = OverridesParser.create().parse_overrides(listed)
+    # in the form that a sweep hands them to its jobs
+    asked = {f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in parsed if not o.is_sweep_override()}
     return [o for o in overrides if o not in asked] or overrides
 
 

@@ -169,8 +169,10 @@ def test_rows_gather_seeds_and_name_what_did_not_finish(tmp_path):
 
 
 def test_a_job_is_known_to_wandb_by_what_it_varies(tmp_path, monkeypatch):
-    node = {"overrides": {"task": ["model=vgg_small", "augment=light", "seed=2"]}, "mode": "MULTIRUN"}
-    OmegaConf.save({"hydra": {"overrides": {"task": ["model=vgg_small", "seed=1,2"]}}}, tmp_path / "multirun.yaml")
+    node = {"overrides": {"task": ["model=vgg_small", "+a=True", "augment=light", "seed=2"]}, "mode": "MULTIRUN"}
+    OmegaConf.save(
+        {"hydra": {"overrides": {"task": ["model=vgg_small", "+a=true", "seed=1,2"]}}}, tmp_path / "multirun.yaml"
+    )
     node["sweep"] = {"dir": str(tmp_path)}
     monkeypatch.setattr(sweep.experiment, "in_sweep", lambda: True)
     monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(node))
