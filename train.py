@@ -4,14 +4,13 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for news at import
 
-import logging
 import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from fer import experiment, resume
+from fer import experiment, resume, sweep
 from fer.errors import hydra_in_one_line, one_line
 
 _CONF = Path(__file__).parent / "conf"
@@ -19,17 +18,17 @@ _CONF = Path(__file__).parent / "conf"
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="train")
 def main(cfg: DictConfig) -> dict[str, float]:
-    if experiment.in_sweep():  # one failed job must not end the others
-        try:
-            return experiment.run(cfg)
-        except Exception:
-            logging.getLogger("train").exception("this job failed")
-            raise
+    if experiment.in_sweep():
+        return sweep.job(cfg)
     with one_line():
+        if cfg.get("search"):
+            from fer import search  # Optuna is an extra
+
+            return search.run(cfg)
         return experiment.run(cfg)
 
 
 if __name__ == "__main__":
     sys.argv[1:] = resume.arguments(sys.argv[1:])
-    with hydra_in_one_line(_CONF, "train"):
+    with hydra_in_one_line(_CONF, "train"), one_line():
         main()

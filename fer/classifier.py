@@ -102,6 +102,7 @@ class EmotionClassifier(L.LightningModule):
         self._minutes, self._began = 0.0, time.perf_counter()
         self.train_accuracy = MulticlassAccuracy(len(classes), average="micro")
         self.train_loss = MeanMetric(nan_strategy="disable")  # looking for them would make a GPU wait
+        self.loss = MeanMetric(nan_strategy="disable")
 
     def forward(self, x: Tensor) -> Tensor:
         return self._heads(x)[:, : len(self.classes)]
@@ -244,10 +245,18 @@ class EmotionClassifier(L.LightningModule):
         """Images of this process trained on, by the seconds its training steps took."""
         return self._images / self._seconds if self._images else 0.0
 
+    def on_validation_epoch_start(self) -> None:
+        # Under DDP each process has batch-norm statistics of its own images; those of rank zero are kept and judged.
+        if self.trainer.world_size > 1:
+            for buffer in self.backbone.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def validation_step(self, batch: tuple[Tensor, ...], _: int) -> None:
         self._judge(batch, "val")
 
     def on_validation_end(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
         found = self.trainer.callback_metrics
         log.info(
             "epoch %d of %s: val/accuracy %.4f, val/loss %.4f, %.0f images/s",
@@ -267,7 +276,9 @@ class EmotionClassifier(L.LightningModule):
         self.accuracy(logits, labels)
         self.f1(logits, labels)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
-        self.log(f"{split}/loss", F.cross_entropy(logits, labels), sync_dist=True, **options)
+        # By image: Lightning's sync_dist rounds half an image away, and torchmetrics drops weights beside "disable".
+        self.loss(F.cross_entropy(logits, labels, reduction="none"))
+        self.log(f"{split}/loss", self.loss, **options)
         self.log(f"{split}/accuracy", self.accuracy, prog_bar=True, **options)
         self.log(f"{split}/f1_macro", self.f1, **options)
 

@@ -68,6 +68,8 @@ def one_line() -> Iterator[None]:
 def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
     """Turn what Hydra refuses, such as an override of a key that does not exist, into one line too, with status 1.
 
+    So also a launcher's cluster that does not answer.
+
     Goes around the whole program. The keys of the config are searched for one that may have been meant.
     """
     traceback, before = _wants_traceback(), {name: os.environ.get(name) for name in (_TRACEBACK, "HYDRA_FULL_ERROR")}
@@ -79,7 +81,7 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
-        if traceback or not isinstance(error, HydraException | OmegaConfBaseException):
+        if traceback or not isinstance(error, HydraException | OmegaConfBaseException | ConnectionError):
             raise
         text = str(error).split("Config search path")[0]
         unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)

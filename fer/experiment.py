@@ -6,6 +6,7 @@ import logging
 import netrc
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -106,8 +107,11 @@ def _build(node: Any, group: str, **arguments: Any) -> Any:
         raise ConfigError(f"{group}: {reason}; see conf/{group}") from error
 
 
-def run(cfg: DictConfig) -> dict[str, float]:
-    """One run, from data to artifact: returns what `metrics.json` holds. Raises `FerError` where a user can help."""
+def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float]:
+    """One run, from data to artifact: returns what `metrics.json` holds. Raises `FerError` where a user can help.
+
+    watchers: callbacks beside those of the config, such as one that ends a trial early.
+    """
     _quiet()
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +122,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
             log.info("this run is finished")
             return json.loads((folder / "metrics.json").read_text())
         try:
-            return _run(cfg, folder)
+            return _run(cfg, folder, watchers)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
@@ -128,7 +132,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
             ) from error
 
 
-def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
+def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[str, float]:
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -161,7 +165,8 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
         data.batches_done = checkpoints.batches_of(ckpt_path)
     callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = _loggers(cfg, folder, ckpt_path)
-    trainer = _build(cfg.trainer, "trainer", callbacks=list(callbacks.values()), logger=loggers)
+    trainer = _build(cfg.trainer, "trainer", callbacks=[*callbacks.values(), *watchers], logger=loggers)
+    _check_processes(trainer, data, in_sweep() or bool(watchers))  # before any is started
     try:
         _fit(trainer, model, data, ckpt_path)
         if not trainer.is_global_zero:
@@ -171,6 +176,17 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
         for logger in loggers:
             if isinstance(logger, WandbLogger):  # or the next job of a sweep would log into this run
                 logger.experiment.finish()
+
+
+def _check_processes(trainer: L.Trainer, data: EmotionDataModule, one_of_many: bool) -> None:
+    data.check_world(trainer.world_size)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if one_of_many and trainer.world_size > 1 and not (environment and environment.creates_processes_externally):
+        # Lightning starts them with the command line of the first: each would begin the sweep anew.
+        raise ConfigError(
+            "a job of a sweep or search cannot start processes of its own; set trainer.devices=1, or let "
+            "hydra/launcher=submitit_slurm start them with hydra.launcher.tasks_per_node"
+        )
 
 
 def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
@@ -214,6 +230,8 @@ def _conclude(
     metrics["train/epochs"] = float(trainer.current_epoch)
     metrics["train/minutes"] = model.minutes()
     metrics["train/seed"] = float(cfg.seed)
+    parameters, macs = models.cost(model.deployable(), data.channels, cfg.input_size)
+    metrics |= {"model/parameters": float(parameters), "model/macs": float(macs)}
     evaluate.write_metrics(metrics, folder / "metrics.json")
     exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
     _log(trainer.loggers, metrics, folder, exported)

@@ -27,7 +27,7 @@ def arguments(given: list[str]) -> list[str]:
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     if AUTO not in given or any(argument.startswith(f"{key}=") for argument in given):
         return given
-    wanted = sorted(a for a in given if not a.startswith(("-", "hydra", "+hydra", "resume=")))
+    wanted = _same([a for a in given if not a.startswith(("-", "hydra", "+hydra", "resume="))], sweep)
     found = [folder for folder in (_sweeps() if sweep else _runs()) if _overrides(folder, sweep) == wanted]
     newest = max(found, key=lambda folder: folder.name, default=None)
     return given if newest is None else [*given, f"{key}='{newest}'"]
@@ -47,13 +47,18 @@ def _sweeps() -> Iterator[Path]:
             yield folder
 
 
-def _overrides(folder: Path, sweep: bool) -> list[str] | None:
+def _same(overrides: list[str], sweep: bool) -> tuple[list[str], list[str]]:
+    """Equal for two command lines that mean the same; the order of what a sweep varies numbers its jobs."""
+    return sorted(overrides), [o for o in overrides if sweep and ("," in o or "(" in o)]
+
+
+def _overrides(folder: Path, sweep: bool) -> tuple[list[str], list[str]] | None:
     try:
         if sweep:
             listed = OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task
         else:
             listed = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
-        return sorted(str(override) for override in listed if not str(override).startswith("resume="))
+        return _same([str(override) for override in listed if not str(override).startswith("resume=")], sweep)
     except Exception:  # a file cut short, or written by something else
         return None
 

@@ -253,6 +253,15 @@ def test_the_newest_unfinished_sweep_is_found(tmp_path, monkeypatch):
     assert resume.arguments(asked) == [*asked, "hydra.sweep.dir='runs/sweeps/2026-01-01'"]
 
 
+def test_a_sweep_in_another_order_numbers_its_jobs_otherwise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs") / "sweeps" / "2026-01-01"
+    folder.mkdir(parents=True)
+    OmegaConf.save({"hydra": {"overrides": {"task": ["seed=1,2", "augment=light,none"]}}}, folder / "multirun.yaml")
+    asked = ["-m", "augment=light,none", "seed=1,2", "resume=auto"]
+    assert resume.arguments(asked) == asked
+
+
 def test_a_finished_run_is_not_trained_again(undisturbed):
     before = (undisturbed / "checkpoints" / "best.ckpt").stat().st_mtime_ns
     metrics = experiment.run(config(*SMALL, "resume=auto", run_dir=undisturbed))

@@ -230,17 +230,6 @@ def test_pretrained_start_is_not_needed_to_load_the_checkpoint(monkeypatch):
     assert asked == [True, False]
 
 
-def test_a_failed_job_of_a_sweep_says_so_and_the_next_one_runs(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "train.py", "-m", *TINY, "model.drop_rate=x,0.1", f"hydra.sweep.dir={tmp_path}"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "this job failed" in (tmp_path / "0" / "train.log").read_text()
-    metrics = json.loads((tmp_path / "1" / "metrics.json").read_text())
-    assert not [name for name in metrics if name.startswith("test/")]
-
-
 def test_test_split_can_be_left_unread(tmp_path):
     metrics = tiny(tmp_path, "evaluate.test=false")
     assert not [name for name in metrics if name.startswith("test/")]

@@ -108,7 +108,11 @@ class EmotionDataModule(L.LightningDataModule):
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the splits, once. Raises `DataError`, also where dropping leaves a class of train without images."""
+        """Reads the splits, once.
+
+        Raises `DataError`, also where dropping leaves a class of train without images, and where the augmentation
+        changes the size of one of the first images.
+        """
         if self.splits:
             return
         splits = self.reader()
@@ -129,6 +133,9 @@ class EmotionDataModule(L.LightningDataModule):
             for name, before, now in zip(train.classes, train.counts(), splits["train"].counts(), strict=True):
                 if before and not now:
                     raise DataError(f"all training images of {name} would be left out; drop less")
+        if self.augment is not None:
+            few = range(min(8, len(splits["train"])))
+            EmotionDataset(splits["train"], self.augment, self.seed).__getitems__([(0, row) for row in few])
         self.splits = splits
 
     @property
@@ -139,6 +146,15 @@ class EmotionDataModule(L.LightningDataModule):
     def channels(self) -> int:
         """1 or 3, of the stored images."""
         return 1 if self.splits["train"].images.ndim == 3 else 3
+
+    def check_world(self, world: int) -> None:
+        """Raises `ConfigError` where `world` processes cannot each have an image of train and of val."""
+        for name in ("train", "val"):
+            if world > len(self.splits[name]):
+                raise ConfigError(
+                    f"{world} processes are more than the {len(self.splits[name])} images of {name}; "
+                    "lower trainer.devices or trainer.num_nodes"
+                )
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of the training pixels, scaled to 0–1."""

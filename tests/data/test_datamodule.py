@@ -211,3 +211,14 @@ def test_a_resumed_epoch_goes_on_with_the_next_batch(workers):
     assert len(list(loader)) == 2
     loader.sampler.set_epoch(3)
     assert len(list(loader)) == 5
+
+
+def test_an_augmentation_that_changes_the_size_is_refused_before_training():
+    with pytest.raises(DataError, match=r"changes an image of \(48, 48, 1\) to \(40, 40, 1\); end the pipeline"):
+        module(augment=A.Compose([A.RandomCrop(40, 40)]))
+
+
+def test_more_processes_than_images_are_refused():
+    module().check_world(11)
+    with pytest.raises(ConfigError, match="12 processes are more than the 11 images of val"):
+        module().check_world(12)
