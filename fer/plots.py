@@ -75,3 +75,23 @@ def mistakes(split: Split, probabilities: np.ndarray, title: str, path: Path, mo
             tint = np.array(colour(said)) / 255 * 0.75
             axes.set_title(f"{said} {probabilities[row].max():.0%}\nnot {true}", fontsize=8, color=tint)
     figure.savefig(path, dpi=110)
+
+
+def sheet(parts: list[tuple[str, list[tuple[np.ndarray, str]]]], title: str, path: Path, columns: int = 8) -> None:
+    """Draw images, uint8 (H, W) or (H, W, 3), each with a few lines of text, under a heading for each part."""
+    heights = [-(-len(cells) // columns) for _, cells in parts]
+    figure = _figure(1.6 * columns, 2.1 * sum(heights) + 0.35 * len(parts) + 0.6)
+    figure.suptitle(title)
+    if not parts:
+        figure.text(0.5, 0.4, "nothing found", ha="center")
+        figure.savefig(path, dpi=110, format="png")
+        return
+    frames = np.atleast_1d(np.array(figure.subfigures(len(parts), 1, height_ratios=heights), dtype=object))
+    for frame, rows, (heading, cells) in zip(frames, heights, parts, strict=True):
+        frame.suptitle(heading, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        for place, axes in enumerate(frame.subplots(rows, columns, squeeze=False).ravel()):
+            axes.axis("off")
+            if place < len(cells):
+                axes.imshow(cells[place][0], cmap="gray", vmin=0, vmax=255)
+                axes.set_title(cells[place][1], fontsize=7)
+    figure.savefig(path, dpi=110, format="png")
