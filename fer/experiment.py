@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, checkpoints, evaluate, models, resume
+from fer import artifact, checkpoints, models, report, resume
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.distil import Teachers
@@ -207,17 +207,17 @@ def _conclude(
 ) -> dict[str, float]:
     folder = Path(cfg.run_dir)
     model.cpu()
-    metrics = evaluate.judge(
+    metrics = report.judge(
         checkpoints.load(best).to(trainer.strategy.root_device), data.splits, folder, test=cfg.evaluate.test
     )
     metrics["train/images_per_second"] = model.images_per_second()
     metrics["train/epochs"] = float(trainer.current_epoch)
     metrics["train/minutes"] = model.minutes()
     metrics["train/seed"] = float(cfg.seed)
-    evaluate.write_metrics(metrics, folder / "metrics.json")
+    report.write_metrics(metrics, folder / "metrics.json")
     exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
     _log(trainer.loggers, metrics, folder, exported)
-    evaluate.show(metrics, exported)
+    report.show(metrics, exported)
     (folder / "checkpoints" / checkpoints.PREVIOUS).unlink(missing_ok=True)  # nothing is to be resumed any more
     return metrics
 

@@ -95,3 +95,19 @@ def sheet(parts: list[tuple[str, list[tuple[np.ndarray, str]]]], title: str, pat
                 axes.imshow(cells[place][0], cmap="gray", vmin=0, vmax=255)
                 axes.set_title(cells[place][1], fontsize=7)
     figure.savefig(path, dpi=110, format="png")
+
+
+def robustness(models: dict[str, dict[str, list[float]]], path: Path) -> None:
+    """Draw, for each corruption, the accuracy of each model without it and at each strength."""
+    names = list(next(iter(models.values())))
+    figure = _figure(10, 3.2 * -(-len(names) // 3) + 0.6)
+    axes = figure.subplots(-(-len(names) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis, name in zip(axes, names, strict=False):
+        for model, curves in models.items():
+            axis.plot(curves[name], marker="o", label=model)
+        axis.set(title=name, ylim=(0, 1), xticks=range(len(next(iter(models.values()))[name])))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("accuracy")
+    figure.supxlabel("strength, 0: none")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.savefig(path, dpi=120)

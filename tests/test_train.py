@@ -84,7 +84,8 @@ def test_checkpoint_needs_nothing_but_its_path(finished):
 
 def test_metrics_are_those_of_the_averaged_weights_in_the_best_checkpoint(finished):
     from fer.data import synthetic
-    from fer.evaluate import ece, logits_of
+    from fer.report import logits_of
+    from fer.scores import ece
 
     metrics = json.loads((finished / "metrics.json").read_text())
     split = synthetic.read(train=64, val=21, test=21)["test"]

@@ -6,22 +6,17 @@ Prints tables and writes `audit.md` (the same tables), `audit.csv` (every image 
 """
 
 import contextlib
-import csv
-import io
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from fer.data import fer2013, folder
 from fer.data import votes as fer_plus
 from fer.data.dataset import Split, constant, digests
 from fer.errors import ConfigError, DataError, one_line
+from fer.tables import Table, csv_text, markdown, show
 
 NAMES = ("audit.csv", "audit.md", "audit.png")
 _USAGE = "python -m fer.data.audit <root> [votes=fer2013new.csv] [out=audit] [size=48] [channels=1]"
@@ -113,23 +108,26 @@ def audit(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
     )
 
 
-def tables(found: Audit) -> list[tuple[str, list[list[str]]]]:
-    """The report: titles, and rows of which the first is the header."""
+def report(found: Audit) -> list[Table]:
+    """What there is to say of all images together."""
     names = list(found.splits)
-    problems = [["", *names, "all"]] + [
+    problems = [
         [name, *(str(int(where[found.split == split].sum())) for split in names), str(int(where.sum()))]
         for name, where in found.problems().items()
     ]
-    twins = [["images of", *(f"also in {name}" for name in names)]] + [
-        [name, *("" if name == other else str(found.twins_in(name, other)) for other in names)] for name in names
-    ]
+    twins = [[name, *("" if name == other else str(found.twins_in(name, other)) for other in names)] for name in names]
     counts = {name: split.counts() for name, split in found.splits.items()}
-    balance = [["class", *names]] + [
+    balance = [
         [label, *(f"{counts[n][k]} ({counts[n][k] / max(1, len(found.splits[n])):.1%})" for n in names)]
         for k, label in enumerate(found.classes)
     ]
-    totals = [["", "count"], *([name, str(count)] for name, count in found.totals().items())]
-    return [("In all", totals), ("Images with a problem", problems), ("Twins", twins), ("Class balance", balance)]
+    totals = [[name, str(count)] for name, count in found.totals().items()]
+    return [
+        Table("In all", ["", "count"], totals),
+        Table("Images with a problem", ["", *names, "all"], problems),
+        Table("Twins", ["images of", *(f"also in {name}" for name in names)], twins),
+        Table("Class balance", ["class", *names], balance),
+    ]
 
 
 def rows_of(found: Audit) -> list[list[str]]:
@@ -165,16 +163,11 @@ def write(found: Audit, out: Path, title: str) -> None:
     """Write `NAMES` into `out`, each whole or not at all. Raises `DataError` where that is not possible."""
     from fer import plots  # matplotlib takes a second to import
 
-    text = [f"# {title}"]
-    for heading, (header, *rows) in tables(found):
-        text += ["", f"## {heading}", "", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
-    table = io.StringIO()
-    csv.writer(table).writerows([["split", "row", "file", "class", "problem", "group"], *rows_of(found)])
     parts = [out / f".{name}.part" for name in NAMES]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        parts[0].write_text(table.getvalue(), encoding="utf-8")
-        parts[1].write_text("\n".join(text) + "\n", encoding="utf-8")
+        parts[0].write_text(csv_text(["split", "row", "file", "class", "problem", "group"], rows_of(found)), "utf-8")
+        parts[1].write_text(markdown(title, report(found)), "utf-8")
         plots.sheet([part for part in examples(found) if part[1]], title, parts[2])
         for part, name in zip(parts, NAMES, strict=True):
             part.replace(out / name)
@@ -184,10 +177,6 @@ def write(found: Audit, out: Path, title: str) -> None:
         with contextlib.suppress(OSError):
             for part in parts:
                 part.unlink(missing_ok=True)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def read(root: str | Path, size: int = 48, channels: int = 1) -> dict[str, Split]:
@@ -226,15 +215,8 @@ def main(arguments: list[str]) -> None:
     out = Path(given.get("out", "audit"))
     title = f"Audit of {Path(roots[0]).resolve().name}"
     write(found, out, title)
-    console = Console()
-    for heading, (header, *rows) in tables(found):
-        table = Table(title=heading, title_justify="left")
-        for k, cell in enumerate(header):
-            table.add_column(escape(cell), justify="left" if k == 0 else "right")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
-    console.print(*(str(out / name) for name in NAMES), sep="\n", soft_wrap=True, highlight=False, markup=False)
+    show(report(found))
+    print(*(out / name for name in NAMES), sep="\n")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from fer import evaluate
+from fer import report, scores
 
 
 def test_confusion_and_scores_by_hand():
     labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
-    matrix = evaluate.confusion(predicted, labels, 3)
+    matrix = scores.confusion(predicted, labels, 3)
     assert matrix.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
-    found = evaluate.scores(matrix, ("a", "b", "c"))
+    found = scores.scores(matrix, ("a", "b", "c"))
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["recall/a"] == pytest.approx(2 / 3)
     assert found["recall/c"] == 0
@@ -23,7 +23,7 @@ def test_scores_agree_with_torchmetrics():
 
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 7, 500), rng.integers(0, 7, 500)
-    found = evaluate.scores(evaluate.confusion(predicted, labels, 7), tuple("abcdefg"))
+    found = scores.scores(scores.confusion(predicted, labels, 7), tuple("abcdefg"))
     wanted = classification.multiclass_f1_score(torch.tensor(predicted), torch.tensor(labels), 7, average="macro")
     assert found["f1_macro"] == pytest.approx(float(wanted), abs=1e-6)
 
@@ -35,13 +35,13 @@ def test_ece_agrees_with_torchmetrics():
     probabilities = rng.dirichlet(np.ones(4), 400)
     labels = rng.integers(0, 4, 400)
     wanted = multiclass_calibration_error(torch.tensor(probabilities), torch.tensor(labels), 4, n_bins=15)
-    assert evaluate.ece(probabilities, labels) == pytest.approx(float(wanted), abs=1e-6)
+    assert scores.ece(probabilities, labels) == pytest.approx(float(wanted), abs=1e-6)
 
 
 def test_ece_of_the_certain():
     sure = np.eye(3)[[0, 1, 2, 0]]
-    assert evaluate.ece(sure, np.array([0, 1, 2, 0])) == 0
-    assert evaluate.ece(sure, np.array([1, 2, 0, 1])) == 1
+    assert scores.ece(sure, np.array([0, 1, 2, 0])) == 0
+    assert scores.ece(sure, np.array([1, 2, 0, 1])) == 1
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
@@ -49,10 +49,10 @@ def test_temperature_is_found_again(factor):
     generator = torch.Generator().manual_seed(0)
     honest = torch.randn(20000, 5, generator=generator) * 2
     labels = torch.multinomial(honest.softmax(1), 1, generator=generator).squeeze(1)
-    assert evaluate.fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.04)
+    assert scores.fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.04)
 
 
 def test_metrics_file_is_flat_and_sorted(tmp_path):
-    evaluate.write_metrics({"b": 1.0, "a": 0.5}, tmp_path / "metrics.json")
+    report.write_metrics({"b": 1.0, "a": 0.5}, tmp_path / "metrics.json")
     assert list(json.loads((tmp_path / "metrics.json").read_text())) == ["a", "b"]
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
