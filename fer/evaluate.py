@@ -109,7 +109,7 @@ def _device(name: str) -> torch.device:
 def _splits(cfg: DictConfig) -> dict[str, Split]:
     try:
         return instantiate(cfg.data.reader)()
-    except InstantiationException as error:
+    except (InstantiationException, TypeError) as error:  # an argument that the reader does not take
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(f"data: {reason}; see conf/data") from error
 

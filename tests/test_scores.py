@@ -1,10 +1,8 @@
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from fer import report, scores
+from fer import scores
 
 
 def test_confusion_and_scores_by_hand():
@@ -52,7 +50,13 @@ def test_temperature_is_found_again(factor):
     assert scores.fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.04)
 
 
-def test_metrics_file_is_flat_and_sorted(tmp_path):
-    report.write_metrics({"b": 1.0, "a": 0.5}, tmp_path / "metrics.json")
-    assert list(json.loads((tmp_path / "metrics.json").read_text())) == ["a", "b"]
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+def test_interval_and_mcnemar_agree_with_scipy():
+    from scipy.stats import binomtest, bootstrap
+
+    correct = np.random.default_rng(0).random(800) < 0.7
+    wanted = bootstrap((correct,), np.mean, method="percentile", n_resamples=4000, rng=0).confidence_interval
+    assert scores.interval(correct, 4000) == pytest.approx((wanted.low, wanted.high), abs=0.004)
+    first = np.array([1, 1, 1, 1, 1, 0, 1, 0], dtype=bool)
+    second = np.array([1, 0, 0, 0, 0, 1, 1, 0], dtype=bool)
+    assert scores.mcnemar(first, second) == (4, 1, pytest.approx(binomtest(1, 5).pvalue))
+    assert scores.mcnemar(first, first) == (0, 0, 1.0)
