@@ -1,5 +1,6 @@
 """One run: from its config to data, training, report and artifact."""
 
+import csv
 import errno
 import json
 import logging
@@ -20,13 +21,15 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, checkpoints, models, report, resume
+from fer import artifact, checkpoints, models, plots, report, resume
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.distil import Teachers
 from fer.errors import ConfigError, TrainingError
 
 log = logging.getLogger("train")
+_WORST = 100
+"""Rows of mistakes.csv that become a table in W&B."""
 
 
 def _quiet() -> None:
@@ -166,6 +169,8 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, float]:
         _fit(trainer, model, data, ckpt_path)
         if not trainer.is_global_zero:
             return {}
+        if callbacks.get("curves"):
+            plots.curves(callbacks["curves"].rows, cfg.name, folder / "curves.png")
         return _conclude(cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], ckpt_path))
     finally:
         for logger in loggers:
@@ -226,7 +231,11 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
     for logger in loggers:
         logger.log_metrics({f"best/{name}": value for name, value in metrics.items()})
         if isinstance(logger, WandbLogger):
-            for picture in ("confusion_matrix", "reliability", "mistakes"):
-                logger.log_image(picture, [str(folder / f"{picture}.png")])
+            for picture in ("curves", "confusion_matrix", "reliability", "mistakes", "gradcam"):
+                if (folder / f"{picture}.png").exists():
+                    logger.log_image(picture, [str(folder / f"{picture}.png")])
+            with (folder / "mistakes.csv").open(newline="", encoding="utf-8") as file:
+                header, *rows = csv.reader(file)
+            logger.log_table("worst_mistakes", columns=header, data=rows[:_WORST])
             logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
         logger.finalize("success")

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from fer.data.dataset import Split
 from fer.labels import colour
+from fer.scores import worst
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -60,8 +61,7 @@ def reliability(
 def mistakes(split: Split, probabilities: np.ndarray, title: str, path: Path, most: int = 32) -> None:
     """Draw the images whose true class got the lowest probability among the wrongly answered ones."""
     predicted = probabilities.argmax(1)
-    wrong = np.flatnonzero(predicted != split.labels)
-    wrong = wrong[np.argsort(probabilities[wrong, split.labels[wrong]])][:most]
+    wrong = worst(probabilities, split.labels)[:most]
     columns = 8
     rows = max(1, -(-len(wrong) // columns))
     figure = _figure(1.5 * columns, 2.0 * rows + 0.6)
@@ -110,4 +110,25 @@ def robustness(models: dict[str, dict[str, list[float]]], path: Path) -> None:
     axes[0].set_ylabel("accuracy")
     figure.supxlabel("strength, 0: none")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.savefig(path, dpi=120)
+
+
+def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
+    """Draw losses, validation accuracy and learning rate by epoch; `rows` as in `fer.curves.Curves`."""
+    figure = _figure(11, 3.4)
+    figure.suptitle(title)
+    panels = {"loss": ("train/loss", "val/loss"), "accuracy": ("val/accuracy",), "learning rate": ("lr",)}
+    for axes, (name, keys) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        for key in keys:
+            points = [(row["epoch"], row[key]) for row in rows if key in row]
+            axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else None, label=key)
+        axes.set(xlabel="epoch", title=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if len(keys) > 1:
+            axes.legend()
+    best = max((row for row in rows if "val/accuracy" in row), key=lambda row: row["val/accuracy"], default=None)
+    if best:
+        figure.axes[1].plot(best["epoch"], best["val/accuracy"], "*", color="#d64541", markersize=12)
+        figure.axes[1].set_title(f"accuracy, best {best['val/accuracy']:.1%} in epoch {best['epoch']:.0f}")
     figure.savefig(path, dpi=120)

@@ -1,7 +1,9 @@
 """The report at the end of a run: accuracy, F1, recall, calibration, flip TTA, twins, plots."""
 
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,11 @@ from torch.nn import functional as F
 
 from fer.classifier import EmotionClassifier
 from fer.data.dataset import Split, twins
-from fer.scores import confusion, ece, fit_temperature, scores
+from fer.errors import ConfigError
+from fer.scores import confusion, ece, fit_temperature, scores, worst
+from fer.tables import csv_text, write_whole
+
+log = logging.getLogger(__name__)
 
 
 def logits_of(model: EmotionClassifier, split: Split, flip: bool = False, batch_size: int = 256) -> Tensor:
@@ -36,7 +42,7 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
     temperature: `<split>/accuracy, accuracy_flip, f1_macro, ece, ece_raw, loss, recall/<class>`, and for test
     `accuracy_no_twins`: without the images that stand pixel for pixel in train as well.
     """
-    from fer import plots  # matplotlib takes a second to import
+    from fer import gradcam, plots  # matplotlib takes a second to import
 
     metrics: dict[str, float] = {}
     temperature = 1.0
@@ -65,14 +71,37 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
     plots.confusion_matrix(matrix, split.classes, title, folder / "confusion_matrix.png")
     plots.reliability(probabilities, labels, found["ece"], title, folder / "reliability.png")
     plots.mistakes(split, probabilities, title, folder / "mistakes.png")
+    header, rows = mistakes(split, probabilities)
+    write_whole(folder / "mistakes.csv", csv_text(header, rows))
+    try:
+        gradcam.draw(model, splits["val"], temperature, folder / "gradcam.png")
+    except ConfigError as error:
+        log.warning("no gradcam.png: %s", error)
     return metrics
+
+
+def mistakes(split: Split, probabilities: np.ndarray) -> tuple[list[str], list[list[Any]]]:
+    """The header and the rows of `mistakes.csv`: every image answered wrongly, the worst first.
+
+    probabilities: (N, K). A row has the image's row in the split, its file where it has one, the true and the predicted
+    class, and the probability of each class.
+    """
+    rows = [
+        [
+            int(row),
+            "" if split.names is None else split.names[row],
+            split.classes[split.labels[row]],
+            split.classes[probabilities[row].argmax()],
+            *(round(float(value), 4) for value in probabilities[row]),
+        ]
+        for row in worst(probabilities, split.labels)
+    ]
+    return ["row", "file", "true", "predicted", *split.classes], rows
 
 
 def write_metrics(metrics: dict[str, float], path: Path) -> None:
     """Write metrics as flat JSON, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps({key: metrics[key] for key in sorted(metrics)}, indent=2) + "\n")
-    part.replace(path)
+    write_whole(path, json.dumps({key: metrics[key] for key in sorted(metrics)}, indent=2) + "\n")
 
 
 def show(metrics: dict[str, float], exported: Path) -> None:

@@ -69,6 +69,12 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def worst(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """int64 (M,): the rows that are answered wrongly, those first whose true class got the lowest probability."""
+    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+    return wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
+
+
 def interval(correct: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """The bootstrap 95 % interval, by percentiles, of the share of True in bool (N,) (Efron 1979).
 
