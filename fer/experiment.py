@@ -236,6 +236,7 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
                     logger.log_image(picture, [str(folder / f"{picture}.png")])
             with (folder / "mistakes.csv").open(newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
-            logger.log_table("worst_mistakes", columns=header, data=rows[:_WORST])
+            typed = [[int(row[0]), *row[1:4], *map(float, row[4:])] for row in rows[:_WORST]]
+            logger.log_table("worst_mistakes", columns=header, data=typed)
             logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
         logger.finalize("success")

@@ -14,19 +14,20 @@ Corrupt = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 
 def _blur(image: np.ndarray, strength: int, _: np.random.Generator) -> np.ndarray:
-    """Gaussian; standard deviation 2, 4 or 6 % of the side."""
-    return cv2.GaussianBlur(image, (0, 0), (0.02, 0.04, 0.06)[strength] * image.shape[0])
+    """Gaussian; standard deviation 1.5, 3 or 4.5 % of the side."""
+    return cv2.GaussianBlur(image, (0, 0), (0.015, 0.03, 0.045)[strength] * image.shape[0])
 
 
 def _noise(image: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian; standard deviation 10, 25 or 50 of 255."""
-    noisy = image + rng.normal(0, (10, 25, 50)[strength], image.shape)
+    """Gaussian; standard deviation 8, 16 or 32 of 255."""
+    noisy = image + rng.normal(0, (8, 16, 32)[strength], image.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
 def _low_light(image: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """A half, a quarter or an eighth of the light, with the shot noise of a sensor that counts as many photons."""
-    return np.minimum(rng.poisson(image * (0.5, 0.25, 0.125)[strength]), 255).astype(np.uint8)
+    """A half, a quarter or an eighth of the light, with the shot noise of a sensor that counts four photons a level."""
+    photons = rng.poisson(image * 4.0 * (0.5, 0.25, 0.125)[strength])
+    return np.minimum(np.rint(photons / 4), 255).astype(np.uint8)
 
 
 def _low_resolution(image: np.ndarray, strength: int, _: np.random.Generator) -> np.ndarray:
