@@ -245,7 +245,6 @@ def _write(result: dict[str, Any], answers: dict[str, Answers], split: Split, ou
 
     models = result["models"]
     found = _tables(result, split.classes)
-    tables.show(found)
     for number, (name, answer) in enumerate(answers.items()):
         folder = out if len(answers) == 1 else out / f"{number + 1}_{name.replace('/', '_')}"
         folder.mkdir(exist_ok=True)
@@ -261,6 +260,7 @@ def _write(result: dict[str, Any], answers: dict[str, Answers], split: Split, ou
     tables.write_whole(out / "models.csv", tables.csv_text(["model", *keys], rows))
     tables.write_whole(out / "report.md", tables.markdown("Evaluation", found))
     tables.write_whole(out / "metrics.json", json.dumps(result, indent=2) + "\n")
+    tables.show(found)
     print(out)
 
 
