@@ -7,7 +7,7 @@
 """
 
 import itertools
-import json
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +20,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
-from fer import artifact, contenders, scores, tables
+from fer import artifact, comparison, contenders, scores
 from fer.contenders import Answers, Contender
 from fer.data.dataset import Split, twins
 from fer.errors import ConfigError, DataError, SinkError, hydra_in_one_line, one_line
 from fer.robustness import CORRUPTIONS, STRENGTHS, corrupted
-from fer.tables import Table
 
 _CONF = Path(__file__).parent.parent / "conf"
 AVERAGE = "average"
@@ -50,6 +49,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     splits = _splits(cfg)
     _check_classes(entered, splits["train"])
     split = _split(splits, cfg.split, cfg.no_twins)
+    _warn_of_seen_images(entered, splits["train"], cfg)
 
     answers: dict[str, Answers] = {}
     on_val: dict[str, np.ndarray] = {}
@@ -82,7 +82,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     out = Path(cfg.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _write(result, answers, split, out)
+        comparison.write(result, answers, split, out)
     except OSError as error:
         raise SinkError(f"cannot write into {out} ({error.strerror or error}); set hydra.run.dir") from None
     if cfg.average:
@@ -121,6 +121,19 @@ def _check_classes(entered: list[Contender], train: Split) -> None:
             raise ConfigError(f"{contender.path} knows {theirs}, but the data has {', '.join(train.classes)}")
 
 
+def _warn_of_seen_images(entered: list[Contender], train: Split, cfg: DictConfig) -> None:
+    """An image folder is cut by its seed, and with another one the images of training are judged."""
+    for contender in entered:
+        data, seed = contender.metadata.data, contender.metadata.config.get("seed", cfg.seed)
+        same = data.get("fingerprint") == train.fingerprint
+        if cfg.data.name == "image_folder" == data.get("name") and not same and seed != cfg.seed:
+            print(
+                f"{contender.name} was trained with seed={seed}: if this folder has no split folders, set the same, or "
+                f"images that it was trained on are judged",
+                file=sys.stderr,
+            )
+
+
 def _split(splits: dict[str, Split], name: str, no_twins: bool) -> Split:
     if name not in splits:
         raise ConfigError(f"split={name} is unknown; choose one of {', '.join(splits)}")
@@ -128,6 +141,8 @@ def _split(splits: dict[str, Split], name: str, no_twins: bool) -> Split:
     if no_twins:
         others = [splits[other] for other in (("val", "test") if name == "train" else ("train",))]
         split = split.only(~twins(split, others))
+    if not len(splits["val"]):
+        raise DataError("the val split is empty, and temperatures are fitted on it; add images to it")
     if not len(split):
         why = "has no image without a twin; set no_twins=false" if no_twins else "is empty; choose another"
         raise DataError(f"split={name} {why}")
@@ -195,82 +210,6 @@ def _export(
             paths.append(path)
         metrics = {f"{split}/{name}": value for name, value in figures.items()}
         artifact.average(paths, out, answers[AVERAGE].temperature, metrics)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.2%}"
-
-
-def _tables(result: dict[str, Any], classes: tuple[str, ...]) -> list[Table]:
-    models: dict[str, dict[str, float]] = result["models"]
-    rows = {
-        "accuracy": lambda m: _percent(m["accuracy"]),
-        "95 % interval": lambda m: f"{_percent(m['accuracy_low'])} – {_percent(m['accuracy_high'])}",
-        "accuracy, mirrored too": lambda m: _percent(m["accuracy_flip"]),
-        "macro F1": lambda m: _percent(m["f1_macro"]),
-        "ECE before, after": lambda m: f"{m['ece_raw']:.4f}, {m['ece']:.4f}",
-        "NLL before, after": lambda m: f"{m['nll_raw']:.4f}, {m['nll']:.4f}",
-        "temperature": lambda m: f"{m['temperature']:.3f}",
-        "parameters": lambda m: f"{m['parameters']:,.0f}",
-    }
-    twice = " of images without a twin" if result["no_twins"] else ""
-    title = f"{result['data']}, {result['split']}: {result['images']} images{twice}"
-    found = [Table(title, ["", *models], [[name, *map(say, models.values())] for name, say in rows.items()])]
-    for name, figures in models.items():
-        body = [
-            [label, *(_percent(figures[f"{m}/{label}"]) for m in ("precision", "recall", "f1")), count]
-            for label in classes
-            for count in [f"{figures[f'support/{label}']:.0f}"]
-        ]
-        found.append(Table(f"Classes of {name}", ["class", "precision", "recall", "F1", "support"], body))
-    if "robustness/mean" in next(iter(models.values())):
-        keys = [key for key in next(iter(models.values())) if key.startswith("robustness/")]
-        body = [
-            [key.split("/", 1)[1].replace("_", " ").replace("/", " "), *(_percent(m[key]) for m in models.values())]
-            for key in keys
-        ]
-        found.append(Table("Accuracy under corruptions", ["", *models], body))
-    if result["mcnemar"]:
-        body = [
-            [f"{p['first']} against {p['second']}", str(p["only_first"]), str(p["only_second"]), f"{p['p']:.3g}"]
-            for p in result["mcnemar"]
-        ]
-        header = ["pair", "only the first right", "only the second right", "p"]
-        found.append(Table("McNemar's exact test", header, body))
-    return found
-
-
-def _write(result: dict[str, Any], answers: dict[str, Answers], split: Split, out: Path) -> None:
-    from fer import plots  # matplotlib takes a second to import
-
-    models = result["models"]
-    found = _tables(result, split.classes)
-    for number, (name, answer) in enumerate(answers.items()):
-        folder = out if len(answers) == 1 else out / f"{number + 1}_{name.replace('/', '_')}"
-        folder.mkdir(exist_ok=True)
-        title = f"{name}, {result['split']}: accuracy {models[name]['accuracy']:.1%}"
-        matrix = scores.confusion(answer.calibrated.argmax(1), split.labels, len(split.classes))
-        plots.confusion_matrix(matrix, split.classes, title, folder / "confusion_matrix.png")
-        plots.reliability(answer.calibrated, split.labels, models[name]["ece"], title, folder / "reliability.png")
-        plots.mistakes(split, answer.calibrated, title, folder / "mistakes.png")
-    if "robustness/mean" in next(iter(models.values())):
-        plots.robustness({name: _curves(figures) for name, figures in models.items()}, out / "robustness.png")
-    keys = list(next(iter(models.values())))
-    rows = [[name, *(figures[key] for key in keys)] for name, figures in models.items()]
-    tables.write_whole(out / "models.csv", tables.csv_text(["model", *keys], rows))
-    tables.write_whole(out / "report.md", tables.markdown("Evaluation", found))
-    tables.write_whole(out / "metrics.json", json.dumps(result, indent=2) + "\n")
-    tables.show(found)
-    print(out)
-
-
-def _curves(figures: dict[str, float]) -> dict[str, list[float]]:
-    """Accuracy by corruption, without it and at each strength."""
-    return {
-        corruption: [figures["accuracy"]]
-        + [figures[f"robustness/{corruption.replace(' ', '_')}/{strength}"] for strength in STRENGTHS]
-        for corruption in CORRUPTIONS
-    }
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="evaluate")

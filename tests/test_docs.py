@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,7 @@ def test_command_of_evaluate_runs(command, home, monkeypatch, capsys):
         assert "duplicate groups" in capsys.readouterr().out
     elif program == "infer.py":
         monkeypatch.setattr(sys, "argv", [program, *arguments])
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
         infer.main()
         assert (home / "annotated.png").stat().st_size > 0
     else:

@@ -165,6 +165,23 @@ def test_other_classes_from_colour_folders(tmp_path):
     assert evaluate.run(cfg)["images"] == 8
 
 
+def test_a_folder_cut_by_another_seed_is_told(tmp_path, capsys):
+    import cv2
+
+    for k, split in enumerate(synthetic.read(train=56, val=7, test=7)["train"].images[:56]):
+        path = tmp_path / "faces" / EMOTIONS[k % 7] / f"person {k // 7}" / f"{k}.png"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), split)
+    told = {"data": {"name": "image_folder", "fingerprint": "of another cut"}, "config": {"seed": 3}}
+    path = model(tmp_path / "m.ts", 0, **told)
+    for seed, words in ((3, ""), (1, "m was trained with seed=3")):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            places = [f"data.root='{tmp_path}/faces'", f"models='{path}'", f"out='{tmp_path}/out'", f"seed={seed}"]
+            evaluate.run(compose("evaluate", ["data=image_folder", "robustness=false", *places]))
+        said = capsys.readouterr().err
+        assert said.startswith(words) if words else said == ""
+
+
 def test_names_are_short_and_differ(tmp_path):
     places = [Path(p) for p in ("/a/x.ts", "/b/x.ts", "/runs/net/day/model.ts", "/runs/net/day/checkpoints/best.ckpt")]
     assert contenders._names(places) == ["x", "x'", "net/day", "net/day'"]
