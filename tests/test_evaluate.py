@@ -90,6 +90,23 @@ def test_everything_is_written(finished, tmp_path, capsys):
     assert str(tmp_path) not in text + (tmp_path / "out" / "metrics.json").read_text()
 
 
+def test_figures_are_those_of_the_artifact_itself(tmp_path):
+    path = model(tmp_path / "m.ts", 0, std=(0.02,))
+    result = judge(tmp_path / "out", f"models='{path}'", "robustness=false")["models"]["m"]
+    split, ask = synthetic.read(**SIZES)["val"], artifact.load(path)
+    images = torch.from_numpy(split.images.copy())[:, None]
+    plain, mirrored = ask(images).numpy(), ask(images.flip(3)).numpy()
+    assert result["ece"] == pytest.approx(scores.ece(plain, split.labels), abs=1e-5)
+    assert result["nll"] == pytest.approx(scores.nll(plain, split.labels), abs=1e-5)
+    (entered,) = contenders.enter([str(path)], torch.device("cpu"))
+    answers = [entered.logits(split.images, flip) for flip in (False, True)]
+    answer = contenders.Answers(*answers, entered.temperature)
+    assert answer.calibrated == pytest.approx(plain, abs=1e-5)
+    assert answer.both == pytest.approx((plain + mirrored) / 2, abs=1e-5)
+    assert not np.allclose(plain, mirrored, atol=1e-3)
+    assert result["accuracy_flip"] == pytest.approx(((plain + mirrored).argmax(1) == split.labels).mean())
+
+
 def test_result_is_the_same_every_time(tmp_path):
     path = model(tmp_path / "m.ts", 0)
     one, two = (judge(tmp_path / name, f"models='{path}'") for name in ("a", "b"))
