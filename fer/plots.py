@@ -120,8 +120,9 @@ def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
     panels = {"loss": ("train/loss", "val/loss"), "accuracy": ("val/accuracy",), "learning rate": ("lr",)}
     for axes, (name, keys) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         for key in keys:
-            points = [(row["epoch"], row[key]) for row in rows if key in row]
-            axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else None, label=key)
+            having = [row for row in rows if key in row]
+            epochs, values = [row["epoch"] for row in having], [row[key] for row in having]
+            axes.plot(epochs, values, marker="o" if len(having) < 30 else None, label=key)
         axes.set(xlabel="epoch", title=name)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
