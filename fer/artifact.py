@@ -7,6 +7,7 @@ here and nowhere else, and `save` can write ONNX and `torch.export` files with t
 """
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,34 +106,43 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
     `ConfigError` for an unknown format, or an extra that is not installed.
     """
     check_format(format)
-    path = Path(path)
+    training = backbone.training
+    backbone = backbone.cpu().float().to(memory_format=torch.contiguous_format).eval()
+
+    def write(part: Path) -> None:
+        try:
+            _WRITERS[format](backbone, metadata, part)
+        except OSError:
+            raise
+        except Exception as error:  # tracing and exporting run the model's own code
+            reason = " ".join(str(error).split())[:200]
+            others = ", ".join(name for name in FORMATS if name != format)
+            raise ArtifactError(
+                f"this model cannot be exported as {format} ({reason}); try export.format={others}"
+            ) from error
+
+    try:
+        return _written(Path(path), format, write, Deployed(backbone, metadata).eval(), metadata)
+    finally:
+        backbone.train(training)
+
+
+def _written(path: Path, format: str, write: Callable[[Path], None], eager: nn.Module, metadata: Metadata) -> Path:
     if not path.name:
         raise ArtifactError(f"out={path} is a folder; give a file name, such as model{FORMATS[format]}")
     part = path.with_name(f".{path.name}.part{FORMATS[format]}")
-    training = backbone.training
-    backbone = backbone.cpu().float().to(memory_format=torch.contiguous_format).eval()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
-                _WRITERS[format](backbone, metadata, part)
-            except OSError:
-                raise
-            except Exception as error:  # tracing and exporting run the model's own code
-                reason = " ".join(str(error).split())[:200]
-                others = ", ".join(name for name in FORMATS if name != format)
-                raise ArtifactError(
-                    f"this model cannot be exported as {format} ({reason}); try export.format={others}"
-                ) from error
-        _check_parity(Deployed(backbone, metadata).eval(), metadata, part, format)
+            write(part)
+            _check_parity(eager, metadata, part, format)
         part.replace(path)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}; choose another out=") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
-        backbone.train(training)
     return path
 
 
@@ -253,16 +264,20 @@ class Artifact:
             return self._module(images.to(self.device)).cpu()
 
 
-def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu") -> Artifact:
+def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bool = False) -> Artifact:
     """Load a TorchScript artifact; its metadata is read and checked before any of its code runs.
 
-    Raises `ArtifactError` where the file is not one of ours or does not load.
+    `raw` gives the probabilities before the temperature and without the mirrored image. Raises `ArtifactError` where
+    the file is not one of ours or does not load.
     """
     metadata = read_metadata(path)
     device = torch.device(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = torch.jit.freeze(_torchscript(path, device))
+        module = _torchscript(path, device)
+        if raw:
+            module.temperature, module.flip = 1.0, False
+        module = torch.jit.freeze(module)
     return Artifact(module, metadata, device)
 
 
@@ -284,6 +299,8 @@ def backbone_weights(path: str | Path) -> dict[str, Tensor]:
     read_metadata(path)
     prefix = "backbone."
     state = _torchscript(path, torch.device("cpu")).state_dict()
+    if not any(name.startswith(prefix) for name in state):
+        raise ArtifactError(f"{path} is a mean of several models; give one of them")
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
@@ -300,6 +317,25 @@ def export(
     What is left out comes from the checkpoint's own config, and the temperature and metrics from `metrics.json` of
     its run folder where it is still in one (temperature 1 where not). Raises `ArtifactError` or `ConfigError`.
     """
+    backbone, metadata, chosen = described(checkpoint, format, flip, crop_margin, temperature)
+    if temperature is None and "val/temperature" not in metadata.metrics:
+        print(
+            "no metrics.json of this checkpoint: its probabilities are not calibrated (temperature 1)", file=sys.stderr
+        )
+    return save(backbone, metadata, out, chosen)
+
+
+def described(
+    checkpoint: str | Path,
+    format: str | None = None,
+    flip: bool | None = None,
+    crop_margin: float | None = None,
+    temperature: float | None = None,
+) -> tuple[nn.Module, Metadata, str]:
+    """The backbone of a checkpoint, (N, C, S, S) → logits (N, K), with the metadata and format to export it with.
+
+    What is left out is found as in `export`. Raises `ArtifactError`.
+    """
     from fer import checkpoints, models  # the training half, which nothing that streams may import
 
     model = checkpoints.load(str(checkpoint))
@@ -309,10 +345,6 @@ def export(
     chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.0} | config.get("export", {})
     chosen |= {name: value for name, value in asked.items() if value is not None}
     metrics = _metrics_of(Path(checkpoint).resolve())
-    if temperature is None and "val/temperature" not in metrics:
-        print(
-            "no metrics.json of this checkpoint: its probabilities are not calibrated (temperature 1)", file=sys.stderr
-        )
     backbone = model.deployable()
     parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
     metadata = Metadata(
@@ -333,7 +365,69 @@ def export(
         versions={name: importlib.metadata.version(name) for name in ("torch", "timm", "lightning", "albumentations")},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return save(backbone, metadata, out, chosen["format"])
+    return backbone, metadata, chosen["format"]
+
+
+class Mean(nn.Module):
+    """Several artifacts as one: uint8 images in, the mean of their calibrated probabilities out, calibrated again.
+
+    Images and answers as in `Deployed`; each member prepares the images in its own way. The temperature divides the
+    logarithm of the mean, since a mean is less sure than it is right (Rahaman & Thiery 2021).
+    """
+
+    def __init__(self, members: Sequence[nn.Module], temperature: float = 1.0) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.temperature = temperature
+        self.flip = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = torch.stack([member(images) for member in self.members]).mean(dim=0)
+        return torch.softmax(torch.log(mean.clamp_min(1e-30)) / self.temperature, dim=1)
+
+
+def average(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    temperature: float = 1.0,
+    metrics: dict[str, float] | None = None,
+) -> Path:
+    """Write the mean of several TorchScript artifacts as one artifact, which loads and is used like any other.
+
+    It takes the larger of the members' input sizes and channels, the sums of their parameters and multiply-accumulates,
+    and all their configs, under `members`. Raises `ArtifactError` where a member cannot be loaded, where the members
+    differ in classes or crop margin, where the file cannot be written, or where it differs from the mean of the members
+    by more than `PARITY`.
+    """
+    told = [read_metadata(path) for path in paths]
+    for path, metadata in zip(paths, told, strict=True):
+        for name in ("classes", "crop_margin"):
+            own, other = getattr(told[0], name), getattr(metadata, name)
+            if own != other:
+                raise ArtifactError(f"{path} has {name} {other}, {paths[0]} has {own}; only equal ones can be averaged")
+    widest = max(told, key=lambda metadata: metadata.channels)
+    same_data = all(metadata.data == told[0].data for metadata in told)
+    whole = dataclasses.replace(
+        widest,
+        input_size=max(metadata.input_size for metadata in told),
+        temperature=temperature,
+        flip=False,
+        parameters=sum(metadata.parameters for metadata in told),
+        macs=sum(metadata.macs * (2 if metadata.flip else 1) for metadata in told),
+        metrics=metrics or {},
+        data=told[0].data if same_data else {},
+        config={"members": [metadata.config for metadata in told]},
+        git_commit=git_commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        eager = Mean([_torchscript(path, torch.device("cpu")) for path in paths], temperature).eval()
+
+    def write(part: Path) -> None:
+        torch.jit.save(torch.jit.script(eager), str(part), _extra_files={_METADATA_FILE: whole.to_json()})
+
+    return _written(Path(out), "torchscript", write, eager, whole)
 
 
 def _metrics_of(checkpoint: Path) -> dict[str, float]:

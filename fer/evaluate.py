@@ -1,139 +1,224 @@
-"""The report on a trained classifier: accuracy, F1, recall, calibration, flip TTA, twins, plots."""
+"""Judge checkpoints and artifacts on any dataset and split, alone or side by side.
 
-import json
+    python -m fer.evaluate models=runs/…/checkpoints/best.ckpt split=val
+    python -m fer.evaluate models=[a.ts,b.ts] average=true
+
+`python -m fer.evaluate --help` lists every key.
+"""
+
+import itertools
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import hydra
 import numpy as np
 import torch
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from torch import Tensor
-from torch.nn import functional as F
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig
 
-from fer.classifier import EmotionClassifier
+from fer import artifact, comparison, contenders, scores
+from fer.contenders import Answers, Contender
 from fer.data.dataset import Split, twins
+from fer.errors import ConfigError, DataError, SinkError, hydra_in_one_line, one_line
+from fer.robustness import CORRUPTIONS, STRENGTHS, corrupted
 
-BINS = 15
-
-
-def logits_of(model: EmotionClassifier, split: Split, flip: bool = False, batch_size: int = 256) -> Tensor:
-    """Logits float32 (N, K) on the CPU of a model in eval mode for a split, or for its mirror images."""
-    device = model.device
-    answers = []
-    with torch.inference_mode():
-        for start in range(0, len(split), batch_size):
-            images = torch.from_numpy(np.array(split.images[start : start + batch_size]))
-            images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
-            images = images.flip(3) if flip else images
-            answers.append(model(model.prepare(images.to(device))).float().cpu())
-    return torch.cat(answers)
+_CONF = Path(__file__).parent.parent / "conf"
+AVERAGE = "average"
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in 0.05 … 20 with the lowest negative log-likelihood (Guo et al. 2017, section 4.2).
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Judge as `conf/evaluate.yaml` says; returns what `metrics.json` holds.
 
-    The likelihood has one minimum in 1/T, so a golden-section search on log T finds it.
+    models: by name, the flat figures of each (0 to 1, but losses and temperature). mcnemar: for each pair, how many
+    images only `first` and only `second` gets right, and p. data, split, images, no_twins: what they were judged on.
+    Raises `FerError`.
     """
-    low, high = np.log(0.05), np.log(20.0)
-    ratio = (np.sqrt(5) - 1) / 2
+    paths = _paths(cfg)
+    device = _device(cfg.device)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    if cfg.resamples < 1000:
+        raise ConfigError(f"resamples={cfg.resamples} is too few for a 95 % interval; give 1000 or more")
+    if cfg.average and len(paths) < 2:
+        raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
+    entered = contenders.enter(paths, device)
+    splits = _splits(cfg)
+    _check_classes(entered, splits["train"])
+    split = _split(splits, cfg.split, cfg.no_twins)
+    _warn_of_seen_images(entered, splits["train"], cfg)
 
-    def loss(log_t: float) -> float:
-        return float(F.cross_entropy(logits.double() / float(np.exp(log_t)), labels))
+    answers: dict[str, Answers] = {}
+    on_val: dict[str, np.ndarray] = {}
+    for contender in entered:
+        logits = contender.logits(split.images)
+        plain = cfg.split == "val" and not cfg.no_twins
+        if contender.temperature is None or cfg.average:
+            on_val[contender.name] = logits if plain else contender.logits(splits["val"].images)
+        temperature = contender.temperature or contenders.fitted(on_val[contender.name], splits["val"])
+        answers[contender.name] = Answers(logits, contender.logits(split.images, flip=True), temperature)
+    if cfg.average:
+        answers[AVERAGE] = _mean(answers, on_val, splits["val"])
 
-    for _ in range(40):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(left) < loss(right):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2))
-
-
-def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error, 0 to 1, over equal-width bins of the confidence (Guo et al. 2017, eq. 3)."""
-    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    where = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [
-        abs(correct[where == b].mean() - confidence[where == b].mean()) * (where == b).mean()
-        for b in range(bins)
-        if (where == b).any()
+    report = {name: _figures(answer, split, cfg) for name, answer in answers.items()}
+    for contender in entered:
+        report[contender.name] |= {"parameters": contender.metadata.parameters, "macs": contender.metadata.macs}
+    if cfg.average:
+        report[AVERAGE] |= {k: sum(report[c.name][k] for c in entered) for k in ("parameters", "macs")}
+    if cfg.robustness:
+        for name, found in _robustness(entered, answers, split, cfg.seed).items():
+            report[name] |= found
+    right = {name: answer.calibrated.argmax(1) == split.labels for name, answer in answers.items()}
+    pairs = [
+        {"first": a, "second": b, "only_first": only_a, "only_second": only_b, "p": p}
+        for a, b in itertools.combinations(answers, 2)
+        for only_a, only_b, p in [scores.mcnemar(right[a], right[b])]
     ]
-    return float(sum(gaps))
+    about = {"data": cfg.data.name, "split": cfg.split, "images": len(split), "no_twins": cfg.no_twins}
+    result = about | {"models": report, "mcnemar": pairs}
+    out = Path(cfg.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        comparison.write(result, answers, split, out)
+    except OSError as error:
+        raise SinkError(f"cannot write into {out} ({error.strerror or error}); set hydra.run.dir") from None
+    if cfg.average:
+        _export(entered, answers, report[AVERAGE], cfg.split, out / "average.ts")
+    return result
 
 
-def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Counts int64 (K, K): rows are the true classes, columns the predicted ones."""
-    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+def _paths(cfg: DictConfig) -> list[str]:
+    paths = list(cfg.models) if isinstance(cfg.models, ListConfig) else [cfg.models]
+    if not paths or not all(isinstance(path, str) and path for path in paths):
+        raise ConfigError("models= names nothing to judge; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled")
+    return paths
 
 
-def scores(matrix: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
-    """accuracy, f1_macro and recall/<class>, each 0 to 1, of a confusion matrix (K, K)."""
-    right = np.diag(matrix).astype(np.float64)
-    recall = right / np.maximum(matrix.sum(1), 1)
-    f1 = 2 * right / np.maximum(matrix.sum(1) + matrix.sum(0), 1)
-    result = {"accuracy": float(right.sum() / matrix.sum()), "f1_macro": float(f1.mean())}
-    return result | {f"recall/{name}": float(value) for name, value in zip(classes, recall, strict=True)}
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device={name} is unknown; choose auto, cpu or cuda")
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise ConfigError("device=cuda, but PyTorch finds no GPU here; set device=cpu")
+    return torch.device("cuda" if found and name != "cpu" else "cpu")
 
 
-def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test: bool) -> dict[str, float]:
-    """Judge a model on val, and on test where asked, and draw the plots of the last split judged into `folder`.
-
-    The temperature is fitted on val and used for both. Returns flat metrics, all 0 to 1 but the losses and the
-    temperature: `<split>/accuracy, accuracy_flip, f1_macro, ece, ece_raw, loss, recall/<class>`, and for test
-    `accuracy_no_twins`: without the images that stand pixel for pixel in train as well.
-    """
-    from fer import plots  # matplotlib takes a second to import
-
-    metrics: dict[str, float] = {}
-    temperature = 1.0
-    for name in ("val", "test") if test else ("val",):
-        split = splits[name]
-        labels = split.labels
-        logits = logits_of(model, split)
-        mirrored = logits_of(model, split, flip=True)
-        if name == "val":
-            temperature = metrics["val/temperature"] = fit_temperature(logits, torch.from_numpy(labels))
-        probabilities = (logits / temperature).softmax(1).numpy()
-        both = (probabilities + (mirrored / temperature).softmax(1).numpy()) / 2
-        predicted = probabilities.argmax(1)
-        matrix = confusion(predicted, labels, len(split.classes))
-        found = scores(matrix, split.classes)
-        found["accuracy_flip"] = float((both.argmax(1) == labels).mean())
-        found["loss"] = float(F.cross_entropy(logits, torch.from_numpy(labels)))
-        found["ece"] = ece(probabilities, labels)
-        found["ece_raw"] = ece(logits.softmax(1).numpy(), labels)
-        if name == "test":
-            alone = ~twins(split, [splits["train"]])
-            if alone.any():
-                found["accuracy_no_twins"] = float((predicted == labels)[alone].mean())
-        metrics |= {f"{name}/{key}": value for key, value in found.items()}
-    title = f"{name}: {len(split)} images, accuracy {found['accuracy']:.1%}"
-    plots.confusion_matrix(matrix, split.classes, title, folder / "confusion_matrix.png")
-    plots.reliability(probabilities, labels, found["ece"], title, folder / "reliability.png")
-    plots.mistakes(split, probabilities, title, folder / "mistakes.png")
-    return metrics
+def _splits(cfg: DictConfig) -> dict[str, Split]:
+    try:
+        return instantiate(cfg.data.reader)()
+    except (InstantiationException, TypeError) as error:  # an argument that the reader does not take
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"data: {reason}; see conf/data") from error
 
 
-def write_metrics(metrics: dict[str, float], path: Path) -> None:
-    """Write metrics as flat JSON, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps({key: metrics[key] for key in sorted(metrics)}, indent=2) + "\n")
-    part.replace(path)
+def _check_classes(entered: list[Contender], train: Split) -> None:
+    for contender in entered:
+        if contender.metadata.classes != train.classes:
+            theirs = ", ".join(contender.metadata.classes)
+            raise ConfigError(f"{contender.path} knows {theirs}, but the data has {', '.join(train.classes)}")
 
 
-def show(metrics: dict[str, float], exported: Path) -> None:
-    """Print the metrics of `judge` as a table, and where the artifact lies."""
-    splits = [split for split in ("val", "test") if f"{split}/accuracy" in metrics]
-    table = Table("", *splits, title=escape(exported.parent.name))
-    for name in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece", "loss"):
-        values = [metrics.get(f"{split}/{name}") for split in splits]
-        if any(value is not None for value in values):
-            table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    recalls = [key.split("/", 1)[1] for key in metrics if key.startswith("val/recall/")]
-    for name in recalls:
-        table.add_row(escape(name), *(f"{metrics[f'{split}/{name}']:.4f}" for split in splits))
-    console = Console()
-    console.print(table)
-    console.print(f"{metrics['train/minutes']:.1f} minutes, {metrics['train/images_per_second']:.0f} images/s")
-    console.print(str(exported), soft_wrap=True, highlight=False, markup=False)
+def _warn_of_seen_images(entered: list[Contender], train: Split, cfg: DictConfig) -> None:
+    """An image folder is cut by its seed, and with another one the images of training are judged."""
+    for contender in entered:
+        data, seed = contender.metadata.data, contender.metadata.config.get("seed", cfg.seed)
+        same = data.get("fingerprint") == train.fingerprint
+        if cfg.data.name == "image_folder" == data.get("name") and not same and seed != cfg.seed:
+            print(
+                f"{contender.name} was trained with seed={seed}: if this folder has no split folders, set the same, or "
+                f"images that it was trained on are judged",
+                file=sys.stderr,
+            )
+
+
+def _split(splits: dict[str, Split], name: str, no_twins: bool) -> Split:
+    if name not in splits:
+        raise ConfigError(f"split={name} is unknown; choose one of {', '.join(splits)}")
+    split = splits[name]
+    if no_twins:
+        others = [splits[other] for other in (("val", "test") if name == "train" else ("train",))]
+        split = split.only(~twins(split, others))
+    if not len(splits["val"]):
+        raise DataError("the val split is empty, and temperatures are fitted on it; add images to it")
+    if not len(split):
+        why = "has no image without a twin; set no_twins=false" if no_twins else "is empty; choose another"
+        raise DataError(f"split={name} {why}")
+    return split
+
+
+def _mean(answers: dict[str, Answers], on_val: dict[str, np.ndarray], val: Split) -> Answers:
+    """The mean of the calibrated probabilities, calibrated again."""
+    members = answers.values()
+    temperatures = [member.temperature for member in members]
+    on = [contenders.softmax(v / t) for v, t in zip(on_val.values(), temperatures, strict=True)]
+    mirrored = [contenders.softmax(member.mirrored / member.temperature) for member in members]
+    return Answers(
+        contenders.pooled([member.calibrated for member in members]),
+        contenders.pooled(mirrored),
+        contenders.fitted(contenders.pooled(on), val),
+    )
+
+
+def _figures(answer: Answers, split: Split, cfg: DictConfig) -> dict[str, float]:
+    labels, calibrated, raw = split.labels, answer.calibrated, answer.raw
+    right = calibrated.argmax(1) == labels
+    matrix = scores.confusion(calibrated.argmax(1), labels, len(split.classes))
+    found = scores.scores(matrix, split.classes)
+    found["accuracy_low"], found["accuracy_high"] = scores.interval(right, cfg.resamples, cfg.seed)
+    found["accuracy_flip"] = float((answer.both.argmax(1) == labels).mean())
+    found["temperature"] = answer.temperature
+    for name, probabilities in (("_raw", raw), ("", calibrated)):
+        found[f"ece{name}"] = scores.ece(probabilities, labels)
+        found[f"nll{name}"] = scores.nll(probabilities, labels)
+    for measure, values in scores.per_class(matrix).items():
+        found |= {f"{measure}/{label}": float(v) for label, v in zip(split.classes, values, strict=True)}
+    return found
+
+
+def _robustness(
+    entered: list[Contender], answers: dict[str, Answers], split: Split, seed: int
+) -> dict[str, dict[str, float]]:
+    """Accuracy of every model under every corruption and strength, and the mean of them all."""
+    found: dict[str, dict[str, float]] = {name: {} for name in answers}
+    for corruption, strength in itertools.product(CORRUPTIONS, STRENGTHS):
+        images = corrupted(split.images, corruption, strength, seed)
+        said = {c.name: contenders.softmax(c.logits(images) / answers[c.name].temperature) for c in entered}
+        if AVERAGE in answers:
+            said[AVERAGE] = contenders.pooled(list(said.values()))
+        for name, values in said.items():
+            accuracy = float((values.argmax(1) == split.labels).mean())
+            found[name][f"robustness/{corruption.replace(' ', '_')}/{strength}"] = accuracy
+    for figures in found.values():
+        figures["robustness/mean"] = float(np.mean(list(figures.values())))
+    return found
+
+
+def _export(
+    entered: list[Contender], answers: dict[str, Answers], figures: dict[str, float], split: str, out: Path
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for number, contender in enumerate(entered):
+            path = contender.path
+            if path.suffix == ".ckpt":
+                backbone, metadata, _ = artifact.described(path, flip=False)
+                metadata = replace(metadata, temperature=answers[contender.name].temperature)
+                path = artifact.save(backbone, metadata, Path(folder) / f"{number}.ts")
+            paths.append(path)
+        metrics = {f"{split}/{name}": value for name, value in figures.items()}
+        artifact.average(paths, out, answers[AVERAGE].temperature, metrics)
+
+
+@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    """The command above."""
+    with one_line():
+        run(cfg)
+
+
+if __name__ == "__main__":
+    with hydra_in_one_line(_CONF, "evaluate"):
+        main()

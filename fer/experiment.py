@@ -1,5 +1,6 @@
 """One run: from its config to data, training, report and artifact."""
 
+import csv
 import errno
 import json
 import logging
@@ -21,13 +22,15 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, checkpoints, evaluate, models, resume
+from fer import artifact, checkpoints, models, plots, report, resume
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.distil import Teachers
 from fer.errors import ConfigError, TrainingError
 
 log = logging.getLogger("train")
+_WORST = 100
+"""Rows of mistakes.csv that become a table in W&B."""
 
 
 def _quiet() -> None:
@@ -171,6 +174,8 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         _fit(trainer, model, data, ckpt_path)
         if not trainer.is_global_zero:
             return {}
+        if callbacks.get("curves"):
+            plots.curves(callbacks["curves"].rows, cfg.name, folder / "curves.png")
         return _conclude(cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], ckpt_path))
     finally:
         for logger in loggers:
@@ -223,7 +228,7 @@ def _conclude(
 ) -> dict[str, float]:
     folder = Path(cfg.run_dir)
     model.cpu()
-    metrics = evaluate.judge(
+    metrics = report.judge(
         checkpoints.load(best).to(trainer.strategy.root_device), data.splits, folder, test=cfg.evaluate.test
     )
     metrics["train/images_per_second"] = model.images_per_second()
@@ -232,10 +237,10 @@ def _conclude(
     metrics["train/seed"] = float(cfg.seed)
     parameters, macs = models.cost(model.deployable(), data.channels, cfg.input_size)
     metrics |= {"model/parameters": float(parameters), "model/macs": float(macs)}
-    evaluate.write_metrics(metrics, folder / "metrics.json")
+    report.write_metrics(metrics, folder / "metrics.json")
     exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
     _log(trainer.loggers, metrics, folder, exported)
-    evaluate.show(metrics, exported)
+    report.show(metrics, exported)
     (folder / "checkpoints" / checkpoints.PREVIOUS).unlink(missing_ok=True)  # nothing is to be resumed any more
     return metrics
 
@@ -244,7 +249,12 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
     for logger in loggers:
         logger.log_metrics({f"best/{name}": value for name, value in metrics.items()})
         if isinstance(logger, WandbLogger):
-            for picture in ("confusion_matrix", "reliability", "mistakes"):
-                logger.log_image(picture, [str(folder / f"{picture}.png")])
+            for picture in ("curves", "confusion_matrix", "reliability", "mistakes", "gradcam"):
+                if (folder / f"{picture}.png").exists():
+                    logger.log_image(picture, [str(folder / f"{picture}.png")])
+            with (folder / "mistakes.csv").open(newline="", encoding="utf-8") as file:
+                header, *rows = csv.reader(file)
+            typed = [[int(row[0]), *row[1:4], *map(float, row[4:])] for row in rows[:_WORST]]
+            logger.log_table("worst_mistakes", columns=header, data=typed)
             logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
         logger.finalize("success")

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fer import evaluate, experiment, leaderboard, resume
+from fer import experiment, leaderboard, report, resume
 from fer.errors import ConfigError, FerError, TrainingError
 from fer.leaderboard import KEY
 
@@ -173,5 +173,5 @@ def _conclude(study: optuna.Study, given: list[str], space: Mapping[str, Any], f
     command = ["python", "train.py", *given, *(f"{name}={best.params[name]}" for name in space)]
     print(f"best: {shlex.join(command)}")
     metrics = json.loads((folder / best.user_attrs[_FOLDER] / "metrics.json").read_text())
-    evaluate.write_metrics(metrics, folder / "metrics.json")
+    report.write_metrics(metrics, folder / "metrics.json")
     return metrics

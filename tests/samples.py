@@ -1,9 +1,12 @@
 """Small data that tests make themselves, and where the large data lies."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from fer.data.votes import COLUMNS
 
 SHARED = Path(__file__).parents[2] / "shared"
 MEDIA = SHARED / "media"
@@ -29,4 +32,15 @@ def write_csv(path: Path, rows: list[Row], icml: bool = False) -> Path:
         for label, image, usage in rows:
             text = " ".join(map(str, image.ravel()))
             writer.writerow([label, usage, text] if icml else [label, text, usage])
+    return path
+
+
+def write_votes(path: Path, rows: list[Row], no_faces: Sequence[int] = ()) -> Path:
+    """fer2013new.csv: four taggers agree with each label, and five more see no face in the rows `no_faces`."""
+    names = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["Usage", "Image name", *COLUMNS], restval=0)
+        writer.writeheader()
+        for k, (label, _, usage) in enumerate(rows):
+            writer.writerow({"Usage": usage, names[label]: 4, "NF": 5 if k in no_faces else 0})
     return path

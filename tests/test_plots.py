@@ -34,3 +34,18 @@ def test_no_mistakes_and_one_class_unseen(tmp_path):
     plots.mistakes(data, np.eye(7)[data.labels], "title", tmp_path / "m.png")
     plots.confusion_matrix(np.zeros((7, 7), int), EMOTIONS, "title", tmp_path / "c.png")
     assert ink(tmp_path / "m.png") > 0
+
+
+def test_sheet_takes_any_number_of_parts(tmp_path):
+    grey, colour = np.zeros((8, 8), dtype=np.uint8), np.zeros((8, 8, 3), dtype=np.uint8)
+    for k, parts in enumerate(([], [("one", [(grey, "a")])], [("one", [(grey, "a")] * 9), ("two", [(colour, "b")])])):
+        plots.sheet(parts, "title", tmp_path / f"{k}.png")
+        assert (tmp_path / f"{k}.png").stat().st_size > 1000
+
+
+def test_curves_need_no_validation(tmp_path):
+    rows = [{"epoch": 1.0, "train/loss": 2.0, "lr": 0.1}]
+    plots.curves(rows, "t", tmp_path / "a.png")
+    plots.curves([], "t", tmp_path / "b.png")
+    plots.curves([rows[0] | {"val/loss": 1.0, "val/accuracy": 0.5}], "t", tmp_path / "c.png")
+    assert len(list(tmp_path.iterdir())) == 3

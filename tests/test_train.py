@@ -1,5 +1,6 @@
 """The real configuration, on data small enough for a test."""
 
+import csv
 import json
 import os
 import subprocess
@@ -57,7 +58,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_run_leaves_every_file(finished):
-    for name in ("metrics.json", "confusion_matrix.png", "reliability.png", "mistakes.png", "model.ts", "metrics.csv"):
+    pictures = [f"{name}.png" for name in ("curves", "confusion_matrix", "reliability", "mistakes", "gradcam")]
+    for name in (*pictures, "metrics.json", "mistakes.csv", "model.ts", "metrics.csv"):
         assert (finished / name).stat().st_size > 0
     assert {p.name for p in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert not [p for p in finished.rglob("*") if "=" in p.name]
@@ -84,7 +86,8 @@ def test_checkpoint_needs_nothing_but_its_path(finished):
 
 def test_metrics_are_those_of_the_averaged_weights_in_the_best_checkpoint(finished):
     from fer.data import synthetic
-    from fer.evaluate import ece, logits_of
+    from fer.report import logits_of
+    from fer.scores import ece
 
     metrics = json.loads((finished / "metrics.json").read_text())
     split = synthetic.read(train=64, val=21, test=21)["test"]
@@ -250,20 +253,66 @@ def wandb_records(path: Path) -> bytes:
     return b"".join(parts)
 
 
-def test_offline_wandb_run_holds_metrics_pictures_and_artifact(tmp_path):
-    tiny(tmp_path, "logger=wandb")
+def test_offline_wandb_run_holds_config_curves_pictures_tables_and_artifact(tmp_path):
+    tiny(tmp_path, "logger=wandb", "logger.csv=null")
+    assert not (tmp_path / "metrics.csv").exists()
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
     (record,) = run.glob("*.wandb")
-    words = (b"val/accuracy", b"label_smoothing", b"-model")
+    config, curves = (b"label_smoothing", b"max_epochs"), (b"train/loss", b"val/accuracy", b"lr-SGD")
+    words = (*config, *curves, b"best/test/accuracy", b"worst_mistakes", b"-model", b"model.ts")
+    wanted = {"curves", "confusion_matrix", "reliability", "mistakes", "gradcam"}
     end = time.monotonic() + 20  # W&B's own process writes them, and may be late on a busy machine
     while time.monotonic() < end:
         missing = [word for word in words if word not in wandb_records(record)]
-        pictures = {p.name.rsplit("_", 2)[0] for p in (run / "files" / "media").rglob("*.png")}
-        if not missing and len(pictures) == 3:
+        pictures = {p.name.rsplit("_", 2)[0] for p in (run / "files" / "media" / "images").glob("*.png")}
+        tables = list((run / "files" / "media" / "table").glob("worst_mistakes_*.json"))
+        if not missing and pictures == wanted and tables:
             break
         time.sleep(0.2)
     assert not missing
-    assert pictures == {"confusion_matrix", "reliability", "mistakes"}
+    assert pictures == wanted
+    (table,) = (json.loads(path.read_text()) for path in tables)
+    with (tmp_path / "mistakes.csv").open(newline="") as file:
+        header, first, *_ = csv.reader(file)
+    assert table["columns"] == header
+    assert [str(value) for value in table["data"][0]][:4] == first[:4]
+    assert table["data"][0][4:] == [float(value) for value in first[4:]]
+
+
+def test_mistakes_are_listed_with_their_probabilities(finished):
+    from fer.data import synthetic
+
+    split = synthetic.read(train=64, val=21, test=21)["test"]
+    with (finished / "mistakes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    wrong = 1 - json.loads((finished / "metrics.json").read_text())["test/accuracy"]
+    assert len(rows) == round(wrong * len(split))
+    worst = [float(row[row["true"]]) for row in rows]
+    assert worst == sorted(worst)
+    for row in rows:
+        assert row["true"] == split.classes[split.labels[int(row["row"])]] != row["predicted"]
+        values = {name: float(row[name]) for name in split.classes}
+        assert sum(values.values()) == pytest.approx(1, abs=1e-3)
+        assert values[row["predicted"]] == max(values.values())
+
+
+def test_curves_of_a_continued_run_begin_with_the_first_epoch(tmp_path, monkeypatch):
+    from fer import plots
+
+    drawn = []
+    draw = plots.curves
+    monkeypatch.setattr(plots, "curves", lambda rows, *rest: (drawn.append(rows), draw(rows, *rest)))
+    kept = ["trainer.max_epochs=2", "callbacks.checkpoint.filename='{epoch}'", "+callbacks.checkpoint.save_top_k=-1"]
+    kept += ["+callbacks.checkpoint.auto_insert_metric_name=false"]
+    tiny(tmp_path / "whole", *kept)
+    tiny(tmp_path / "rest", f"ckpt_path='{tmp_path}/whole/checkpoints/0.ckpt'", *kept)
+    whole, rest = drawn
+    assert [row["epoch"] for row in whole] == [1, 2]
+    assert set(whole[0]) == {"epoch", "train/loss", "val/loss", "val/accuracy", "lr"}
+    assert rest[1] == whole[1]
+    with (tmp_path / "whole" / "metrics.csv").open(newline="") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert [row["train/loss"] for row in whole] == pytest.approx(losses)
 
 
 def test_any_timm_name_trains_and_exports(tmp_path):

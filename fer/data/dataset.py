@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class Split:
 
     images: uint8 (N, H, W) grey or (N, H, W, 3) RGB. labels: int64 (N,) in 0 … K-1. classes: the K names.
     targets: float32 (N, K), rows that sum to 1, where there is more to learn from than the labels (votes), or None.
+    names: the file of each image below the root, where each has one, or None.
     Raises `DataError` where shapes, types or labels do not fit together.
     """
 
@@ -30,6 +32,7 @@ class Split:
     labels: np.ndarray
     classes: tuple[str, ...]
     targets: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         grey_or_rgb = self.images.ndim == 3 or (self.images.ndim == 4 and self.images.shape[3] == 3)
@@ -60,7 +63,8 @@ class Split:
     def only(self, rows: np.ndarray) -> "Split":
         """The split with the images of `rows` alone, bool (N,)."""
         targets = None if self.targets is None else self.targets[rows]
-        return Split(self.images[rows], self.labels[rows], self.classes, targets)
+        names = None if self.names is None else tuple(compress(self.names, rows))
+        return Split(self.images[rows], self.labels[rows], self.classes, targets, names)
 
 
 def constant(images: np.ndarray) -> np.ndarray:

@@ -44,9 +44,9 @@ def read(root: str | Path | None = None, download: bool = False, seed: int = 0) 
     The result is cached (`fer.data.cache`). Raises `DataError` for anything missing or malformed, by name and place.
     """
     place = Path(root or os.environ.get("FER2013_ROOT") or "data/fer2013").expanduser()
-    if download and not _find(place):
+    if download and not find(place):
         place = _download()
-    source = _find(place)
+    source = find(place)
     if source is None:
         raise DataError(_nothing_at(place))
     return cache.cached(cache.stamp(source, "fer2013", seed), lambda: _read(source, seed))
@@ -72,8 +72,8 @@ def _download() -> Path:
         ) from None
 
 
-def _find(place: Path) -> Path | None:
-    """The file or folder to read: `place` itself or the best candidate in it, None where there is none."""
+def find(place: Path) -> Path | None:
+    """The file or folder that `read` reads: `place` itself or the best candidate in it, None where there is none."""
     if place.is_file():
         known = place.suffix.lower() in (".csv", ".zip", ".gz", ".tgz", ".tar")
         return place if known else None

@@ -67,7 +67,7 @@ def read(
     if missing:
         parts |= _cut(parts["train"], missing, seed, folders["train"])
     classes = labels.order([image.label for image in parts["train"]])
-    return {name: _load(parts[name], classes, size, channels) for name in _SPLITS}
+    return {name: _load(parts[name], classes, size, channels, place) for name in _SPLITS}
 
 
 def list_images(root: Path) -> list[Path]:
@@ -102,7 +102,7 @@ def decode(data: bytes | np.ndarray, name: str, channels: int) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_BGR2RGB)
 
 
-def _load(images: Sequence[_Image], classes: tuple[str, ...], size: int, channels: int) -> Split:
+def _load(images: Sequence[_Image], classes: tuple[str, ...], size: int, channels: int, root: Path) -> Split:
     pixels = np.empty((len(images), size, size) if channels == 1 else (len(images), size, size, 3), np.uint8)
     for row, image in enumerate(images):
         try:
@@ -110,7 +110,9 @@ def _load(images: Sequence[_Image], classes: tuple[str, ...], size: int, channel
         except OSError as error:
             raise DataError(f"{image.path} is not a readable image ({error.strerror}); take it away") from None
         pixels[row] = _square(decode(data, str(image.path), channels), size)
-    return Split(pixels, np.array([classes.index(image.label) for image in images], dtype=np.int64), classes)
+    truth = np.array([classes.index(image.label) for image in images], dtype=np.int64)
+    names = tuple(image.path.relative_to(root).as_posix() for image in images)
+    return Split(pixels, truth, classes, names=names)
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:

@@ -63,8 +63,16 @@ class ResNetSmall(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(drop_rate), nn.Linear(inputs, num_classes))
         he_init(self)
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last feature map, (N, widths[-1], h, w)."""
+        return self.blocks(self.stem(x))
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Logits (N, num_classes) of a feature map."""
+        return self.head(self.pool(features))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.blocks(self.stem(x))))
+        return self.forward_head(self.forward_features(x))
 
 
 @register_model

@@ -1,0 +1,155 @@
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from samples import SHARED, fer_rows, write_csv, write_votes
+
+from fer.data import audit, fer2013
+from fer.data.dataset import Split
+from fer.errors import ConfigError, DataError
+
+FACE = [np.random.default_rng(k).integers(0, 256, (8, 8), dtype=np.uint8) for k in range(8)]
+FLAT = np.full((8, 8), 7, dtype=np.uint8)
+
+
+def split(*pairs):
+    return Split(np.stack([image for image, _ in pairs]), np.array([k for _, k in pairs]), ("calm", "keen"))
+
+
+@pytest.fixture
+def splits():
+    return {
+        "train": split((FACE[0], 0), (FACE[1], 0), (FACE[1], 1), (FACE[2], 1), (FACE[2], 1), (FACE[3], 0)),
+        "val": split((FACE[0], 0), (FACE[4], 1), (FLAT, 1)),
+        "test": split((FACE[0], 0), (FACE[0], 1), (FACE[4], 1), (FACE[5], 0)),
+    }
+
+
+def test_every_problem_is_found_by_hand(splits):
+    found = audit.audit(splits)
+    # train 0-5, val 6-8, test 9-12
+    assert np.flatnonzero(found.repeated).tolist() == [0, 1, 2, 3, 4, 6, 7, 9, 10, 11]
+    assert np.flatnonzero(found.twin).tolist() == [0, 6, 7, 9, 10, 11]
+    assert np.flatnonzero(found.conflict).tolist() == [0, 1, 2, 6, 9, 10]
+    assert np.flatnonzero(found.constant).tolist() == [8]
+    assert found.no_face is None
+    assert [found.twins_in("test", "train"), found.twins_in("train", "test"), found.twins_in("test", "val")] == [
+        2,
+        1,
+        3,
+    ]
+    assert found.totals() == {
+        "images": 13,
+        "duplicate groups": 4,
+        "conflicting groups": 2,
+        "images that repeat an earlier one": 6,
+        "images of one colour": 1,
+    }
+
+
+def test_what_is_written_says_the_same(splits, tmp_path):
+    found = audit.audit({n: replace(s, names=tuple(f"{n}/{k}.png" for k in range(len(s)))) for n, s in splits.items()})
+    audit.write(found, tmp_path / "out", "Audit of a | b")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(audit.NAMES)
+    with (tmp_path / "out" / "audit.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(int(where.sum()) for where in found.problems().values())
+    assert {
+        "split": "val",
+        "row": "2",
+        "file": "val/2.png",
+        "class": "keen",
+        "problem": "constant",
+        "group": "5",
+    } in rows
+    text = (tmp_path / "out" / "audit.md").read_text()
+    assert "| conflicting groups | 2 |" in text
+    assert "| test | 2 | 3 |  |" in text
+    assert "| keen | 3 (50.0%) | 2 (66.7%) | 2 (50.0%) |" in text
+    assert (tmp_path / "out" / "audit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_examples_name_all_places_of_an_image(splits):
+    parts = dict(audit.examples(audit.audit(splits), most=2))
+    image, text = parts["conflicting label: 6"][0]
+    assert np.array_equal(image, FACE[0])
+    assert text == "train 0 calm\nval 0 calm\ntest 0 calm\nand 1 more"
+
+
+def test_a_clean_set_has_a_report_too(tmp_path):
+    clean = {name: split((FACE[2 * k], 0), (FACE[2 * k + 1], 1)) for k, name in enumerate(("train", "val", "test"))}
+    found = audit.audit(clean)
+    assert audit.rows_of(found) == []
+    audit.write(found, tmp_path, "clean")
+    assert (tmp_path / "audit.png").stat().st_size > 0
+
+
+def test_votes_tell_what_is_no_face(tmp_path):
+    rows = fer_rows()
+    data = fer2013.read(write_csv(tmp_path / "fer2013.csv", rows))
+    found = audit.audit(data, write_votes(tmp_path / "votes.csv", rows, no_faces=[3]))
+    assert found.no_face is not None
+    (only,) = np.flatnonzero(found.no_face)
+    assert np.array_equal(data[found.split[only]].images[found.row[only]], rows[3][1])
+
+
+def test_program_on_folders_names_the_files(tmp_path):
+    import cv2
+
+    for name, image in (("calm/a.png", FACE[0]), ("calm/b.png", FACE[1]), ("keen/c.png", FACE[1])):
+        for part in ("train", "val", "test"):
+            path = tmp_path / "faces" / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), image if part == "train" else image.T)
+    done = subprocess.run(
+        [sys.executable, "-m", "fer.data.audit", str(tmp_path / "faces"), f"out={tmp_path / 'out'}", "size=8"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "conflicting groups" in done.stdout
+    assert "train/keen/c.png" in (tmp_path / "out" / "audit.csv").read_text()
+
+
+def test_every_layout_is_read(tmp_path):
+    (tmp_path / "deep" / "fer2013").mkdir(parents=True)
+    file = write_csv(tmp_path / "deep" / "fer2013" / "fer2013.csv", fer_rows())
+    assert [len(audit.read(place)["train"]) for place in (file, tmp_path / "deep")] == [21, 21]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ([], ConfigError, "usage: python -m fer.data.audit <root>"),
+        (["a", "b"], ConfigError, "usage"),
+        (["a", "outt=b"], ConfigError, "usage"),
+        (["a", "size=big"], ConfigError, "size=big is no number"),
+        (["nowhere"], DataError, "nothing at nowhere"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, error, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=words):
+        audit.main(arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_votes_and_bad_out_leave_nothing(tmp_path):
+    root = write_csv(tmp_path / "fer2013.csv", fer_rows())
+    with pytest.raises(DataError, match=r"cannot read data\.votes"):
+        audit.main([str(root), "votes=none.csv", f"out={tmp_path / 'out'}"])
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write into out="):
+        audit.main([str(root), f"out={tmp_path / 'file'}"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fer2013.csv", "file"]
+
+
+@pytest.mark.shared
+def test_the_real_fer2013_has_its_known_faults():
+    found = audit.audit(fer2013.read(SHARED / "fer2013"), SHARED / "fer2013" / "fer2013new.csv")
+    pairs = [("test", "train"), ("val", "train"), ("test", "val")]
+    assert [found.twins_in(*pair) for pair in pairs] == [288, 280, 44]
+    assert list(found.totals().values()) == [35887, 1514, 57, 1851, 12, 177]
