@@ -1,0 +1,153 @@
+"""Every command in docs/ is run as it stands, in a folder that has what it names, with a training made small."""
+
+import asyncio
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from samples import fer_rows, write_csv, write_votes
+
+import infer
+from fer import artifact, evaluate
+from fer.data import audit, synthetic
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "data.batch_size=8",
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+    "logger=csv",
+    "+model={widths:[8,16],depths:[1,1]}",
+]
+
+
+def commands(page: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("python")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    rows = fer_rows()
+    write_csv(folder / "data" / "fer2013" / "fer2013.csv", rows)
+    write_votes(folder / "data" / "fer2013new.csv", rows)
+    for name, split in synthetic.read(train=7, val=7, test=7).items():
+        for k, image in enumerate(split.images):
+            path = folder / "faces" / name / split.classes[split.labels[k]] / f"{k}.png"
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), image)
+    (folder / "photos").mkdir()
+    for name in ("face.png", "photo.jpg", "photos/a.png"):
+        cv2.imwrite(str(folder / name), np.zeros((64, 64, 3), dtype=np.uint8))
+    with av.open(str(folder / "clip.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(5):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        out.mux(stream.encode(None))
+    for name in ("a.ts", "b.ts"):
+        (folder / name).write_bytes(artifact.BUNDLED.read_bytes())
+    return folder
+
+
+def run_training(words: list[str]) -> None:
+    """A training as a program of its own, made small."""
+    grown = any("own_faces" in word or word.startswith("init_from") for word in words)  # keep the size they start from
+    small = [s for s in SMALL if not (grown and s.startswith("+model="))]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words, *small], capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert "model.ts" in done.stdout
+
+
+def run_inference(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the clip in place of a camera and of the network."""
+    words = [re.sub(r"source=(\d|rtsp:\S*)", "source=clip.mp4", word) for word in words]
+    monkeypatch.setattr(sys, "argv", ["infer.py", *words])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    infer.main()
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in ("save", "log", "stats", "timeline", "report"):
+            assert Path(value).exists(), word
+
+
+@pytest.mark.parametrize("command", commands("evaluate.md"))
+def test_command_of_evaluate_runs(command, home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    _, *words = shlex.split(command)
+    program, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
+    GlobalHydra.instance().clear()
+    if program == "train.py":
+        run_training(arguments)
+    elif program == "fer.data.audit":
+        audit.main(arguments)
+        assert "duplicate groups" in capsys.readouterr().out
+    elif program == "infer.py":
+        run_inference(arguments, monkeypatch)
+    else:
+        assert program == "fer.evaluate"
+        monkeypatch.setattr(sys, "argv", [program, *arguments])
+        evaluate.main()
+        assert "95 % interval" in capsys.readouterr().out
+
+
+def test_every_file_that_the_page_names_is_written(home):
+    """After the commands above, in the order of the page."""
+    newest = max((home / "runs" / "evaluate").iterdir())
+    assert {"report.md", "metrics.json", "models.csv", "robustness.png"} <= {p.name for p in newest.iterdir()}
+    for name in ("curves.png", "mistakes.csv", "gradcam.png"):
+        assert (home / "runs" / "student" / name).exists()
+    assert (home / "runs" / "average" / "average.ts").exists()
+    assert {p.name for p in (home / "audit").iterdir()} == set(audit.NAMES)
+
+
+@pytest.mark.parametrize("command", commands("training.md"))
+def test_command_of_training_runs(command, home, monkeypatch):
+    monkeypatch.chdir(home)
+    _, program, *words = shlex.split(command)
+    GlobalHydra.instance().clear()
+    if program == "train.py":
+        run_training(words)
+    else:
+        assert program == "infer.py"
+        run_inference(words, monkeypatch)
+
+
+@pytest.mark.parametrize("command", commands("live.md"))
+def test_command_of_live_runs(command, home, monkeypatch):
+    monkeypatch.chdir(home)
+    _, program, *words = shlex.split(command)
+    assert program == "infer.py"
+    GlobalHydra.instance().clear()
+    run_inference(words, monkeypatch)
+
+
+def test_the_python_of_live_runs(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    text = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(first, names)
+    assert capsys.readouterr().out.splitlines()[0] == "[]"  # no face in a black picture
+    rows: list[object] = []
+    body = "\n".join(f"    {line}" for line in second.replace("rtsp://host/stream", "clip.mp4").splitlines())
+
+    async def send(row: object) -> None:
+        rows.append(row)
+
+    names["send"] = send
+    exec(f"async def example():\n{body}", names)
+    asyncio.run(names["example"]())  # type: ignore[operator]
+    assert len(rows) == 5
