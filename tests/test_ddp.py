@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_train import ROOT, TINY
 
-from fer import artifact, checkpoints, evaluate
+from fer import artifact, checkpoints, report
 from fer.data import synthetic
 
 # 17 of val: two batches for one process, one for the other
@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_is_that_of_one_process_on_an_odd_number_of_images(finished, tmp_path):
     splits = synthetic.read(train=64, val=17, test=21)
     model = checkpoints.load(str(finished / "checkpoints" / "best.ckpt"))
-    alone = evaluate.judge(model, splits, tmp_path, test=True)
+    alone = report.judge(model, splits, tmp_path, test=True)
     together = json.loads((finished / "metrics.json").read_text())
     assert {name: together[name] for name in alone} == alone
     assert (finished / "confusion_matrix.png").read_bytes() == (tmp_path / "confusion_matrix.png").read_bytes()

@@ -78,6 +78,7 @@ def test_boxes_are_clipped_and_nonsense_is_dropped() -> None:
         (2.0, 2.0, 0.5, 0.5, 0.9),
         (0.5, 0.5, 0.0, 0.0, 0.9),
         (nan, 0.5, 0.2, 0.2, 0.9),
+        (-0.19, 0.5, 0.2, 0.2, 0.9),
         (-4e28, 0.5, 0.2, 0.2, 0.9),
     )
     faces = detector(net)(frame(100, 100))
