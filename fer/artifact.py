@@ -277,8 +277,26 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
         module = _torchscript(path, device)
         if raw:
             module.temperature, module.flip = 1.0, False
-        module = torch.jit.freeze(module)
+        module = _fast(module, metadata) if device.type == "cpu" else torch.jit.freeze(module)
     return Artifact(module, metadata, device)
+
+
+def _fast(module: torch.jit.ScriptModule, metadata: Metadata) -> torch.jit.ScriptModule:
+    """The module as a CPU runs it fastest, with folded batch norms and the layout that its convolutions like.
+
+    Some layers cannot do that, and say so only when they are run; then the module is only frozen.
+    """
+    frozen = torch.jit.freeze(module)
+    side = metadata.input_size
+    example = torch.arange(side * side, dtype=torch.int64).mul(37).remainder(256).to(torch.uint8)
+    example = example.reshape(1, 1, side, side).expand(2, metadata.channels, side, side)
+    with torch.inference_mode():
+        try:
+            fast = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+            same = torch.allclose(fast(example), frozen(example), rtol=0, atol=PARITY)
+        except RuntimeError:
+            return frozen
+    return fast if same else frozen
 
 
 def _torchscript(path: str | Path, device: torch.device) -> torch.jit.ScriptModule:

@@ -11,7 +11,7 @@ _SMALLEST = 32
 """YuNet's coarsest stride, in pixels; a copy with a shorter side gives nonsense boxes and is padded to it."""
 
 _SEEN = 0.1
-"""Share of a face that must be within the frame; of slivers the network says anything."""
+"""Share of a face's width and of its height that must be within the frame; of slivers the network says anything."""
 
 _SAME_FACE = 0.5
 """Share of the smaller of two boxes that the other covers, above which both are one face."""
@@ -73,7 +73,7 @@ def _faces(rows: Array, width: int, height: int) -> Faces:
     limit = np.array([width, height] * 2, np.float32)
     boxes = np.clip(np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), 0, limit)
     sides = boxes[:, 2:] - boxes[:, :2]
-    seen = sides.prod(axis=1) / (rows[:, 2] * rows[:, 3])
+    seen = (sides / rows[:, 2:4]).min(axis=1)
     keep: list[int] = []
     for i in np.flatnonzero((sides >= 1).all(axis=1) & (seen >= _SEEN)):
         if all(_overlap(boxes[i], boxes[j]) <= _SAME_FACE for j in keep):

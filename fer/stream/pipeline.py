@@ -29,13 +29,13 @@ Detect = Callable[[Frame], Faces]
 Recognise = Callable[[Sequence[tuple[Frame, Faces]]], list[Array]]
 Draw = Callable[[FrameResult], Array]
 
-_WAITING = 4
+_WAITING = 8
 """Frames that wait between two stages; more would only cost memory."""
 
-_TOGETHER = 4
+_TOGETHER = 8
 """Frames of a file whose faces are recognised in one batch."""
 
-_HELD = 8
+_HELD = 16
 """Frames of a file that wait at most for their faces to be settled."""
 
 

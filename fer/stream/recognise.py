@@ -1,5 +1,6 @@
 """What the faces show: all faces of a frame or several, cut and answered as one batch."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -62,10 +63,15 @@ class Recogniser:
         return np.split(answers, ends[:-1])
 
 
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def open_recogniser(path: str | None, device: str, threads: int | None) -> Recogniser:
     """Load an artifact, by default the bundled one, on `device`: auto, cpu or cuda.
 
-    `threads` limits how many CPU threads OpenCV and PyTorch use; None leaves it to them.
+    threads: of the CPU, for OpenCV and for PyTorch each; None gives each of them half of the cores.
     Raises `ConfigError` for a device that is not here, `ArtifactError` for a file that is not an artifact.
     """
     import torch
@@ -79,9 +85,10 @@ def open_recogniser(path: str | None, device: str, threads: int | None) -> Recog
         raise ConfigError(
             f"device=cuda, but {why}; use device=cpu or device=auto, or see https://pytorch.org/get-started"
         )
-    if threads is not None:
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
+    # Faces are found and recognised side by side; together they then keep every core busy, and none waits for another.
+    threads = threads or max(1, _cores() // 2)
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Recogniser(artifact.load(artifact.BUNDLED if path is None else path, device))

@@ -34,9 +34,9 @@ from fer.stream.types import Array, Faces, Frame, FrameResult
 class Recognizer:
     """A detector and an artifact, loaded once; every session and stream of it may run in a thread of its own.
 
-    artifact: a model file; None is the bundled one. device: auto, cpu or cuda. threads: of the CPU, for PyTorch and
-    OpenCV; None leaves it to them. detector: arguments of `fer.stream.detect.Detector`. tracking: arguments of
-    `fer.stream.track.Tracker`. smoothing: arguments of `fer.stream.smooth.Smoother`.
+    artifact: a model file; None is the bundled one. device: auto, cpu or cuda. threads: of the CPU, for PyTorch and for
+    OpenCV; None gives each of them half of the cores. detector, tracking, smoothing: arguments of
+    `fer.stream.detect.Detector`, `fer.stream.track.Tracker` and `fer.stream.smooth.Smoother`.
     Raises `ArtifactError`, and `ConfigError` for values that cannot work.
     """
 

@@ -229,7 +229,7 @@ def test_faces_of_several_frames_are_one_batch() -> None:
             return super().__call__(frames)
 
     film(FakeSource(9), FakeDetector(BOX), recognise=Noting(CLASSES))
-    assert sum(asked) == 9 and max(asked) == 4
+    assert sum(asked) == 9 and max(asked) == 8
     asked.clear()
     film(Camera(50, rate=1000), FakeDetector(BOX), recognise=Noting(CLASSES))
     assert set(asked) == {1}
