@@ -42,6 +42,7 @@ def _quiet() -> None:
         "dirpath has changed",  # ckpt_path= into a new folder: it gets a best.ckpt of its own
         "exists and is not empty",  # the folder of a resumed run
         "dataloader is not resumable",  # the data module leaves out what an epoch has already seen
+        "broadcast_buffers. is deprecated",  # 2026-11: torch 2.14 has another name for it, which 2.9 does not know
         "treespec, LeafSpec",  # 2026-11: Lightning 2.6 with torch 2.14
     ):
         warnings.filterwarnings("ignore", f".*{message}.*")
