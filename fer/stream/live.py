@@ -49,24 +49,27 @@ class Live(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises `SourceError` once it has been away for `retry_for` seconds."""
-        index, offset, now, event = 0, 0.0, 0.0, None
+        index, offset, now = 0, 0.0, 0.0
         last = start = time.monotonic()
         try:
             while not self._closed:
                 first: float | None = None
                 for stamp, image in self._read():
+                    event = None
                     if first is None:
                         # Its own clock may begin anew with each connection; the gap is measured by ours.
                         first = stamp
                         offset = time.monotonic() - start if index else 0.0
-                        start = start if index else time.monotonic()
+                        if index:
+                            event = f"{self.name} was away for {time.monotonic() - last:.1f} s"
+                            self.notes.append(f"{event}, at {now:.1f} s")
+                        else:
+                            start = time.monotonic()
                     now = max(now, offset + stamp - first)
                     yield Frame(image, index, now, event=event, captured=time.monotonic())
-                    index, event, last = index + 1, None, time.monotonic()
+                    index, last = index + 1, time.monotonic()
                 if not self._closed:
                     self._reconnect(last)
-                    event = f"{self.name} was away for {time.monotonic() - last:.1f} s"
-                    self.notes.append(f"{event}, at {now:.1f} s")
         finally:
             self.close()
 
