@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -48,7 +48,8 @@ class SinkError(FerError):
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Turn a `FerError` into one line on standard error and exit status 2, and Ctrl-C into status 130.
+    """Turn a `FerError` into one line on standard error and exit status 2, Ctrl-C into status 130, and an
+    output that nobody reads any more into status 141.
 
     With `HYDRA_FULL_ERROR=1` in the environment the error goes up with its traceback instead.
     """
@@ -62,6 +63,10 @@ def one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        sys.exit(141)
 
 
 @contextmanager

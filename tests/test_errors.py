@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from fer.errors import DataError, one_line
@@ -19,3 +22,13 @@ def test_traceback_on_request(monkeypatch):
 def test_bugs_are_not_hidden():
     with pytest.raises(ZeroDivisionError), one_line():
         1 / 0  # noqa: B018
+
+
+def test_an_output_that_is_not_read_to_its_end_is_no_error():
+    code = "from fer.errors import one_line\nwith one_line():\n    for k in range(100_000): print(k)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(30)) == ("", 141)
+    process.stderr.close()
