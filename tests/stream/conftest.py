@@ -6,7 +6,11 @@ import av
 import numpy as np
 import pytest
 from samples import MEDIA
+from torch import nn
 
+from fer import artifact
+from fer.stream import Recognizer, recognizer
+from fer.stream.fakes import FakeDetector
 from fer.stream.types import Array
 
 
@@ -46,3 +50,18 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def shared() -> Path:
     return MEDIA
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny artifact of three classes."""
+    network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16, 3))
+    metadata = artifact.Metadata(("a", "b", "c"), 1, 16, (0.5,), (0.25,))
+    return artifact.save(network, metadata, tmp_path_factory.mktemp("model") / "model.ts")
+
+
+@pytest.fixture
+def one(model: Path, monkeypatch: pytest.MonkeyPatch) -> Recognizer:
+    """It, with a detector that sees one face in every frame."""
+    monkeypatch.setattr(recognizer, "Detector", lambda **_: FakeDetector((8.0, 8.0, 40.0, 40.0)))
+    return Recognizer(model, threads=1)

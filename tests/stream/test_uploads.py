@@ -5,26 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from torch import nn
 
-from fer import artifact
 from fer.errors import SourceError
-from fer.stream import Recognizer, recognizer
-from fer.stream.fakes import FakeDetector
+from fer.stream import Recognizer
 from fer.stream.uploads import answer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16, 3))
-    metadata = artifact.Metadata(("a", "b", "c"), 1, 16, (0.5,), (0.25,))
-    return artifact.save(network, metadata, tmp_path_factory.mktemp("model") / "model.ts")
-
-
-@pytest.fixture
-def one(model: Path, monkeypatch: pytest.MonkeyPatch) -> Recognizer:
-    monkeypatch.setattr(recognizer, "Detector", lambda **_: FakeDetector((8.0, 8.0, 40.0, 40.0)))
-    return Recognizer(model, threads=1)
 
 
 @pytest.fixture
