@@ -149,5 +149,5 @@ def test_the_python_of_live_runs(home, monkeypatch, capsys):
 
     names["send"] = send
     exec(f"async def example():\n{body}", names)
-    asyncio.run(names["example"]())  # type: ignore[operator]
+    asyncio.run(names["example"]())
     assert len(rows) == 5

@@ -38,7 +38,7 @@ def is_noise(result: FrameResult, box: tuple[float, ...]) -> bool:
 def watched(
     source: FakeSource, *boxes: tuple[float, ...], blind: Sequence[int] = (), every: int = 1
 ) -> Iterator[FrameResult]:
-    detect = FakeDetector(*boxes, blind=frozenset(blind))  # type: ignore[arg-type]
+    detect = FakeDetector(*boxes, blind=frozenset(blind))
     recognise = FakeRecogniser(("a", "b"))
     return results(source, detect, recognise, ("a", "b"), Calm(Tracker(), None), Stats(), every)
 

@@ -255,4 +255,4 @@ def test_no_face_at_all() -> None:
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "two"])
 def test_an_every_that_cannot_work_is_named(every: object) -> None:
     with pytest.raises(ConfigError, match="every="):
-        film(FakeSource(2), FakeDetector(), every)  # type: ignore[arg-type]
+        film(FakeSource(2), FakeDetector(), every)

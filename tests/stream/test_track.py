@@ -91,4 +91,4 @@ def test_cuts_are_told_from_motion_noise_and_light() -> None:
 @pytest.mark.parametrize("lost", [0, -1, "long", True, 1000])
 def test_a_time_that_cannot_work_is_named(lost: object) -> None:
     with pytest.raises(ConfigError, match=r"tracking\.lost="):
-        Tracker(lost=lost)  # type: ignore[arg-type]
+        Tracker(lost=lost)
