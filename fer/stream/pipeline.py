@@ -8,7 +8,7 @@ them, closes all sinks, and is the one that goes up.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
@@ -86,7 +86,7 @@ def results(
     stats: Stats,
     every: int = 1,
     done: Done | None = None,
-) -> Iterator[FrameResult]:
+) -> Generator[FrameResult, None, None]:
     """Yield the result of each frame of `source`; closing the generator stops the threads and closes the source.
 
     detect: `Frame` → `Faces`. recognise: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as

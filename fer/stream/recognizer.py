@@ -109,7 +109,7 @@ class Recognizer:
         answers = pipeline.results(
             opened, self.detect, self.recognise, self.classes, self.calm(film), stats or Stats(), every, done
         )
-        with closing(answers):  # type: ignore[type-var]
+        with closing(answers):
             yield from islice(answers, max_frames)
 
     async def astream(self, source: int | str | Path | Source, *, every: int = 1) -> AsyncIterator[FrameResult]:
