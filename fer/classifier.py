@@ -108,7 +108,8 @@ class EmotionClassifier(L.LightningModule):
         return self._heads(x)[:, : len(self.classes)]
 
     def _heads(self, x: Tensor) -> Tensor:
-        return self.backbone(x.contiguous(memory_format=torch.channels_last))
+        # logits in half precision would cost the loss its last digits
+        return self.backbone(x.contiguous(memory_format=torch.channels_last)).float()
 
     def deployable(self) -> nn.Module:
         """The backbone with one head, float32 (N, C, S, S) → logits (N, K): what an artifact is made of."""

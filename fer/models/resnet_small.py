@@ -31,7 +31,8 @@ class ResNetSmall(nn.Module):
     """Float32 (N, in_chans, S, S) → logits (N, num_classes); made for S = 48, works from 16 pixels up.
 
     The stem halves the image, since at full resolution a layer costs a CPU four times as much and brings little
-    on faces this small; then `depths[i]` blocks of `widths[i]` channels, halving between stages.
+    on faces this small; then `depths[i]` blocks of `widths[i]` channels, halving between stages. `deep_stem`: one
+    more convolution before the image is halved (the stem of ResNet-C, He et al. 2019, fig. 2b, made for 48 pixels).
     """
 
     def __init__(
@@ -41,17 +42,20 @@ class ResNetSmall(nn.Module):
         widths: Sequence[int] = (48, 96, 176),
         depths: Sequence[int] = (2, 2, 2),
         drop_rate: float = 0.1,
+        deep_stem: bool = True,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.num_features = widths[-1]
-        half = widths[0] // 2
-        self.stem = nn.Sequential(
-            conv_norm(in_chans, half),
-            nn.ReLU(inplace=True),
-            conv_norm(half, widths[0], 2),
-            nn.ReLU(inplace=True),
-        )
+        self.stem = nn.Sequential(conv_norm(in_chans, widths[0], 2, kernel=5), nn.ReLU(inplace=True))
+        if deep_stem:
+            half = widths[0] // 2
+            self.stem = nn.Sequential(
+                conv_norm(in_chans, half),
+                nn.ReLU(inplace=True),
+                conv_norm(half, widths[0], 2),
+                nn.ReLU(inplace=True),
+            )
         blocks: list[nn.Module] = []
         inputs = widths[0]
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
