@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from fer import artifact, checkpoints, models, plots, report, resume
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
-from fer.distil import Teachers
+from fer.distil import Teachers, taught
 from fer.errors import ConfigError, TrainingError
 
 log = logging.getLogger("train")
@@ -90,7 +90,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         class_weights=data.class_weights() if values["class_weights"] else None,
         mixup=values["mixup"],
         cutmix=values["cutmix"],
-        votes=values["votes"] if data.splits["train"].targets is not None else None,
+        votes=_votes(values) if data.splits["train"].targets is not None else None,
         optimizer=values["optimizer"],
         scheduler=values["scheduler"],
         seed=values["seed"],
@@ -99,6 +99,12 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         config=recorded,
         git_commit=artifact.git_commit(),
     )
+
+
+def _votes(values: dict[str, Any]) -> dict[str, Any]:
+    """How targets are learnt; those that `distil.taught` has mixed already are learnt as they are."""
+    mixed = values["teacher"] and values["teacher_sees"] == "originals"
+    return {"use": "targets", "weight": 1.0} if mixed else values["votes"]
 
 
 def _build(node: Any, group: str, **arguments: Any) -> Any:
@@ -141,13 +147,15 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     artifact.check_format(cfg.export.format)
+    if cfg.teacher_sees not in ("augmented", "originals"):
+        raise ConfigError(f"teacher_sees={cfg.teacher_sees} is unknown; choose augmented or originals")
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError("callbacks.checkpoint=null leaves nothing to judge and export; take it out")
 
     data = EmotionDataModule(
         reader=instantiate(cfg.data.reader),
         name=cfg.data.name,
-        augment=_build(cfg.augment.pipeline, "augment"),
+        augment=_build(cfg.augment.pipeline, "augment", _convert_="all"),  # OmegaConf's lists are slow to walk
         batch_size=cfg.data.batch_size,
         workers=cfg.data.workers,
         balanced=cfg.data.balanced,
@@ -157,12 +165,15 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         seed=cfg.seed,
     )
     data.setup()
+    teachers = Teachers(cfg.teacher, data.classes) if cfg.teacher else None
+    if teachers and cfg.teacher_sees == "originals":
+        data.splits["train"] = taught(data.splits["train"], teachers, cfg.teacher_weight, cfg.votes)
     model = classifier(cfg, data)
     models.check_sizes(model.backbone, data.channels, model.sizes())
     if cfg.init_from:
         checkpoints.start_from(model, cfg.init_from)
-    if cfg.teacher:
-        model.teach(Teachers(cfg.teacher, data.classes), cfg.teacher_weight)
+    if teachers and cfg.teacher_sees == "augmented":
+        model.teach(teachers, cfg.teacher_weight)
     ckpt_path = (checkpoints.newest(folder / "checkpoints") if cfg.resume else None) or cfg.ckpt_path
     if ckpt_path:
         checkpoints.check_same_run(ckpt_path, model)

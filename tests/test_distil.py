@@ -1,11 +1,13 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from fer import artifact
 from fer.artifact import Metadata, golden_batch
-from fer.distil import Teachers
+from fer.data.dataset import Split
+from fer.distil import Teachers, taught
 from fer.errors import ArtifactError, ConfigError
 from fer.models import create
 
@@ -41,3 +43,37 @@ def test_other_classes_and_other_files_are_refused(teachers, tmp_path):
         Teachers(teachers, ("a", "c", "b"))
     with pytest.raises(ArtifactError, match="nowhere"):
         Teachers([str(tmp_path / "nowhere.ts")], CLASSES)
+
+
+def _split(images, targets=None):
+    labels = np.arange(len(images), dtype=np.int64) % 3
+    return Split(images, labels, CLASSES, targets)
+
+
+def test_taught_mixes_the_labels_with_what_the_teachers_say_of_originals_and_mirror_images(teachers):
+    images = golden_batch(1, 48, 300)
+    both = Teachers(teachers, CLASSES)
+    wanted = (both(images) + both(images.flip(3))) / 2
+    split = _split(images[:, 0].numpy())
+    found = taught(split, both, 0.75, {"use": "targets", "weight": 0.5})
+    labels = np.eye(3, dtype=np.float32)[split.labels]
+    assert np.allclose(found.targets, 0.25 * labels + 0.75 * wanted.numpy(), atol=1e-5)
+    assert split.targets is None
+
+
+def test_taught_keeps_the_votes_share(teachers):
+    images = golden_batch(1, 48, 6)
+    votes = np.full((6, 3), 1 / 3, dtype=np.float32)
+    found = taught(
+        _split(images[:, 0].numpy(), votes), Teachers(teachers, CLASSES), 0.5, {"use": "targets", "weight": 1}
+    )
+    alone = taught(_split(images[:, 0].numpy()), Teachers(teachers, CLASSES), 1.0, {"use": "targets", "weight": 1})
+    assert np.allclose(found.targets, 0.5 * votes + 0.5 * alone.targets, atol=1e-6)
+
+
+def test_taught_refuses_a_second_head_and_a_weight_out_of_range(teachers):
+    split = _split(golden_batch(1, 48, 6)[:, 0].numpy(), np.full((6, 3), 1 / 3, dtype=np.float32))
+    with pytest.raises(ConfigError, match="give votes.use=targets"):
+        taught(split, Teachers(teachers, CLASSES), 0.5, {"use": "auxiliary", "weight": 0.5})
+    with pytest.raises(ConfigError, match="teacher_weight=1.5"):
+        taught(split, Teachers(teachers, CLASSES), 1.5, {"use": "targets", "weight": 0.5})
