@@ -73,7 +73,7 @@ def test_taught_keeps_the_votes_share(teachers):
 
 def test_taught_refuses_a_second_head_and_a_weight_out_of_range(teachers):
     split = _split(golden_batch(1, 48, 6)[:, 0].numpy(), np.full((6, 3), 1 / 3, dtype=np.float32))
-    with pytest.raises(ConfigError, match="give votes.use=targets"):
+    with pytest.raises(ConfigError, match=r"give votes\.use=targets"):
         taught(split, Teachers(teachers, CLASSES), 0.5, {"use": "auxiliary", "weight": 0.5})
-    with pytest.raises(ConfigError, match="teacher_weight=1.5"):
+    with pytest.raises(ConfigError, match=r"teacher_weight=1\.5"):
         taught(split, Teachers(teachers, CLASSES), 1.5, {"use": "targets", "weight": 0.5})
