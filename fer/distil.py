@@ -1,18 +1,33 @@
-"""Distillation (Hinton et al. 2015): artifacts as teachers, whose probabilities a student learns beside the labels."""
+"""Distillation (Hinton et al. 2015): artifacts as teachers, whose probabilities a student learns beside the labels.
 
+    python -m fer.distil teacher=[a.ts,b.ts] out=soft_labels.npz
+
+writes what they say of the training images, once, for trainings with `teacher=[soft_labels.npz]`.
+"""
+
+import io
+import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import Tensor
 
 from fer import artifact
 from fer.data.dataset import Split
-from fer.errors import ConfigError
+from fer.errors import ArtifactError, ConfigError, SinkError, hydra_in_one_line, one_line
+from fer.tables import write_whole
 
+_CONF = Path(__file__).parent.parent / "conf"
 _BATCH = 256
+SOFT_LABELS = ".npz"
 
 
 class Teachers:
@@ -27,6 +42,8 @@ class Teachers:
         self.paths = [str(artifact.BUNDLED) if path == "bundled" else path for path in paths]
         self._loaded: dict[torch.device, list[artifact.Artifact]] = {}
         for path in self.paths:
+            if path.endswith(SOFT_LABELS):
+                raise ConfigError(f"teacher={path} knows the original images alone; set teacher_sees=originals")
             theirs = artifact.read_metadata(path).classes
             if tuple(theirs) != tuple(classes):
                 raise ConfigError(f"teacher={path} knows {', '.join(theirs)}, but the data has {', '.join(classes)}")
@@ -41,9 +58,55 @@ class Teachers:
         return self  # the copy of a model that its moving average keeps needs no teachers of its own
 
 
-def taught(split: Split, teachers: Teachers, weight: float, votes: Mapping[str, Any]) -> Split:
-    """The split whose `targets`, float32 (N, K), are learnt in place of its labels, the share `weight` of them, above 0
-    to 1, being what the teachers say of the original images and their mirror images.
+def soft_labels(paths: Sequence[str], split: Split) -> np.ndarray:
+    """What teachers say of the original images of a split and of their mirror images: float32 (N, K), the mean.
+
+    paths: artifacts, or files that `write` made of this very split. Raises `ArtifactError` and `ConfigError`.
+    """
+    return np.mean([_read(p, split) if p.endswith(SOFT_LABELS) else _ask(p, split) for p in paths], axis=0)
+
+
+def _ask(path: str, split: Split) -> np.ndarray:
+    teacher = Teachers([path], split.classes)
+    images = split.images[..., None] if split.images.ndim == 3 else split.images
+    answers = []
+    for start in range(0, len(split), _BATCH):
+        part = torch.tensor(images[start : start + _BATCH]).permute(0, 3, 1, 2)
+        answers.append((teacher(part) + teacher(part.flip(3))) / 2)
+    return torch.cat(answers).numpy()
+
+
+def write(path: str | Path, answers: np.ndarray, split: Split) -> None:
+    """Soft labels, float32 (N, K), as a file that also says which images they belong to."""
+    whole = io.BytesIO()
+    np.savez_compressed(
+        whole,
+        probabilities=answers.astype(np.float16),
+        classes=np.array(split.classes),
+        fingerprint=np.array(split.fingerprint),
+    )
+    try:
+        write_whole(Path(path), whole.getvalue())
+    except OSError as error:
+        raise SinkError(f"cannot write out={path} ({error.strerror or error}); choose another") from None
+
+
+def _read(path: str, split: Split) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            answers, classes = file["probabilities"].astype(np.float32), tuple(file["classes"].tolist())
+            fingerprint = str(file["fingerprint"])
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactError(f"teacher={path} holds no soft labels ({reason}); make some with fer.distil") from None
+    if classes != split.classes or fingerprint != split.fingerprint or answers.shape != (len(split), len(classes)):
+        raise ConfigError(f"teacher={path} was made of other images than these; make it anew with fer.distil")
+    return answers / answers.sum(1, keepdims=True)
+
+
+def taught(split: Split, answers: np.ndarray, weight: float, votes: Mapping[str, Any]) -> Split:
+    """The split whose `targets`, float32 (N, K), are learnt in place of its labels: the share `weight`, above 0 to 1,
+    is `answers`, the soft labels of the teachers.
 
     That costs one pass over the images, not one in every epoch. `votes`: `use` and `weight` of the targets that the
     split has already. Raises `ConfigError` where those are for a second head, or where `weight` is out of range.
@@ -55,10 +118,31 @@ def taught(split: Split, teachers: Teachers, weight: float, votes: Mapping[str, 
         if votes["use"] != "targets":
             raise ConfigError(f"votes.use={votes['use']} needs teacher_sees=augmented; or give votes.use=targets")
         targets += np.float32(votes["weight"]) * (split.targets - targets)
-    images = split.images[..., None] if split.images.ndim == 3 else split.images
-    for start in range(0, len(split), _BATCH):
-        part = torch.from_numpy(images[start : start + _BATCH]).permute(0, 3, 1, 2)
-        answers = (teachers(part) + teachers(part.flip(3))) / 2
-        rows = targets[start : start + _BATCH]
-        rows += np.float32(weight) * (answers.numpy() - rows)
+    targets += np.float32(weight) * (answers - targets)
     return replace(split, targets=targets)
+
+
+def run(cfg: DictConfig) -> None:
+    """Write the soft labels as `conf/distil.yaml` says. Raises `FerError`."""
+    if not cfg.teacher:
+        raise ConfigError("teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]")
+    if not str(cfg.out).endswith(SOFT_LABELS):
+        raise ConfigError(f"out={cfg.out} must end in {SOFT_LABELS}")
+    paths = [cfg.teacher] if isinstance(cfg.teacher, str) else list(cfg.teacher)
+    split = instantiate(cfg.data.reader)()["train"]
+    answers = soft_labels(paths, split)
+    write(cfg.out, answers, split)
+    agree = (answers.argmax(1) == split.labels).mean()
+    print(f"{cfg.out}: {len(split)} images, {agree:.1%} as their labels say", file=sys.stderr)
+
+
+@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="distil")
+def main(cfg: DictConfig) -> None:
+    """The command above."""
+    with one_line():
+        run(cfg)
+
+
+if __name__ == "__main__":
+    with hydra_in_one_line(_CONF, "distil"):
+        main()

@@ -22,10 +22,9 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, checkpoints, models, plots, report, resume
+from fer import artifact, checkpoints, distil, models, plots, report, resume
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
-from fer.distil import Teachers, taught
 from fer.errors import ConfigError, TrainingError
 
 log = logging.getLogger("train")
@@ -165,15 +164,15 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         seed=cfg.seed,
     )
     data.setup()
-    teachers = Teachers(cfg.teacher, data.classes) if cfg.teacher else None
-    if teachers and cfg.teacher_sees == "originals":
-        data.splits["train"] = taught(data.splits["train"], teachers, cfg.teacher_weight, cfg.votes)
+    if cfg.teacher and cfg.teacher_sees == "originals":
+        answers = distil.soft_labels(cfg.teacher, data.splits["train"])
+        data.splits["train"] = distil.taught(data.splits["train"], answers, cfg.teacher_weight, cfg.votes)
     model = classifier(cfg, data)
     models.check_sizes(model.backbone, data.channels, model.sizes())
     if cfg.init_from:
         checkpoints.start_from(model, cfg.init_from)
-    if teachers and cfg.teacher_sees == "augmented":
-        model.teach(teachers, cfg.teacher_weight)
+    if cfg.teacher and cfg.teacher_sees == "augmented":
+        model.teach(distil.Teachers(cfg.teacher, data.classes), cfg.teacher_weight)
     ckpt_path = (checkpoints.newest(folder / "checkpoints") if cfg.resume else None) or cfg.ckpt_path
     if ckpt_path:
         checkpoints.check_same_run(ckpt_path, model)
@@ -186,9 +185,10 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         _fit(trainer, model, data, ckpt_path)
         if not trainer.is_global_zero:
             return {}
-        if callbacks.get("curves"):
-            plots.curves(callbacks["curves"].rows, cfg.name, folder / "curves.png")
-        return _conclude(cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], ckpt_path))
+        epochs = callbacks["curves"].rows if callbacks.get("curves") else []
+        if epochs:
+            plots.curves(epochs, cfg.name, folder / "curves.png")
+        return _conclude(cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], ckpt_path), epochs)
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLogger):  # or the next job of a sweep would log into this run
@@ -237,6 +237,7 @@ def _conclude(
     model: EmotionClassifier,
     data: EmotionDataModule,
     best: str,
+    epochs: list[dict[str, float]],
 ) -> dict[str, float]:
     folder = Path(cfg.run_dir)
     model.cpu()
@@ -247,6 +248,8 @@ def _conclude(
     metrics["train/epochs"] = float(trainer.current_epoch)
     metrics["train/minutes"] = model.minutes()
     metrics["train/seed"] = float(cfg.seed)
+    if epochs and epochs[0]["epoch"] == 1 and "val/loss" in epochs[0]:
+        metrics["val/loss_epoch_1"] = epochs[0]["val/loss"]  # what a repetition can be held against after one epoch
     parameters, macs = models.cost(model.deployable(), data.channels, cfg.input_size)
     metrics |= {"model/parameters": float(parameters), "model/macs": float(macs)}
     report.write_metrics(metrics, folder / "metrics.json")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fer import artifact
+from fer import artifact, distil
 from fer.artifact import Metadata, golden_batch
 from fer.data.dataset import Split
-from fer.distil import Teachers, taught
+from fer.distil import Teachers, soft_labels, taught
 from fer.errors import ArtifactError, ConfigError
 from fer.models import create
 
@@ -50,30 +50,42 @@ def _split(images, targets=None):
     return Split(images, labels, CLASSES, targets)
 
 
-def test_taught_mixes_the_labels_with_what_the_teachers_say_of_originals_and_mirror_images(teachers):
+def test_soft_labels_are_what_the_teachers_say_of_originals_and_mirror_images(teachers):
     images = golden_batch(1, 48, 300)
     both = Teachers(teachers, CLASSES)
     wanted = (both(images) + both(images.flip(3))) / 2
-    split = _split(images[:, 0].numpy())
-    found = taught(split, both, 0.75, {"use": "targets", "weight": 0.5})
-    labels = np.eye(3, dtype=np.float32)[split.labels]
-    assert np.allclose(found.targets, 0.25 * labels + 0.75 * wanted.numpy(), atol=1e-5)
-    assert split.targets is None
+    assert np.allclose(soft_labels(teachers, _split(images[:, 0].numpy())), wanted.numpy(), atol=1e-5)
 
 
-def test_taught_keeps_the_votes_share(teachers):
-    images = golden_batch(1, 48, 6)
-    votes = np.full((6, 3), 1 / 3, dtype=np.float32)
-    found = taught(
-        _split(images[:, 0].numpy(), votes), Teachers(teachers, CLASSES), 0.5, {"use": "targets", "weight": 1}
-    )
-    alone = taught(_split(images[:, 0].numpy()), Teachers(teachers, CLASSES), 1.0, {"use": "targets", "weight": 1})
-    assert np.allclose(found.targets, 0.5 * votes + 0.5 * alone.targets, atol=1e-6)
+def test_written_soft_labels_are_read_back_for_the_same_images_alone(teachers, tmp_path):
+    split, path = _split(golden_batch(1, 48, 6)[:, 0].numpy()), str(tmp_path / "soft.npz")
+    answers = soft_labels(teachers, split)
+    distil.write(path, answers, split)
+    assert np.allclose(soft_labels([path], split), answers, atol=1e-3)
+    assert np.allclose(soft_labels([path], split).sum(1), 1)
+    with pytest.raises(ConfigError, match="other images"):
+        soft_labels([path], _split(split.images[::-1]))
+    with pytest.raises(ConfigError, match=r"teacher_sees=originals"):
+        Teachers([path], CLASSES)
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "soft.npz").read_bytes()[:200])
+    for name in ("torn.npz", "nowhere.npz"):
+        with pytest.raises(ArtifactError, match="no soft labels"):
+            soft_labels([str(tmp_path / name)], split)
 
 
-def test_taught_refuses_a_second_head_and_a_weight_out_of_range(teachers):
-    split = _split(golden_batch(1, 48, 6)[:, 0].numpy(), np.full((6, 3), 1 / 3, dtype=np.float32))
+def test_taught_mixes_labels_votes_and_teachers():
+    images = np.zeros((6, 48, 48), np.uint8)
+    votes, said = np.full((6, 3), 1 / 3, np.float32), np.tile(np.float32([0.5, 0.25, 0.25]), (6, 1))
+    plain = taught(_split(images), said, 0.75, {"use": "targets", "weight": 0.5})
+    assert np.allclose(plain.targets, 0.25 * np.eye(3)[plain.labels] + 0.75 * said)
+    voted = taught(_split(images, votes), said, 0.5, {"use": "targets", "weight": 1})
+    assert np.allclose(voted.targets, 0.5 * votes + 0.5 * said)
+
+
+def test_taught_refuses_a_second_head_and_a_weight_out_of_range():
+    votes = np.full((6, 3), 1 / 3, np.float32)
+    split = _split(np.zeros((6, 48, 48), np.uint8), votes)
     with pytest.raises(ConfigError, match=r"give votes\.use=targets"):
-        taught(split, Teachers(teachers, CLASSES), 0.5, {"use": "auxiliary", "weight": 0.5})
+        taught(split, votes, 0.5, {"use": "auxiliary", "weight": 0.5})
     with pytest.raises(ConfigError, match=r"teacher_weight=1\.5"):
-        taught(split, Teachers(teachers, CLASSES), 1.5, {"use": "targets", "weight": 0.5})
+        taught(split, votes, 1.5, {"use": "targets", "weight": 0.5})
