@@ -93,7 +93,7 @@ def write(path: str | Path, answers: np.ndarray, split: Split) -> None:
 
 def _read(path: str, split: Split) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
             answers, classes = file["probabilities"].astype(np.float32), tuple(file["classes"].tolist())
             fingerprint = str(file["fingerprint"])
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
