@@ -1,7 +1,8 @@
 """The artifact: one file that knows its classes, input size, preprocessing and provenance.
 
 The only file that names `torch.jit`. TorchScript is deprecated upstream, so its FutureWarnings are silenced
-here and nowhere else, and `save` can write ONNX and `torch.export` files with the same metadata.
+here and nowhere else, and `save` can write ONNX and `torch.export` files with the same metadata. TorchScript and ONNX
+are loaded alike.
 
     python -m fer.artifact checkpoint=runs/…/checkpoints/best.ckpt out=model.ts
 """
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fer import onnx_artifact
 from fer.errors import ArtifactError, ConfigError, one_line
 from fer.metadata import Metadata
 
@@ -42,7 +44,7 @@ class Deployed(nn.Module):
     `forward(images)`: uint8 (N, 1 or 3, H, W), RGB if 3, any H and W → float32 (N, K), rows that sum to 1.
     Grey is ITU-R BT.601 luma, as in OpenCV and Pillow. Temperature as in Guo et al. 2017, section 4.2.
 
-    With `any_shape=False` it takes only (N, 1, H, W) and has no branches, which `torch.export` needs.
+    With `any_shape=False` it takes only (N, 3, H, W) and has no branches, which `torch.export` needs.
     """
 
     mean: Tensor
@@ -69,7 +71,7 @@ class Deployed(nn.Module):
             if images.shape[0] == 0:
                 return torch.zeros(0, self.classes, device=images.device)
         x = images.float()
-        if self.any_shape and images.shape[1] == 3 and self.channels == 1:
+        if images.shape[1] == 3 and self.channels == 1:
             x = (x * self.luma).sum(dim=1, keepdim=True)
         if not self.any_shape or x.shape[2] != self.input_size or x.shape[3] != self.input_size:
             x = F.interpolate(
@@ -166,15 +168,15 @@ def _save_torchscript(backbone: nn.Module, metadata: Metadata, path: Path) -> No
     torch.jit.save(scripted, str(path), _extra_files={_METADATA_FILE: metadata.to_json()})
 
 
-def _grey(backbone: nn.Module, metadata: Metadata) -> tuple[nn.Module, tuple[Tensor], dict[str, Any]]:
+def _rgb(backbone: nn.Module, metadata: Metadata) -> tuple[nn.Module, tuple[Tensor], dict[str, Any]]:
     size = metadata.input_size
     dim = torch.export.Dim
     shapes = {"images": {0: dim("n", min=1, max=4096), 2: dim("h", min=2), 3: dim("w", min=2)}}
-    return Deployed(backbone, metadata, any_shape=False).eval(), (golden_batch(1, size + 3, 2),), shapes
+    return Deployed(backbone, metadata, any_shape=False).eval(), (golden_batch(3, size + 3, 2),), shapes
 
 
 def _save_pt2(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
-    module, example, shapes = _grey(backbone, metadata)
+    module, example, shapes = _rgb(backbone, metadata)
     program = torch.export.export(module, example, dynamic_shapes=shapes)
     torch.export.save(program, str(path), extra_files={_METADATA_FILE: metadata.to_json()})
 
@@ -182,7 +184,7 @@ def _save_pt2(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
 def _save_onnx(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
     import onnx
 
-    module, example, shapes = _grey(backbone, metadata)
+    module, example, shapes = _rgb(backbone, metadata)
     program = torch.onnx.export(
         module,
         example,
@@ -194,7 +196,7 @@ def _save_onnx(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
     )
     assert program is not None
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {_METADATA_FILE: metadata.to_json()})
+    onnx.helper.set_model_props(proto, {onnx_artifact.METADATA_KEY: metadata.to_json()})
     onnx.save(proto, str(path))
 
 
@@ -202,21 +204,12 @@ _WRITERS = {"torchscript": _save_torchscript, "pt2": _save_pt2, "onnx": _save_on
 
 
 def _check_parity(eager: nn.Module, metadata: Metadata, path: Path, format: str) -> None:
-    channels = (1, 3) if format == "torchscript" else (1,)
-    for shape_channels in channels:
+    given = torch.export.load(str(path)).module() if format == "pt2" else load(path)
+    for channels in (3,) if format == "pt2" else (1, 3):
         for size in (metadata.input_size, metadata.input_size + 17):
-            images = golden_batch(shape_channels, size)
+            images = golden_batch(channels, size)
             with torch.no_grad():
-                wanted = eager(images)
-            if format == "torchscript":
-                answer = load(path)(images)
-            elif format == "pt2":
-                answer = torch.export.load(str(path)).module()(images).detach()
-            else:
-                import onnxruntime
-
-                session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-                answer = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+                wanted, answer = eager(images), given(images).detach()
             worst = (answer - wanted).abs().max().item()
             if not worst <= PARITY:
                 raise ArtifactError(
@@ -226,13 +219,15 @@ def _check_parity(eager: nn.Module, metadata: Metadata, path: Path, format: str)
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """Read and check the metadata of a TorchScript artifact without loading, or running, anything else of it.
+    """Read and check the metadata of an artifact; of a TorchScript file nothing else is loaded, or run.
 
     Raises `ArtifactError` where the file is missing, is not one of ours, or its metadata is not valid.
     """
     path = Path(path)
     if not path.is_file():
         raise ArtifactError(f"no model file {path}; {_MAKE_ONE}")
+    if path.suffix == FORMATS["onnx"]:
+        return onnx_artifact.open_session(path, torch.device("cpu"))[1]
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -265,13 +260,16 @@ class Artifact:
 
 
 def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bool = False) -> Artifact:
-    """Load a TorchScript artifact; its metadata is read and checked before any of its code runs.
+    """Load a TorchScript or ONNX artifact; its metadata is read and checked before any of its code runs.
 
     `raw` gives the probabilities before the temperature and without the mirrored image. Raises `ArtifactError` where
-    the file is not one of ours or does not load.
+    the file is not one of ours or does not load, `ConfigError` where ONNX Runtime, or its GPU half, is not installed.
     """
-    metadata = read_metadata(path)
     device = torch.device(device)
+    if Path(path).suffix == FORMATS["onnx"] and Path(path).is_file():
+        session, metadata = onnx_artifact.open_session(Path(path), device)
+        return Artifact(onnx_artifact.OnnxModule(session, metadata, raw), metadata, torch.device("cpu"))
+    metadata = read_metadata(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = _torchscript(path, device)
@@ -309,12 +307,18 @@ def _torchscript(path: str | Path, device: torch.device) -> torch.jit.ScriptModu
             raise ArtifactError(f"{path} does not load ({first}); {_MAKE_ONE}") from None
 
 
+def _only_torchscript(path: str | Path) -> None:
+    if Path(path).suffix == FORMATS["onnx"]:
+        raise ArtifactError(f"{path} is for answering alone; give the .ts or the checkpoint that it was made of")
+
+
 def backbone_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights of a TorchScript artifact's backbone, by the names they have in the model that it was made of.
 
     Raises `ArtifactError` where the file is not one of ours or does not load.
     """
     read_metadata(path)
+    _only_torchscript(path)
     prefix = "backbone."
     state = _torchscript(path, torch.device("cpu")).state_dict()
     if not any(name.startswith(prefix) for name in state):
@@ -418,6 +422,8 @@ def average(
     by more than `PARITY`.
     """
     told = [read_metadata(path) for path in paths]
+    for path in paths:
+        _only_torchscript(path)
     for path, metadata in zip(paths, told, strict=True):
         for name in ("classes", "crop_margin"):
             own, other = getattr(told[0], name), getattr(metadata, name)

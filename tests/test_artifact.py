@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fer import artifact
+from fer import artifact, onnx_artifact
 from fer.artifact import Deployed, Metadata, golden_batch
 from fer.errors import ArtifactError, ConfigError
 
@@ -112,16 +112,53 @@ def test_pt2_has_the_same_metadata(tmp_path):
     extra = {"metadata.json": ""}
     program = torch.export.load(str(path), extra_files=extra)
     assert Metadata.from_json(extra["metadata.json"]) == META
-    images = golden_batch(1, 33, 3)
+    images = golden_batch(3, 33, 3)
     with torch.no_grad():
         assert torch.allclose(program.module()(images), Deployed(network(), META).eval()(images), atol=1e-5)
 
 
-def test_onnx_has_the_same_metadata(tmp_path):
-    onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
-    path = artifact.save(network(), META, tmp_path / "m.onnx", "onnx")
-    props = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
-    assert Metadata.from_json(props["metadata.json"]) == META
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory):
+    pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+    return artifact.save(network(), META, tmp_path_factory.mktemp("onnx") / "m.onnx", "onnx")
+
+
+def test_onnx_answers_as_torchscript_does(onnx_file, tmp_path):
+    scripted, loaded = artifact.load(artifact.save(network(), META, tmp_path / "m.ts")), artifact.load(onnx_file)
+    assert loaded.metadata == artifact.read_metadata(onnx_file) == META
+    for shape in ((4, 3, 90, 61), (1, 1, 7, 5), (2, 3, 24, 24), (0, 3, 9, 9)):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        assert torch.allclose(loaded(images), scripted(images), atol=1e-5)
+    raw = artifact.load(tmp_path / "m.ts", raw=True)(images := golden_batch(1, 24))
+    assert torch.allclose(artifact.load(onnx_file, raw=True)(images), raw, atol=1e-5)
+    with pytest.raises(ValueError, match="expected uint8"):
+        loaded(torch.zeros(1, 1, 24, 24))
+
+
+def test_onnx_files_that_are_not_ours_are_refused(onnx_file, tmp_path):
+    import onnx
+
+    torn, foreign = tmp_path / "torn.onnx", tmp_path / "foreign.onnx"
+    torn.write_bytes(onnx_file.read_bytes()[:3000])
+    proto = onnx.load(str(onnx_file))
+    del proto.metadata_props[:]
+    onnx.save(proto, str(foreign))
+    for path, said in ((torn, "not a whole ONNX model"), (foreign, "not one that fer made"), ("none.onnx", "no model")):
+        for reader in (artifact.load, artifact.read_metadata):
+            with pytest.raises(ArtifactError, match=said):
+                reader(path)
+
+
+def test_onnx_says_what_it_cannot_do(onnx_file, tmp_path):
+    for use in (artifact.backbone_weights, lambda path: artifact.average([path, path], tmp_path / "mean.ts")):
+        with pytest.raises(ArtifactError, match=r"give the \.ts or the checkpoint"):
+            use(onnx_file)
+    both = artifact.save(network(), dataclasses.replace(META, flip=True), tmp_path / "both.onnx", "onnx")
+    with pytest.raises(ArtifactError, match="export it with flip=false"):
+        artifact.load(both, raw=True)
+    if not onnx_artifact.gpu():
+        with pytest.raises(ConfigError, match="device=cpu"):
+            artifact.load(onnx_file, "cuda")
 
 
 def test_unknown_format_and_unwritable_place(tmp_path):

@@ -34,14 +34,14 @@ def judge(out: Path, *overrides: str) -> dict:
     return evaluate.run(config(*overrides, out=out))
 
 
-def model(path: Path, seed: int, classes=EMOTIONS, **changes) -> Path:
+def model(path: Path, seed: int, classes=EMOTIONS, format: str = "torchscript", **changes) -> Path:
     """An artifact that has learnt nothing, and says so in its own way."""
     torch.manual_seed(seed)
     channels = changes.get("channels", 1)
     net = nn.Sequential(nn.Conv2d(channels, 8, 5, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten())
     net = nn.Sequential(net, nn.Linear(72, len(classes)))
     values = {"channels": 1, "input_size": 48, "mean": (0.5,), "std": (0.05,), "temperature": 1.5} | changes
-    return artifact.save(net, Metadata(classes=classes, **values), path)
+    return artifact.save(net, Metadata(classes=classes, **values), path, format)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,13 @@ def test_figures_are_those_of_the_artifact_itself(tmp_path):
     assert answer.both == pytest.approx((plain + mirrored) / 2, abs=1e-5)
     assert not np.allclose(plain, mirrored, atol=1e-3)
     assert result["accuracy_flip"] == pytest.approx(((plain + mirrored).argmax(1) == split.labels).mean())
+
+
+def test_an_onnx_model_is_judged_like_its_torchscript_twin(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
+    paths = [model(tmp_path / "a.ts", 0), model(tmp_path / "b.onnx", 0, format="onnx")]
+    found = judge(tmp_path / "out", f"models={[str(path) for path in paths]}", "robustness=false")["models"]
+    assert found["b"] == pytest.approx(found["a"], abs=1e-3)
 
 
 def test_result_is_the_same_every_time(tmp_path):

@@ -131,6 +131,23 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     assert {p.name for p in tmp_path.iterdir()} == {"clip.mp4", "out.mp4", "out.jsonl", "out.json"}
 
 
+def test_an_onnx_model_says_the_same(program: Program, clip: Path, face: None, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(144, 7))
+    artifact.save(network, artifact.read_metadata(model), tmp_path / "model.onnx", "onnx")
+    for name, path in (("a", model), ("b", tmp_path / "model.onnx")):
+        status, _, said = program(f"source={clip}", f"artifact={path}", f"log={name}.jsonl")
+        assert status == 0, said
+    first, second = (rows_of(tmp_path / f"{name}.jsonl") for name in "ab")
+    assert len(first) == len(second) == 8
+    for a, b in zip(first, second, strict=True):
+        assert [f["emotion"] for f in a["faces"]] == [f["emotion"] for f in b["faces"]] != []
+        for one, other in zip(a["faces"], b["faces"], strict=True):
+            assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+
+
 def test_timeline_report_and_blur(program: Program, clip: Path, face: None, tmp_path: Path) -> None:
     status, out, err = program("source=clip.mp4", "timeline=a=b.png", "report=r.html", "blur=faces", "view=none")
     assert (status, err) == (0, "") and "a=b.png" in out and "r.html" in out

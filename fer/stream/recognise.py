@@ -76,7 +76,7 @@ def open_recogniser(path: str | None, device: str, threads: int | None) -> Recog
     """
     import torch
 
-    from fer import artifact
+    from fer import artifact, onnx_artifact
 
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device={device} is unknown; choose auto, cpu or cuda")
@@ -90,5 +90,6 @@ def open_recogniser(path: str | None, device: str, threads: int | None) -> Recog
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        gpu = torch.cuda.is_available() and (not str(path).endswith(".onnx") or onnx_artifact.gpu())
+        device = "cuda" if gpu else "cpu"
     return Recogniser(artifact.load(artifact.BUNDLED if path is None else path, device))
