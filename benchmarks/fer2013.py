@@ -1,0 +1,278 @@
+"""How good the released models are on FER-2013; README's tables come from here.
+
+    python benchmarks/fer2013.py table        judge every artifact of fer/weights, and their mean, into README's table
+    python benchmarks/fer2013.py exports      one face and 32 in TorchScript, ONNX and pt2, in milliseconds
+    python benchmarks/fer2013.py reproduce    the first epoch of every artifact's training, against what it recorded
+    python benchmarks/fer2013.py margins      accuracy on faces as YuNet cuts them, by the margin around its box
+    python benchmarks/fer2013.py seeds 1 2 3  train the cheap recipe, and the mean of its runs on PublicTest
+    python benchmarks/fer2013.py release RUN NAME    judge a finished run on PrivateTest, once, and put it in fer/weights
+
+FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release` and, of released files, `table`.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fer import artifact, checkpoints, contenders, experiment, report, scores
+from fer.contenders import Answers
+from fer.data import fer2013
+from fer.data.dataset import Split, twins
+from fer.stream.detect import Detector
+from fer.stream.recognise import cut
+from fer.stream.types import Frame
+
+WEIGHTS = ROOT / "fer" / "weights"
+BEGIN, END = "<!-- benchmarks/fer2013.py table: begin -->\n", "<!-- benchmarks/fer2013.py table: end -->\n"
+MEAN = "mean of all"
+THREADS = 2
+
+
+def released() -> list[Path]:
+    """The artifacts of fer/weights, smallest first."""
+    return sorted(WEIGHTS.glob("*.ts"), key=lambda path: path.stat().st_size)
+
+
+def data() -> dict[str, Split]:
+    """The three splits of FER-2013. Raises `DataError`."""
+    return fer2013.read(root=None, download=False)
+
+
+def milliseconds(call: Callable[[], Any], repetitions: int = 200) -> float:
+    """The median time of a call."""
+    for _ in range(10):
+        call()
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000
+
+
+def figures(answers: Answers, split: Split, train: Split) -> dict[str, float]:
+    """Accuracies, macro F1, recalls and ECE of one split, 0 to 1."""
+    right = answers.calibrated.argmax(1) == split.labels
+    found = scores.scores(scores.confusion(answers.calibrated.argmax(1), split.labels, 7), split.classes)
+    found["flip"] = float((answers.both.argmax(1) == split.labels).mean())
+    found["no_twins"] = float(right[~twins(split, [train])].mean())
+    found["ece"] = scores.ece(answers.calibrated, split.labels)
+    found["error"] = float(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(split)))
+    return found
+
+
+def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, Any]]:
+    """By name, and for the mean of all: figures on val and test, parameters, macs, milliseconds of one face."""
+    entered = contenders.enter([str(path) for path in paths], torch.device("cpu"))
+    said: dict[str, dict[str, Answers]] = {}
+    for contender in entered:
+        assert contender.temperature is not None
+        said[contender.name] = {
+            name: Answers(
+                *(contender.logits(splits[name].images, flip) for flip in (False, True)), contender.temperature
+            )
+            for name in ("val", "test")
+        }
+    if len(entered) > 1:
+        pooled = {}
+        for name in ("val", "test"):
+            members = [answers[name] for answers in said.values()]
+            mirrored = [contenders.softmax(m.mirrored / m.temperature) for m in members]
+            pooled[name] = contenders.pooled([m.calibrated for m in members]), contenders.pooled(mirrored)
+        temperature = contenders.fitted(pooled["val"][0], splits["val"])
+        said[MEAN] = {name: Answers(*logits, temperature) for name, logits in pooled.items()}
+    result: dict[str, dict[str, Any]] = {}
+    face = artifact.golden_batch(1, 48, 1)
+    torch.set_num_threads(THREADS)
+    for contender in entered:
+        loaded = artifact.load(contender.path)
+        result[contender.name] = {
+            "parameters": loaded.metadata.parameters,
+            "macs": loaded.metadata.macs,
+            "ms": milliseconds(lambda loaded=loaded: loaded(face)),
+        }
+    if MEAN in said:
+        result[MEAN] = {k: sum(r[k] for r in result.values()) for k in ("parameters", "macs", "ms")}
+    for name, answers in said.items():
+        result[name] |= {split: figures(answers[split], splits[split], splits["train"]) for split in ("val", "test")}
+    return result
+
+
+def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str:
+    """README's two tables."""
+    rows = [
+        "| artifact | parameters | MMAC | ms | PublicTest | PrivateTest | flip averaging | without twins | macro F1 | ECE |",
+        "| --- " * 10 + "|",
+    ]
+    for name, r in result.items():
+        val, test = r["val"], r["test"]
+        cells = [
+            name if name == MEAN else f"`{name}.ts`",
+            f"{r['parameters'] / 1e6:.2f} M",
+            f"{r['macs'] / 1e6:.0f}",
+            f"{r['ms']:.1f}",
+            f"{val['accuracy']:.2%}",
+            f"**{test['accuracy']:.2%}** ± {test['error']:.2%}",
+            *(f"{test[key]:.2%}" for key in ("flip", "no_twins", "f1_macro")),
+            f"{test['ece']:.3f}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    rows += ["", "| recall, PrivateTest | " + " | ".join(classes) + " |", "| --- " * (len(classes) + 1) + "|"]
+    for name, r in result.items():
+        recalls = " | ".join(f"{r['test'][f'recall/{label}']:.1%}" for label in classes)
+        rows.append(f"| {name if name == MEAN else f'`{name}.ts`'} | {recalls} |")
+    return "\n".join(rows).replace("%", "") + "\n"
+
+
+def table() -> None:
+    splits = data()
+    text = markdown(judged(released(), splits), splits["val"].classes)
+    readme = ROOT / "README.md"
+    whole = readme.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}{text}{END}{after}", encoding="utf-8")
+    print(text)
+
+
+def exports() -> None:
+    torch.set_num_threads(THREADS)
+    print(f"| model | faces | {' | '.join(artifact.FORMATS)} |\n| --- | --- | --- | --- | --- |")
+    for path in released():
+        metadata = artifact.read_metadata(path)
+        with tempfile.TemporaryDirectory() as folder:
+            calls: list[Callable[[torch.Tensor], Any]] = []
+            for format, suffix in artifact.FORMATS.items():
+                file = artifact.save(_backbone(path), metadata, Path(folder) / f"m{suffix}", format)
+                calls.append(torch.export.load(str(file)).module() if format == "pt2" else artifact.load(file))
+            for faces in (1, 32):
+                images = artifact.golden_batch(3, metadata.input_size, faces)
+                with torch.no_grad():
+                    times = [milliseconds(lambda c=c, i=images: c(i), 200 if faces == 1 else 20) for c in calls]
+                print(f"| `{path.name}` | {faces} | {' | '.join(f'{t:.1f}' for t in times)} |", flush=True)
+
+
+def _backbone(path: Path) -> torch.nn.Module:
+    from fer import models
+
+    metadata = artifact.read_metadata(path)
+    backbone = models.create(classes=len(metadata.classes), channels=metadata.channels, **metadata.config["model"])
+    backbone.load_state_dict(artifact.backbone_weights(path))
+    return backbone
+
+
+def recorded(metadata: artifact.Metadata, folder: str) -> DictConfig:
+    """The config of the training that made an artifact, to be run in `folder` and without PrivateTest."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", ["logger=csv", f"run_dir='{folder}'", "callbacks.progress=null"])
+    with open_dict(cfg):
+        for name, value in metadata.config.items():
+            node = OmegaConf.create(value) if isinstance(value, dict | list) else value
+            cfg[name] = OmegaConf.merge(cfg[name], node) if name in ("trainer", "callbacks") else node
+        cfg.evaluate.test = False
+    return cfg
+
+
+class _OneEpoch(L.Callback):
+    """Ends a training after its first epoch; its schedule stays that of the whole."""
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = True
+
+
+def reproduce() -> None:
+    print("| artifact | recorded | again | difference |\n| --- | --- | --- | --- |")
+    splits = data()
+    for path in released():
+        metadata = artifact.read_metadata(path)
+        if metadata.data["fingerprint"] != splits["train"].fingerprint:
+            raise SystemExit(f"{path.name} was trained on other images than those in FER2013_ROOT")
+        before = metadata.metrics["val/loss_epoch_1"]
+        with tempfile.TemporaryDirectory() as folder:
+            after = experiment.run(recorded(metadata, folder), watchers=[_OneEpoch()])["val/loss_epoch_1"]
+        print(f"| `{path.name}` | {before:.4f} | {after:.4f} | {after - before:+.4f} |", flush=True)
+
+
+def margins() -> None:
+    split = data()["val"]
+    detector = Detector()
+    found: list[tuple[np.ndarray, np.ndarray, int]] = []
+    for image, label in zip(split.images, split.labels, strict=True):
+        # Enlarged, and with its border repeated around it, as a face that fills a frame
+        large = np.pad(np.kron(image, np.ones((4, 4), np.uint8)), 48, mode="edge")
+        frame = Frame(np.repeat(large[..., None], 3, 2), 0, 0.0)
+        boxes = detector(frame).boxes
+        if len(boxes) == 1:
+            found.append((frame.image, boxes[0], int(label)))
+    labels = np.array([label for *_, label in found])
+    print(f"{len(found)} of {len(split)} images of PublicTest in which YuNet finds one face")
+    names = [-0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2]
+    print("| artifact | " + " | ".join(f"{m:+.2f}" for m in names) + " |\n" + "| --- " * (len(names) + 1) + "|")
+    for path in released():
+        model = artifact.load(path)
+        cells = []
+        for margin in names:
+            crops = np.stack([cut(image, box, margin, model.metadata.input_size) for image, box, _ in found])
+            answers = [model(torch.from_numpy(part).permute(0, 3, 1, 2)) for part in np.array_split(crops, 20)]
+            cells.append(f"{float((torch.cat(answers).argmax(1).numpy() == labels).mean()):.1%}")
+        print(f"| `{path.name}` | {' | '.join(cells)} |", flush=True)
+
+
+def seeds(numbers: list[int]) -> None:
+    found: list[dict[str, float]] = []
+    for seed in numbers:
+        with tempfile.TemporaryDirectory() as folder:
+            with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+                overrides = ["experiment=fer2013_cheap", f"seed={seed}", "logger=csv", f"run_dir='{folder}'"]
+                cfg = compose("train", [*overrides, "callbacks.progress=null", "evaluate.test=false"])
+            found.append(experiment.run(cfg))
+            print(seed, {k: round(v, 4) for k, v in found[-1].items() if k.startswith("val/a")}, flush=True)
+    for name in ("val/accuracy", "val/accuracy_flip", "val/f1_macro", "val/ece"):
+        values = [metrics[name] for metrics in found]
+        print(f"{name}: {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} over {len(values)} seeds")
+
+
+def release(run: Path, name: str) -> None:
+    path = WEIGHTS / f"{name}.ts"
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    backbone, metadata, _ = artifact.described(checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        found = report.judge(checkpoints.load(str(checkpoint)), data(), Path(folder), test=True)
+    values = {**metadata.__dict__, "metrics": metadata.metrics | found}
+    artifact.save(backbone, artifact.Metadata(**values), path)
+    for key in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece"):
+        print(f"{name} test/{key}: {found[f'test/{key}']:.4f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in (table, exports, reproduce, margins):
+        commands.add_parser(command.__name__).set_defaults(run=lambda _, command=command: command())
+    several = commands.add_parser("seeds")
+    several.add_argument("numbers", type=int, nargs="+")
+    several.set_defaults(run=lambda given: seeds(given.numbers))
+    one = commands.add_parser("release")
+    one.add_argument("run_folder", type=Path)
+    one.add_argument("name")
+    one.set_defaults(run=lambda given: release(given.run_folder, given.name))
+    given = parser.parse_args()
+    given.run(given)
+
+
+if __name__ == "__main__":
+    main()
