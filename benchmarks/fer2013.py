@@ -5,9 +5,9 @@
     python benchmarks/fer2013.py reproduce    the first epoch of every artifact's training, against what it recorded
     python benchmarks/fer2013.py margins      accuracy on faces as YuNet cuts them, by the margin around its box
     python benchmarks/fer2013.py seeds 1 2 3  train the cheap recipe, and the mean of its runs on PublicTest
-    python benchmarks/fer2013.py release RUN NAME    judge a finished run on PrivateTest, once, and put it in fer/weights
+    python benchmarks/fer2013.py release RUN NAME   judge a finished run on PrivateTest, once, into fer/weights
 
-FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release` and, of released files, `table`.
+FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release`, and by `table` once more.
 """
 
 import argparse
@@ -114,10 +114,8 @@ def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, A
 
 def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str:
     """README's two tables."""
-    rows = [
-        "| artifact | parameters | MMAC | ms | PublicTest | PrivateTest | flip averaging | without twins | macro F1 | ECE |",
-        "| --- " * 10 + "|",
-    ]
+    head = "artifact parameters MMAC ms PublicTest PrivateTest flip_averaging without_twins macro_F1 ECE"
+    rows = [f"| {' | '.join(head.split()).replace('_', ' ')} |", "| --- " * 10 + "|"]
     for name, r in result.items():
         val, test = r["val"], r["test"]
         cells = [
