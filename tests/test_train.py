@@ -419,3 +419,13 @@ def test_hydra_full_error_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ConfigCompositionException), hydra_in_one_line(ROOT / "conf", "train"):
         train.main()
+
+
+def test_soft_labels_of_the_originals_are_learnt(tmp_path):
+    tiny(tmp_path / "teacher")
+    teacher = f"teacher=['{tmp_path}/teacher/model.ts']"
+    plain = tiny(tmp_path / "plain")
+    taught = tiny(tmp_path / "taught", teacher, "teacher_sees=originals")
+    assert taught["val/loss"] != plain["val/loss"]
+    with pytest.raises(ConfigError, match="augmented or originals"):
+        tiny(tmp_path / "odd", teacher, "teacher_sees=nothing")
