@@ -11,7 +11,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fer import experiment, leaderboard
 from fer.errors import FerError
@@ -45,8 +45,8 @@ def _wandb_name(otherwise: str) -> str:
     return leaderboard.name_of(_own_overrides())[:128] or otherwise  # W&B takes no longer ones
 
 
-def _wandb_tags() -> list[str]:
-    return [leaderboard.name_of([override])[:64] for override in _own_overrides()]
+def _wandb_tags() -> ListConfig:
+    return ListConfig([leaderboard.name_of([override])[:64] for override in _own_overrides()])  # no plain list resolves
 
 
 def _wandb_group() -> str | None:
