@@ -37,7 +37,7 @@ from fer.stream.recognise import cut
 from fer.stream.types import Frame
 
 WEIGHTS = ROOT / "fer" / "weights"
-BEGIN, END = "<!-- benchmarks/fer2013.py table: begin -->\n", "<!-- benchmarks/fer2013.py table: end -->\n"
+BEGIN, END = "<!-- benchmarks/fer2013.py: begin -->\n", "<!-- benchmarks/fer2013.py: end -->\n"
 MEAN = "mean of all"
 THREADS = 2
 
@@ -139,12 +139,40 @@ def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str
 def table() -> None:
     splits = data()
     text = markdown(judged(released(), splits), splits["val"].classes)
-    readme = ROOT / "README.md"
-    whole = readme.read_text(encoding="utf-8")
-    before, _, rest = whole.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}{text}{END}{after}", encoding="utf-8")
+    insert(ROOT / "README.md", text)
     print(text)
+
+
+def insert(page: Path, text: str) -> None:
+    """Put `text` between the two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def card(metadata: artifact.Metadata) -> str:
+    """The figures of a model's card, all from its metadata."""
+    m = metadata.metrics
+    rows = [
+        f"{metadata.parameters / 1e6:.2f} million parameters, {metadata.macs / 1e6:.0f} million multiply-accumulates a "
+        f"face. Seed {m['train/seed']:.0f}, {m['train/epochs']:.0f} epochs, {m['train/minutes']:.0f} minutes on one "
+        f"thread of two busy ones ({metadata.config['trainer']['precision']}). Commit {metadata.git_commit}.",
+        "",
+        "| per cent | PublicTest | PrivateTest |",
+        "| --- | --- | --- |",
+    ]
+    names = {
+        "accuracy": "accuracy",
+        "accuracy_flip": "accuracy with flip averaging (off in the file)",
+        "accuracy_no_twins": "accuracy without the 288 twins of Training",
+        "f1_macro": "macro F1",
+        "ece": f"expected calibration error, 15 bins, temperature {metadata.temperature:.3f} fitted on PublicTest",
+        "ece_raw": "the same before the temperature",
+        **{f"recall/{label}": f"recall of {label}" for label in metadata.classes},
+    }
+    for key, words in names.items():
+        cells = [f"{100 * m[f'{split}/{key}']:.1f}" if f"{split}/{key}" in m else "" for split in ("val", "test")]
+        rows.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
 
 
 def exports() -> None:
@@ -252,6 +280,7 @@ def release(run: Path, name: str) -> None:
         found = report.judge(checkpoints.load(str(checkpoint)), data(), Path(folder), test=True)
     values = {**metadata.__dict__, "metrics": metadata.metrics | found}
     artifact.save(backbone, artifact.Metadata(**values), path)
+    insert(path.with_suffix(".md"), card(artifact.read_metadata(path)))
     for key in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece"):
         print(f"{name} test/{key}: {found[f'test/{key}']:.4f}")
 
