@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from samples import fer_rows, write_csv, write_votes
 
 import infer
-from fer import artifact, evaluate
+from fer import artifact, distil, evaluate
 from fer.data import audit, synthetic
 
 ROOT = Path(__file__).parent.parent
@@ -116,13 +116,19 @@ def test_every_file_that_the_page_names_is_written(home):
 @pytest.mark.parametrize("command", commands("training.md"))
 def test_command_of_training_runs(command, home, monkeypatch):
     monkeypatch.chdir(home)
-    _, program, *words = shlex.split(command)
+    _, *words = shlex.split(command)
+    program, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
     GlobalHydra.instance().clear()
     if program == "train.py":
-        run_training(words)
+        run_training(arguments)
+    elif program == "infer.py":
+        run_inference(arguments, monkeypatch)
     else:
-        assert program == "infer.py"
-        run_inference(words, monkeypatch)
+        modules = {"fer.distil": distil.main, "fer.artifact": lambda: artifact.main(arguments)}
+        monkeypatch.setattr(sys, "argv", [program, *arguments])
+        modules[program]()
+        (out,) = (word.removeprefix("out=") for word in arguments if word.startswith("out="))
+        assert Path(out).exists()
 
 
 @pytest.mark.parametrize("command", commands("live.md"))
