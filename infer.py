@@ -30,6 +30,7 @@ _PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report|collect|sna
 
 _NOT_IN_RESULTS = (
     "resume",
+    "trust",
     "threads",
     "view",
     "stats",
@@ -87,6 +88,7 @@ def run(cfg: DictConfig) -> "Stats":
 
         recognizer = Recognizer(
             cfg.artifact,
+            trust=cfg.trust,
             device=cfg.device,
             threads=cfg.threads,
             detector=cfg.detector,

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer import onnx_artifact
+from fer import onnx_artifact, trust
 from fer.errors import ArtifactError, ConfigError, one_line
 from fer.metadata import Metadata
 
-BUNDLED = Path(__file__).parent / "weights" / "fast.ts"
+BUNDLED = trust.INCLUDED / "fast.ts"
 FORMATS = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
 PARITY = 1e-5
 """Largest difference of a probability that an exported file may show against the eager model."""
@@ -138,6 +138,8 @@ def _written(path: Path, format: str, write: Callable[[Path], None], eager: nn.M
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             write(part)
+            if format == "torchscript":
+                trust.add(part)  # by its digest, which it keeps under its own name
             _check_parity(eager, metadata, part, format)
         part.replace(path)
     except OSError as error:
@@ -262,8 +264,11 @@ class Artifact:
 def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bool = False) -> Artifact:
     """Load a TorchScript or ONNX artifact; its metadata is read and checked before any of its code runs.
 
+    A TorchScript file has to be included with fer, made here, or trusted (`fer.trust.add`).
+
     `raw` gives the probabilities before the temperature and without the mirrored image. Raises `ArtifactError` where
-    the file is not one of ours or does not load, `ConfigError` where ONNX Runtime, or its GPU half, is not installed.
+    the file is not one of ours, is not trusted or does not load, `ConfigError` where ONNX Runtime, or its GPU half, is
+    not installed.
     """
     device = torch.device(device)
     if Path(path).suffix == FORMATS["onnx"] and Path(path).is_file():
@@ -298,6 +303,7 @@ def _fast(module: torch.jit.ScriptModule, metadata: Metadata) -> torch.jit.Scrip
 
 
 def _torchscript(path: str | Path, device: torch.device) -> torch.jit.ScriptModule:
+    trust.check(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

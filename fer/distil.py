@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fer import artifact
+from fer import artifact, trust
 from fer.data.dataset import Split
 from fer.errors import ArtifactError, ConfigError, SinkError, hydra_in_one_line, one_line
 from fer.tables import write_whole
@@ -129,6 +129,8 @@ def run(cfg: DictConfig) -> None:
     if not str(cfg.out).endswith(SOFT_LABELS):
         raise ConfigError(f"out={cfg.out} must end in {SOFT_LABELS}")
     paths = [cfg.teacher] if isinstance(cfg.teacher, str) else list(cfg.teacher)
+    if cfg.trust:
+        trust.accept(paths)
     split = instantiate(cfg.data.reader)()["train"]
     answers = soft_labels(paths, split)
     write(cfg.out, answers, split)

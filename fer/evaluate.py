@@ -20,7 +20,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
-from fer import artifact, comparison, contenders, scores
+from fer import artifact, comparison, contenders, scores, trust
 from fer.contenders import Answers, Contender
 from fer.data.dataset import Split, twins
 from fer.errors import ConfigError, DataError, SinkError, hydra_in_one_line, one_line
@@ -45,6 +45,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"resamples={cfg.resamples} is too few for a 95 % interval; give 1000 or more")
     if cfg.average and len(paths) < 2:
         raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
+    if cfg.trust:
+        trust.accept(paths)
     entered = contenders.enter(paths, device)
     splits = _splits(cfg)
     _check_classes(entered, splits["train"])

@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, checkpoints, distil, models, plots, report, resume
+from fer import artifact, checkpoints, distil, models, plots, report, resume, trust
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, TrainingError
@@ -74,7 +74,8 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     """The classifier that the config describes, for data that is set up."""
     mean, std = data.statistics()
     values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    recorded = {k: v for k, v in values.items() if k not in ("run_dir", "logger", "ckpt_path", "resume", "checkpoint")}
+    not_of_the_model = ("run_dir", "logger", "ckpt_path", "resume", "checkpoint", "trust")
+    recorded = {k: v for k, v in values.items() if k not in not_of_the_model}
     recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k not in ("default_root_dir", "plugins")}
     recorded["callbacks"] = {k: v for k, v in values["callbacks"].items() if k in ("ema", "early_stopping")}
     return EmotionClassifier(
@@ -148,6 +149,8 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     artifact.check_format(cfg.export.format)
     if cfg.teacher_sees not in ("augmented", "originals"):
         raise ConfigError(f"teacher_sees={cfg.teacher_sees} is unknown; choose augmented or originals")
+    if cfg.trust:
+        trust.accept([cfg.init_from, *cfg.teacher])
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError("callbacks.checkpoint=null leaves nothing to judge and export; take it out")
 

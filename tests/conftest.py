@@ -7,9 +7,14 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
 import signal
+import tempfile
 
 import pytest
 from samples import SHARED
+
+# For the whole session, since the models that tests make are loaded by programs that they start.
+_home = tempfile.TemporaryDirectory()
+os.environ["FER_TRUST"] = f"{_home.name}/trusted.txt"
 
 # Where the tests run in the background the shell has made them, and all that they start, deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

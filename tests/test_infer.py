@@ -24,7 +24,7 @@ from samples import MEDIA
 from torch import nn
 
 import infer
-from fer import artifact
+from fer import artifact, trust
 from fer.errors import FerError
 from fer.labels import EMOTIONS
 from fer.stream import recognizer, sinks
@@ -146,6 +146,19 @@ def test_an_onnx_model_says_the_same(program: Program, clip: Path, face: None, m
         assert [f["emotion"] for f in a["faces"]] == [f["emotion"] for f in b["faces"]] != []
         for one, other in zip(a["faces"], b["faces"], strict=True):
             assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+
+
+def test_a_model_from_elsewhere_is_run_when_it_is_trusted(
+    program: Program, clip: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FER_TRUST", str(tmp_path / "trusted.txt"))
+    monkeypatch.setattr(trust, "_in_this_process", set())
+    arguments = (f"source={clip}", f"artifact={model}", "log=a.jsonl")
+    status, _, said = program(*arguments)
+    assert status == 2 and "trust=true" in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "a.jsonl").exists()
+    assert program(*arguments, "trust=true")[0] == 0
+    assert program(*arguments)[0] == 0  # remembered
 
 
 def test_timeline_report_and_blur(program: Program, clip: Path, face: None, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def _models(cfg: DictConfig) -> "Models":
     if cfg.artifact:
         own = Path(cfg.artifact).expanduser()
         paths = {own.name: own, **paths}
-    settings = {name: cfg[name] for name in ("device", "threads", "detector", "tracking", "smoothing")}
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
     return Models(list(paths), lambda name: Recognizer(paths[name], **settings))
 
 

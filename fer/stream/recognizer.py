@@ -29,14 +29,16 @@ from fer.stream.sources import Source, open_source
 from fer.stream.stats import Stats
 from fer.stream.stills import read_image
 from fer.stream.types import Array, Faces, Frame, FrameResult
+from fer.trust import accept
 
 
 class Recognizer:
     """A detector and an artifact, loaded once; every session and stream of it may run in a thread of its own.
 
-    artifact: a model file; None is the bundled one. device: auto, cpu or cuda. threads: of the CPU, for PyTorch and for
-    OpenCV; None gives each of them half of the cores. detector, tracking, smoothing: arguments of
-    `fer.stream.detect.Detector`, `fer.stream.track.Tracker` and `fer.stream.smooth.Smoother`.
+    artifact: a model file; None is the bundled one. trust: run it although it was made elsewhere. device: auto, cpu or
+    cuda. threads: of the CPU, for PyTorch and for OpenCV; None gives each of them half of the cores. detector,
+    tracking, smoothing: arguments of `fer.stream.detect.Detector`, `fer.stream.track.Tracker` and
+    `fer.stream.smooth.Smoother`.
     Raises `ArtifactError`, and `ConfigError` for values that cannot work.
     """
 
@@ -44,6 +46,7 @@ class Recognizer:
         self,
         artifact: str | Path | None = None,
         *,
+        trust: bool = False,
         device: str = "auto",
         threads: int | None = None,
         detector: Mapping[str, Any] | None = None,
@@ -54,6 +57,8 @@ class Recognizer:
         self._tracking, self._smoothing = dict(tracking or {}), dict(smoothing or {})
         self.smoother()  # tells at once where its values cannot work
         self._threads = threads
+        if trust and artifact is not None:
+            accept([str(artifact)])
         self.recognise = open_recogniser(None if artifact is None else str(artifact), device, threads)
         self.classes: tuple[str, ...] = self.recognise.classes
 

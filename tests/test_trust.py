@@ -1,0 +1,83 @@
+import os
+import stat
+
+import pytest
+import torch
+from torch import nn
+
+from fer import artifact, trust
+from fer.artifact import Metadata
+from fer.errors import ArtifactError
+
+META = Metadata(classes=("a", "b"), channels=1, input_size=8, mean=(0.5,), std=(0.25,))
+
+
+def made(path):
+    torch.manual_seed(0)
+    return artifact.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), META, path)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A model that somebody else has made: this user's list, and this process, know nothing of it."""
+    monkeypatch.setenv("FER_TRUST", str(tmp_path / "makers.txt"))
+    monkeypatch.setattr(trust, "_in_this_process", set())
+    path = made(tmp_path / "m.ts")
+    monkeypatch.setenv("FER_TRUST", str(tmp_path / "home" / "trusted.txt"))
+    trust._in_this_process.clear()
+    return path
+
+
+def test_what_was_made_here_is_trusted_wherever_it_is_moved(tmp_path, monkeypatch):
+    monkeypatch.setattr(trust, "_in_this_process", set())
+    path = made(tmp_path / "m.ts")
+    trust._in_this_process.clear()  # as in another process: the list is on disk
+    artifact.load(path.rename(tmp_path / "moved.ts"))
+
+
+def test_a_file_from_elsewhere_is_not_run(elsewhere, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("its code was loaded"))
+    uses = (artifact.load, artifact.backbone_weights, lambda path: artifact.average([path, path], tmp_path / "mean.ts"))
+    for use in uses:
+        with pytest.raises(ArtifactError, match=r"trust=true \(once\)") as caught:
+            use(elsewhere)
+        assert "\n" not in str(caught.value)
+    assert artifact.read_metadata(elsewhere) == META  # which runs nothing
+
+
+def test_trusted_once_it_is_remembered_until_it_changes(elsewhere, tmp_path):
+    trust.accept([None, "bundled", "cuda", str(tmp_path / "nothing.ts"), str(elsewhere)])
+    trust._in_this_process.clear()
+    artifact.load(elsewhere)
+    assert trust.list_file().read_text() == f"{trust.digest(elsewhere)} m.ts\n"
+    with elsewhere.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ArtifactError, match="was not made here"):
+        trust.check(elsewhere)
+
+
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_list_that_cannot_be_written_holds_for_the_process(elsewhere, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(stat.S_IRUSR | stat.S_IXUSR)
+    trust.add(elsewhere)
+    artifact.load(elsewhere)
+
+
+def test_a_home_that_is_a_file_stops_nothing(elsewhere, tmp_path):
+    (tmp_path / "home").write_text("")
+    trust.add(elsewhere)
+    artifact.load(elsewhere)
+
+
+def test_a_name_cannot_forge_a_line(elsewhere, tmp_path):
+    other = tmp_path / f"x\n{'0' * 64} y.ts"
+    other.write_bytes(b"1")
+    trust.add(other)
+    assert len(trust.list_file().read_text().splitlines()) == 1
+
+
+def test_the_included_models_need_no_list(monkeypatch, tmp_path):
+    monkeypatch.setenv("FER_TRUST", str(tmp_path / "none"))
+    for path in trust.INCLUDED.glob("*.ts"):
+        trust.check(path)
