@@ -1,16 +1,18 @@
 """How good the released models are on FER-2013; README's tables come from here.
 
-    python benchmarks/fer2013.py table        judge every artifact of fer/weights, and their mean, into README's table
+    python benchmarks/fer2013.py table        judge every artifact of fer/weights into README's table
     python benchmarks/fer2013.py exports      one face and 32 in TorchScript, ONNX and pt2, in milliseconds
     python benchmarks/fer2013.py reproduce    the first epoch of every artifact's training, against what it recorded
     python benchmarks/fer2013.py margins      accuracy on faces as YuNet cuts them, by the margin around its box
     python benchmarks/fer2013.py seeds 1 2 3  train the cheap recipe, and the mean of its runs on PublicTest
     python benchmarks/fer2013.py release RUN NAME   judge a finished run on PrivateTest, once, into fer/weights
+    python benchmarks/fer2013.py ensemble MODEL…    the same for the mean of several artifacts
 
 FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release`, and by `table` once more.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -29,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from fer import artifact, checkpoints, contenders, experiment, report, scores
-from fer.contenders import Answers
+from fer.contenders import Answers, Contender
 from fer.data import fer2013
 from fer.data.dataset import Split, twins
 from fer.stream.detect import Detector
@@ -38,7 +40,6 @@ from fer.stream.types import Frame
 
 WEIGHTS = ROOT / "fer" / "weights"
 BEGIN, END = "<!-- benchmarks/fer2013.py: begin -->\n", "<!-- benchmarks/fer2013.py: end -->\n"
-MEAN = "mean of all"
 THREADS = 2
 
 
@@ -75,40 +76,26 @@ def figures(answers: Answers, split: Split, train: Split) -> dict[str, float]:
     return found
 
 
+def answers_of(contender: Contender, split: Split) -> Answers:
+    """What an artifact, with its own temperature, says of a split and of its mirror images."""
+    assert contender.temperature is not None
+    plain, mirrored = (contender.logits(split.images, flip) for flip in (False, True))
+    return Answers(plain, mirrored, contender.temperature)
+
+
 def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, Any]]:
-    """By name, and for the mean of all: figures on val and test, parameters, macs, milliseconds of one face."""
-    entered = contenders.enter([str(path) for path in paths], torch.device("cpu"))
-    said: dict[str, dict[str, Answers]] = {}
-    for contender in entered:
-        assert contender.temperature is not None
-        said[contender.name] = {
-            name: Answers(
-                *(contender.logits(splits[name].images, flip) for flip in (False, True)), contender.temperature
-            )
-            for name in ("val", "test")
-        }
-    if len(entered) > 1:
-        pooled = {}
-        for name in ("val", "test"):
-            members = [answers[name] for answers in said.values()]
-            mirrored = [contenders.softmax(m.mirrored / m.temperature) for m in members]
-            pooled[name] = contenders.pooled([m.calibrated for m in members]), contenders.pooled(mirrored)
-        temperature = contenders.fitted(pooled["val"][0], splits["val"])
-        said[MEAN] = {name: Answers(*logits, temperature) for name, logits in pooled.items()}
-    result: dict[str, dict[str, Any]] = {}
+    """By name: figures on val and test, parameters, macs, milliseconds of one face."""
     face = artifact.golden_batch(1, 48, 1)
     torch.set_num_threads(THREADS)
-    for contender in entered:
+    result: dict[str, dict[str, Any]] = {}
+    for contender in contenders.enter([str(path) for path in paths], torch.device("cpu")):
         loaded = artifact.load(contender.path)
         result[contender.name] = {
             "parameters": loaded.metadata.parameters,
             "macs": loaded.metadata.macs,
             "ms": milliseconds(lambda loaded=loaded: loaded(face)),
+            **{n: figures(answers_of(contender, splits[n]), splits[n], splits["train"]) for n in ("val", "test")},
         }
-    if MEAN in said:
-        result[MEAN] = {k: sum(r[k] for r in result.values()) for k in ("parameters", "macs", "ms")}
-    for name, answers in said.items():
-        result[name] |= {split: figures(answers[split], splits[split], splits["train"]) for split in ("val", "test")}
     return result
 
 
@@ -119,7 +106,7 @@ def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str
     for name, r in result.items():
         val, test = r["val"], r["test"]
         cells = [
-            name if name == MEAN else f"`{name}.ts`",
+            f"`{name}.ts`",
             f"{r['parameters'] / 1e6:.2f} M",
             f"{r['macs'] / 1e6:.0f}",
             f"{r['ms']:.1f}",
@@ -132,7 +119,7 @@ def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str
     rows += ["", "| recall, PrivateTest | " + " | ".join(classes) + " |", "| --- " * (len(classes) + 1) + "|"]
     for name, r in result.items():
         recalls = " | ".join(f"{r['test'][f'recall/{label}']:.1%}" for label in classes)
-        rows.append(f"| {name if name == MEAN else f'`{name}.ts`'} | {recalls} |")
+        rows.append(f"| `{name}.ts` | {recalls} |")
     return "\n".join(rows).replace("%", "") + "\n"
 
 
@@ -152,10 +139,16 @@ def insert(page: Path, text: str) -> None:
 def card(metadata: artifact.Metadata) -> str:
     """The figures of a model's card, all from its metadata."""
     m = metadata.metrics
+    if "members" in m:
+        made = f"the mean of {m['members']:.0f} networks, kept as float16"
+    else:
+        made = (
+            f"seed {m['train/seed']:.0f}, {m['train/epochs']:.0f} epochs in {m['train/minutes']:.0f} minutes on one of "
+            f"two busy cores ({metadata.config['trainer']['precision']})"
+        )
     rows = [
         f"{metadata.parameters / 1e6:.2f} million parameters, {metadata.macs / 1e6:.0f} million multiply-accumulates a "
-        f"face. Seed {m['train/seed']:.0f}, {m['train/epochs']:.0f} epochs, {m['train/minutes']:.0f} minutes on one "
-        f"thread of two busy ones ({metadata.config['trainer']['precision']}). Commit {metadata.git_commit}.",
+        f"face, {made}. Commit {metadata.git_commit}.",
         "",
         "| per cent | PublicTest | PrivateTest |",
         "| --- | --- | --- |",
@@ -180,6 +173,8 @@ def exports() -> None:
     print(f"| model | faces | {' | '.join(artifact.FORMATS)} |\n| --- | --- | --- | --- | --- |")
     for path in released():
         metadata = artifact.read_metadata(path)
+        if "members" in metadata.config:
+            continue  # its members' times add up
         with tempfile.TemporaryDirectory() as folder:
             calls: list[Callable[[torch.Tensor], Any]] = []
             for format, suffix in artifact.FORMATS.items():
@@ -210,6 +205,8 @@ def recorded(metadata: artifact.Metadata, folder: str) -> DictConfig:
             node = OmegaConf.create(value) if isinstance(value, dict | list) else value
             cfg[name] = OmegaConf.merge(cfg[name], node) if name in ("trainer", "callbacks") else node
         cfg.evaluate.test = False
+        if cfg.data.votes:  # recorded without its folder
+            cfg.data.votes = str(Path(os.environ["FER2013_ROOT"]) / cfg.data.votes)
     return cfg
 
 
@@ -225,6 +222,8 @@ def reproduce() -> None:
     splits = data()
     for path in released():
         metadata = artifact.read_metadata(path)
+        if "members" in metadata.config:
+            continue  # each of them is a training of its own
         if metadata.data["fingerprint"] != splits["train"].fingerprint:
             raise SystemExit(f"{path.name} was trained on other images than those in FER2013_ROOT")
         before = metadata.metrics["val/loss_epoch_1"]
@@ -285,6 +284,28 @@ def release(run: Path, name: str) -> None:
         print(f"{name} test/{key}: {found[f'test/{key}']:.4f}")
 
 
+def ensemble(paths: list[Path]) -> None:
+    splits = data()
+    entered = contenders.enter([str(path) for path in paths], torch.device("cpu"))
+    logits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name in ("val", "test"):
+        said = [answers_of(contender, splits[name]) for contender in entered]
+        mirrored = [contenders.softmax(a.mirrored / a.temperature) for a in said]
+        logits[name] = contenders.pooled([a.calibrated for a in said]), contenders.pooled(mirrored)
+    temperature = contenders.fitted(logits["val"][0], splits["val"])
+    metrics = {"val/temperature": temperature, "members": float(len(paths))}
+    renamed = {"flip": "accuracy_flip", "no_twins": "accuracy_no_twins", "error": "accuracy_error"}
+    for name, both in logits.items():
+        answers = Answers(*both, temperature)
+        found = figures(answers, splits[name], splits["train"])
+        found["ece_raw"] = scores.ece(answers.raw, splits[name].labels)
+        metrics |= {f"{name}/{renamed.get(key, key)}": value for key, value in found.items()}
+    out = artifact.average(paths, WEIGHTS / "ensemble.ts", temperature, metrics, half=True)
+    insert(out.with_suffix(".md"), card(artifact.read_metadata(out)))
+    for key in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece"):
+        print(f"ensemble test/{key}: {metrics[f'test/{key}']:.4f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -297,6 +318,9 @@ def main() -> None:
     one.add_argument("run_folder", type=Path)
     one.add_argument("name")
     one.set_defaults(run=lambda given: release(given.run_folder, given.name))
+    mean = commands.add_parser("ensemble")
+    mean.add_argument("models", type=Path, nargs="+")
+    mean.set_defaults(run=lambda given: ensemble(given.models))
     given = parser.parse_args()
     given.run(given)
 

@@ -307,7 +307,7 @@ def _torchscript(path: str | Path, device: torch.device) -> torch.jit.ScriptModu
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return torch.jit.load(str(path), map_location=device).eval()
+            return torch.jit.load(str(path), map_location=device).eval().float()
         except RuntimeError as error:
             first = str(error).strip().splitlines()[0]
             raise ArtifactError(f"{path} does not load ({first}); {_MAKE_ONE}") from None
@@ -419,8 +419,11 @@ def average(
     out: str | Path,
     temperature: float = 1.0,
     metrics: dict[str, float] | None = None,
+    half: bool = False,
 ) -> Path:
     """Write the mean of several TorchScript artifacts as one artifact, which loads and is used like any other.
+
+    half: store the weights as float16, in half the room; `load` makes them float32 again.
 
     It takes the larger of the members' input sizes and channels, the sums of their parameters and multiply-accumulates,
     and all their configs, under `members`. Raises `ArtifactError` where a member cannot be loaded, where the members
@@ -453,9 +456,18 @@ def average(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         eager = Mean([_torchscript(path, torch.device("cpu")) for path in paths], temperature).eval()
+    if half:
+        for weight in eager.parameters():
+            weight.data = weight.data.half().float()
 
     def write(part: Path) -> None:
-        torch.jit.save(torch.jit.script(eager), str(part), _extra_files={_METADATA_FILE: whole.to_json()})
+        scripted = torch.jit.script(eager)
+        weights = [(weight, weight.data) for weight in scripted.parameters()] if half else []
+        for weight, values in weights:
+            weight.data = values.half()
+        torch.jit.save(scripted, str(part), _extra_files={_METADATA_FILE: whole.to_json()})
+        for weight, values in weights:  # they are those of `eager` too
+            weight.data = values
 
     return _written(Path(out), "torchscript", write, eager, whole)
 

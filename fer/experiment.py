@@ -76,6 +76,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     not_of_the_model = ("run_dir", "logger", "ckpt_path", "resume", "checkpoint", "trust")
     recorded = {k: v for k, v in values.items() if k not in not_of_the_model}
+    recorded["data"] = _without_folders(values["data"])
     recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k not in ("default_root_dir", "plugins")}
     recorded["callbacks"] = {k: v for k, v in values["callbacks"].items() if k in ("ema", "early_stopping")}
     return EmotionClassifier(
@@ -99,6 +100,13 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         config=recorded,
         git_commit=artifact.git_commit(),
     )
+
+
+def _without_folders(data: dict[str, Any]) -> dict[str, Any]:
+    """Where somebody keeps the data is nothing to hand on with a model: of `root` and `votes` the last name is left."""
+    named = {key: Path(data[key]).name for key in ("root", "votes") if data.get(key)}
+    reader = data["reader"] | ({"root": named["root"]} if "root" in named and "root" in data["reader"] else {})
+    return data | named | {"reader": reader}
 
 
 def _votes(values: dict[str, Any]) -> dict[str, Any]:

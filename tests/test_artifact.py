@@ -78,6 +78,22 @@ def test_flip_averages_with_the_mirror_image(tmp_path):
     assert torch.allclose(both(images), (plain(images) + plain(images.flip(3))) / 2, atol=1e-6)
 
 
+def test_a_mean_stored_in_half_the_room_answers_as_its_members_do(tmp_path):
+    def wide(seed):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Conv2d(1, 64, 3), nn.BatchNorm2d(64), nn.Conv2d(64, 64, 3), nn.Flatten())
+        return nn.Sequential(net, nn.AdaptiveAvgPool1d(64), nn.Linear(64, 3))
+
+    paths = [artifact.save(wide(seed), META, tmp_path / f"{seed}.ts") for seed in (0, 1)]
+    whole = artifact.average(paths, tmp_path / "whole.ts")
+    half = artifact.average(paths, tmp_path / "half.ts", half=True)
+    assert half.stat().st_size < 0.75 * whole.stat().st_size
+    images = golden_batch(3, 40)
+    members = (artifact.load(paths[0])(images) + artifact.load(paths[1])(images)) / 2
+    assert torch.allclose(artifact.load(half)(images), members, atol=2e-3)
+    assert torch.allclose(artifact.load(whole)(images), members, atol=1e-5)
+
+
 def test_colour_networks_take_grey_images(tmp_path):
     meta = dataclasses.replace(META, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
     loaded = artifact.load(artifact.save(network(3), meta, tmp_path / "m.ts"))

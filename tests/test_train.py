@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from samples import fer_rows, write_csv, write_votes
 
 import train
 from fer import artifact, checkpoints, experiment
@@ -431,3 +432,16 @@ def test_soft_labels_of_the_originals_are_learnt(tmp_path):
     assert taught["val/loss"] != plain["val/loss"]
     with pytest.raises(ConfigError, match="augmented or originals"):
         tiny(tmp_path / "odd", teacher, "teacher_sees=nothing")
+
+
+def test_an_artifact_does_not_tell_where_the_data_was(tmp_path):
+    rows = fer_rows()
+    root = write_csv(tmp_path / "private" / "fer2013.csv", rows)
+    votes = write_votes(tmp_path / "private" / "fer2013new.csv", rows)
+    sized = [o for o in TINY if o.startswith(("+model", "trainer", "logger"))]
+    overrides = ["data=fer2013", f"data.root='{root}'", f"data.votes='{votes}'", "data.batch_size=4", *sized]
+    experiment.run(config(*overrides, run_dir=tmp_path / "run"))
+    recorded = artifact.read_metadata(tmp_path / "run" / "model.ts").config
+    assert "private" not in str(recorded)
+    assert (recorded["data"]["root"], recorded["data"]["votes"]) == ("fer2013.csv", "fer2013new.csv")
+    assert recorded["data"]["reader"]["root"] == "fer2013.csv"
