@@ -294,5 +294,11 @@ class EmotionClassifier(L.LightningModule):
         if not self.hparams["scheduler"]:
             return optimizer
         node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}
-        scheduler = hydra.utils.instantiate(node, _partial_=True)(optimizer)
+        try:
+            scheduler = hydra.utils.instantiate(node, _partial_=True)(optimizer)
+        except ZeroDivisionError:  # OneCycleLR whose way up is one step long
+            steps = self._total_steps()
+            raise ConfigError(
+                f"scheduler: {steps} steps are too few for it; raise trainer.max_epochs, or set scheduler=cosine"
+            ) from None
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

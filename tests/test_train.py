@@ -440,7 +440,9 @@ def test_an_artifact_does_not_tell_where_the_data_was(tmp_path):
     votes = write_votes(tmp_path / "private" / "fer2013new.csv", rows)
     sized = [o for o in TINY if o.startswith(("+model", "trainer", "logger"))]
     overrides = ["data=fer2013", f"data.root='{root}'", f"data.votes='{votes}'", "data.batch_size=4", *sized]
-    experiment.run(config(*overrides, run_dir=tmp_path / "run"))
+    with pytest.raises(ConfigError, match="5 steps are too few"):
+        experiment.run(config(*overrides, run_dir=tmp_path / "short"))
+    experiment.run(config(*overrides, "trainer.max_epochs=2", run_dir=tmp_path / "run"))
     recorded = artifact.read_metadata(tmp_path / "run" / "model.ts").config
     assert "private" not in str(recorded)
     assert (recorded["data"]["root"], recorded["data"]["votes"]) == ("fer2013.csv", "fer2013new.csv")
