@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,3 +158,25 @@ def test_the_python_of_live_runs(home, monkeypatch, capsys):
     exec(f"async def example():\n{body}", names)
     asyncio.run(names["example"]())
     assert len(rows) == 5
+
+
+def test_the_files_of_extending_work(home, monkeypatch):
+    """They are put into a copy of the source tree, since two of them belong there."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    tree = home / "tree"
+    for part in ("conf", "fer"):
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "train.py", tree)
+    for language in ("python", "yaml"):
+        for block in re.findall(rf"```{language}\n(# \S+\n.*?)```", text, re.DOTALL):
+            (tree / block.split()[1]).write_text(block, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tree))
+    small = [word for word in SMALL if not word.startswith("+model=")]
+    for command in commands("extending.md"):
+        _, *words = shlex.split(command)
+        extra = [*small, "data=synthetic", "+data.reader.train=64", "+data.reader.val=21", "+data.reader.test=21"]
+        words += extra if words[0] == "train.py" else []
+        words = [str(home / word) if word == "clip.mp4" else word for word in words]
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=tree)
+        assert done.returncode == 0, done.stderr
+        assert ("model.ts" if words[0] == "train.py" else "0 smiles") in done.stdout

@@ -1,6 +1,11 @@
-"""Backbones: any that timm knows by name, ours registered beside them, from one factory call."""
+"""Backbones: any that timm knows by name, ours registered beside them, from one factory call.
+
+Every file of this folder is imported, so that a new one needs no other edit to be known.
+"""
 
 import difflib
+import importlib
+import pkgutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,9 +14,9 @@ import torch
 from torch import nn
 
 from fer.errors import ConfigError
-from fer.models import resnet_small, vgg_small
 
-__all__ = ["create", "resnet_small", "vgg_small"]
+for _file in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_file.name)
 
 
 def create(name: str, classes: int, channels: int, pretrained: bool = False, **arguments: Any) -> nn.Module:
