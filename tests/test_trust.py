@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 
 import pytest
@@ -81,3 +82,5 @@ def test_the_included_models_need_no_list(monkeypatch, tmp_path):
     monkeypatch.setenv("FER_TRUST", str(tmp_path / "none"))
     for path in trust.INCLUDED.glob("*.ts"):
         trust.check(path)
+        shutil.copy(path, tmp_path / "copy.ts")
+        trust.check(tmp_path / "copy.ts")
