@@ -140,7 +140,10 @@ def test_a_killed_run_goes_on_to_the_same_weights(death, reached, undisturbed, t
     found, wanted = curves(tmp_path), curves(undisturbed)
     for name in wanted:
         if death is die_while_writing and name.startswith("train/"):
-            wanted[name].pop("13")  # killed at the end of this epoch, before its row was written
+            # Killed at the end of this epoch, before or after its row was written: whether best.ckpt is among the files
+            # counted depends on the last digits, and these on the processor.
+            wanted[name].pop("13")
+            found[name].pop("13", None)
         assert found[name] == wanted[name]
     assert metrics["train/epochs"] == 3
 
