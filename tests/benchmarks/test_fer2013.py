@@ -6,6 +6,7 @@ import pytest
 from test_train import ROOT, tiny
 
 from fer import artifact, experiment
+from fer.data import synthetic
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +34,32 @@ def test_table_shows_every_figure_in_per_cent(bench):
     row = "1.40 M | 133 | 1.9 | 70.50 | **71.00** ± 0.76 | 72.00 | 70.00 | 69.00 | 0.021 |"
     assert f"| `fast.ts` | {row}\n| `accurate.ts` | {row}\n" in text
     assert "| `fast.ts` | 50.0 | 25.0 |" in text
+
+
+def test_runs_are_released_with_cards_and_a_table(bench, tmp_path, monkeypatch, capsys):
+    splits = synthetic.read(train=64, val=21, test=21)
+    monkeypatch.setattr(bench, "data", lambda: splits)
+    monkeypatch.setattr(bench, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    for page in ("README.md", "fast.md", "accurate.md", "ensemble.md"):
+        (tmp_path / page).write_text(f"before\n{bench.BEGIN}old\n{bench.END}after\n")
+    for seed, name in enumerate(("fast", "accurate")):
+        tiny(tmp_path / "runs" / name, f"seed={seed}", "evaluate.test=false")
+        bench.release(tmp_path / "runs" / name, name)
+    bench.ensemble([tmp_path / "fast.ts", tmp_path / "accurate.ts"])
+    bench.table()
+
+    metadata = artifact.read_metadata(tmp_path / "fast.ts")
+    assert {"val/accuracy", "test/accuracy", "test/accuracy_no_twins", "val/loss_epoch_1"} <= set(metadata.metrics)
+    said = (
+        f"| accuracy | {100 * metadata.metrics['val/accuracy']:.1f} | {100 * metadata.metrics['test/accuracy']:.1f} |"
+    )
+    card = (tmp_path / "fast.md").read_text()
+    assert said in card and card.startswith("before\n") and card.endswith("after\n") and "old" not in card
+    assert "the mean of 2 networks" in (tmp_path / "ensemble.md").read_text()
+    readme = (tmp_path / "README.md").read_text()
+    assert [name for name in ("fast", "accurate", "ensemble") if f"| `{name}.ts` | 0.0" in readme] != []
+    judged = bench.judged(bench.released(), splits)["ensemble"]
+    told = artifact.read_metadata(tmp_path / "ensemble.ts").metrics
+    assert judged["test"]["accuracy"] == pytest.approx(told["test/accuracy"], abs=0.05)
+    assert judged["test"]["ece"] == pytest.approx(told["test/ece"], abs=0.02)
