@@ -139,7 +139,7 @@ def _written(path: Path, format: str, write: Callable[[Path], None], eager: nn.M
             warnings.simplefilter("ignore")
             write(part)
             if format == "torchscript":
-                trust.add(part)  # by its digest, which it keeps under its own name
+                trust.add(part, path.name)  # by its digest, which it keeps under its own name
             _check_parity(eager, metadata, part, format)
         part.replace(path)
     except OSError as error:

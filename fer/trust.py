@@ -28,8 +28,8 @@ def digest(path: str | Path) -> str:
         raise ArtifactError(f"cannot read {path} ({error.strerror}); give another model file") from None
 
 
-def add(path: str | Path) -> None:
-    """Trust the file that lies at `path`, wherever it is moved, until it is changed."""
+def add(path: str | Path, name: str | None = None) -> None:
+    """Trust the file that lies at `path`, wherever it is moved, until it is changed. name: what the list calls it."""
     known = digest(path)
     if known in _in_this_process or known in _listed():
         return
@@ -37,9 +37,9 @@ def add(path: str | Path) -> None:
     with contextlib.suppress(OSError):
         place = list_file()
         place.parent.mkdir(parents=True, exist_ok=True)
-        name = Path(path).name.encode("unicode_escape").decode()
+        shown = (name or Path(path).name).encode("unicode_escape").decode()
         with place.open("a", encoding="utf-8") as file:  # one short write, which other processes do not come between
-            file.write(f"{known} {name}\n")
+            file.write(f"{known} {shown}\n")
 
 
 def accept(paths: Iterable[object]) -> None:

@@ -1,6 +1,4 @@
-import os
 import shutil
-import stat
 
 import pytest
 import torch
@@ -32,6 +30,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_what_was_made_here_is_trusted_wherever_it_is_moved(tmp_path, monkeypatch):
     monkeypatch.setattr(trust, "_in_this_process", set())
     path = made(tmp_path / "m.ts")
+    assert trust.list_file().read_text().splitlines()[-1] == f"{trust.digest(path)} m.ts"
     trust._in_this_process.clear()  # as in another process: the list is on disk
     artifact.load(path.rename(tmp_path / "moved.ts"))
 
@@ -55,14 +54,6 @@ def test_trusted_once_it_is_remembered_until_it_changes(elsewhere, tmp_path):
         file.write(b"\0")
     with pytest.raises(ArtifactError, match="was not made here"):
         trust.check(elsewhere)
-
-
-@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
-def test_a_list_that_cannot_be_written_holds_for_the_process(elsewhere, tmp_path):
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home").chmod(stat.S_IRUSR | stat.S_IXUSR)
-    trust.add(elsewhere)
-    artifact.load(elsewhere)
 
 
 def test_a_home_that_is_a_file_stops_nothing(elsewhere, tmp_path):
