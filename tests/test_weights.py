@@ -21,6 +21,7 @@ def test_they_are_small_together():
     assert {path.stem for path in WEIGHTS.glob("*.ts")} == set(LIMITS)
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir() if path.is_file()) < 25_000_000
     assert artifact.BUNDLED.name == "fast.ts"
+    assert artifact.BUNDLED.stat().st_size < 8_000_000
 
 
 @included
@@ -32,6 +33,7 @@ def test_artifact_knows_itself(name):
     assert meta.data["name"] == "fer2013"
     assert meta.metrics["test/accuracy"] >= 0.69
     assert re.fullmatch("[0-9a-f]{40}", meta.git_commit)
+    assert meta.crop_margin == 0
     assert not [v for v in str(meta.config).split("'") if v.startswith("/")]
 
 
@@ -42,6 +44,7 @@ def test_card_gives_the_figures_of_the_metadata(name):
     for split in ("val", "test"):
         for figure in ("accuracy", "accuracy_flip", "f1_macro", "ece", *(f"recall/{e}" for e in EMOTIONS)):
             assert f"{100 * metrics[f'{split}/{figure}']:.1f}" in card
+    assert f"{100 * metrics['test/accuracy_no_twins']:.1f}" in card
 
 
 @pytest.mark.shared

@@ -12,6 +12,7 @@ from typing import Any, Self
 import av
 import cv2
 
+from fer import tables
 from fer.errors import SinkError
 from fer.stream.types import Array, FrameResult
 
@@ -74,15 +75,10 @@ def part_of(path: Path) -> Path:
 def write_whole(path: Path, data: bytes, new_folder: bool = False) -> None:
     """Write a file that appears under its name only when it is whole; `new_folder`: make its folder where there is
     none. Raises `SinkError`."""
-    part = part_of(path)
     with mended(path):
         if new_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        tables.write_whole(path, data)
 
 
 class _Log(Sink):
