@@ -321,13 +321,14 @@ def _only_torchscript(path: str | Path) -> None:
 def backbone_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights of a TorchScript artifact's backbone, by the names they have in the model that it was made of.
 
-    Raises `ArtifactError` where the file is not one of ours or does not load.
+    Raises `ArtifactError` where the file is not one of ours, does not load, or is the mean of more than one model.
     """
-    read_metadata(path)
+    metadata = read_metadata(path)
     _only_torchscript(path)
-    prefix = "backbone."
+    members = metadata.config.get("members")
+    prefix = "members.0.backbone." if members else "backbone."  # the mean of one is how `average` keeps it as float16
     state = _torchscript(path, torch.device("cpu")).state_dict()
-    if not any(name.startswith(prefix) for name in state):
+    if members and len(members) > 1:
         raise ArtifactError(f"{path} is a mean of several models; give one of them")
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
