@@ -2,7 +2,8 @@
 
     python benchmarks/fer2013.py table        judge every artifact of fer/weights into README's table
     python benchmarks/fer2013.py exports      one face and 32 in TorchScript, ONNX and pt2, in milliseconds
-    python benchmarks/fer2013.py reproduce    the first epoch of every artifact's training, against what it recorded
+    python benchmarks/fer2013.py reproduce    the first epoch of every artifact's training, by the commit that it
+                                              recorded, against the loss that it recorded
     python benchmarks/fer2013.py margins      accuracy on faces as YuNet cuts them, by the margin around its box
     python benchmarks/fer2013.py seeds 1 2 3  train the cheap recipe, and the mean of its runs on PublicTest
     python benchmarks/fer2013.py release RUN NAME   judge a finished run on PrivateTest, once, into fer/weights
@@ -13,7 +14,9 @@ FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `
 
 import argparse
 import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -217,20 +220,39 @@ class _OneEpoch(L.Callback):
         trainer.should_stop = True
 
 
+def first_epoch(model: Path) -> float:
+    """The validation loss after the first epoch of the training that made an artifact, done again by this checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = recorded(artifact.read_metadata(model), folder)
+        return experiment.run(cfg, watchers=[_OneEpoch()])["val/loss_epoch_1"]
+
+
 def reproduce() -> None:
     print("| artifact | recorded | again | difference |\n| --- | --- | --- | --- |")
-    splits = data()
+    fingerprint = data()["train"].fingerprint
     for path in released():
         metadata = artifact.read_metadata(path)
         if "members" in metadata.config:
             continue  # each of them is a training of its own
-        if metadata.data["fingerprint"] != splits["train"].fingerprint:
+        if metadata.data["fingerprint"] != fingerprint:
             raise SystemExit(f"{path.name} was trained on other images than those in FER2013_ROOT")
         before = metadata.metrics.get("val/loss_epoch_1")
         if before is None:
             continue  # older than the record
-        with tempfile.TemporaryDirectory() as folder:
-            after = experiment.run(recorded(metadata, folder), watchers=[_OneEpoch()])["val/loss_epoch_1"]
+        with tempfile.TemporaryDirectory() as name:
+            then = Path(name) / "then"
+            git = ["git", "-C", str(ROOT), "worktree"]
+            subprocess.run([*git, "add", "-q", "--detach", str(then), str(metadata.git_commit)], check=True)
+            try:
+                shutil.copyfile(__file__, then / "benchmarks" / "fer2013.py")
+                command = [sys.executable, "benchmarks/fer2013.py", "first-epoch", str(path)]
+                environment = os.environ | {"FER2013_ROOT": str(Path(os.environ["FER2013_ROOT"]).resolve())}
+                answer = subprocess.run(
+                    command, cwd=then, env=environment, check=True, stdout=subprocess.PIPE, text=True
+                )
+            finally:
+                subprocess.run([*git, "remove", "--force", str(then)], check=True)
+        after = float(answer.stdout.split()[-1])
         print(f"| `{path.name}` | {before:.4f} | {after:.4f} | {after - before:+.4f} |", flush=True)
 
 
@@ -280,7 +302,7 @@ def release(run: Path, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = report.judge(checkpoints.load(str(checkpoint)), data(), Path(folder), test=True)
     values = {**metadata.__dict__, "metrics": metadata.metrics | found}
-    artifact.save(backbone, artifact.Metadata(**values), path)
+    artifact.save(backbone, artifact.Metadata(**values), path, half=True)
     insert(path.with_suffix(".md"), card(artifact.read_metadata(path)))
     for key in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece"):
         print(f"{name} test/{key}: {found[f'test/{key}']:.4f}")
@@ -316,6 +338,9 @@ def main() -> None:
     several = commands.add_parser("seeds")
     several.add_argument("numbers", type=int, nargs="+")
     several.set_defaults(run=lambda given: seeds(given.numbers))
+    again = commands.add_parser("first-epoch")
+    again.add_argument("model", type=Path)
+    again.set_defaults(run=lambda given: print(first_epoch(given.model)))
     one = commands.add_parser("release")
     one.add_argument("run_folder", type=Path)
     one.add_argument("name")

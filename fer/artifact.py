@@ -8,6 +8,7 @@ are loaded alike.
 """
 
 import contextlib
+import copy
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -100,20 +101,31 @@ def golden_batch(channels: int, size: int, count: int = 5) -> Tensor:
     return (noise + tilt * ramp.view(1, 1, 1, -1) + (1 - tilt) * ramp.view(1, 1, -1, 1)).to(torch.uint8)
 
 
-def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
+def save(
+    backbone: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript", half: bool = False
+) -> Path:
     """Write `backbone`, float32 (N, C, S, S) → logits (N, K), as an artifact, and check it against the eager model.
 
-    `format` is one of `FORMATS`. The file appears under its name only when it is whole and its probabilities on
-    `golden_batch` differ from the eager model's by at most `PARITY`. Raises `ArtifactError` where they do not,
-    `ConfigError` for an unknown format, or an extra that is not installed.
+    `format` is one of `FORMATS`. half: store the weights of a TorchScript file as float16, in half the room; `load`
+    makes them float32 again, and the model that it is checked against has them rounded too. The file appears under its
+    name only when it is whole and its probabilities on `golden_batch` differ from the eager model's by at most
+    `PARITY`. Raises `ArtifactError` where they do not, `ConfigError` for an unknown format, one that cannot be `half`,
+    or an extra that is not installed.
     """
     check_format(format)
+    if half and format != "torchscript":
+        raise ConfigError(f"half is for TorchScript alone, not for {format}")
     training = backbone.training
     backbone = backbone.cpu().float().to(memory_format=torch.contiguous_format).eval()
+    if half:
+        backbone = _rounded(copy.deepcopy(backbone))
 
     def write(part: Path) -> None:
         try:
-            _WRITERS[format](backbone, metadata, part)
+            if half:
+                _save_torchscript(backbone, metadata, part, half)
+            else:
+                _WRITERS[format](backbone, metadata, part)
         except OSError:
             raise
         except Exception as error:  # tracing and exporting run the model's own code
@@ -164,10 +176,25 @@ def _example(metadata: Metadata) -> Tensor:
     return torch.zeros(2, metadata.channels, metadata.input_size, metadata.input_size)
 
 
-def _save_torchscript(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
+def _save_torchscript(backbone: nn.Module, metadata: Metadata, path: Path, half: bool = False) -> None:
     traced = torch.jit.trace(backbone, _example(metadata), check_trace=False)
-    scripted = torch.jit.script(Deployed(traced, metadata).eval())
+    _store(torch.jit.script(Deployed(traced, metadata).eval()), metadata, path, half)
+
+
+def _store(scripted: torch.jit.ScriptModule, metadata: Metadata, path: Path, half: bool) -> None:
+    kept = [(weight, weight.data) for weight in scripted.parameters()] if half else []
+    for weight, values in kept:
+        weight.data = values.half()
     torch.jit.save(scripted, str(path), _extra_files={_METADATA_FILE: metadata.to_json()})
+    for weight, values in kept:  # they are those of the eager model too
+        weight.data = values
+
+
+def _rounded(module: nn.Module) -> nn.Module:
+    """The module, its weights as float16 can hold them."""
+    for weight in module.parameters():
+        weight.data = weight.data.half().float()
+    return module
 
 
 def _rgb(backbone: nn.Module, metadata: Metadata) -> tuple[nn.Module, tuple[Tensor], dict[str, Any]]:
@@ -424,7 +451,7 @@ def average(
 ) -> Path:
     """Write the mean of several TorchScript artifacts as one artifact, which loads and is used like any other.
 
-    half: store the weights as float16, in half the room; `load` makes them float32 again.
+    half: as in `save`.
 
     It takes the larger of the members' input sizes and channels, the sums of their parameters and multiply-accumulates,
     and all their configs, under `members`. Raises `ArtifactError` where a member cannot be loaded, where the members
@@ -458,17 +485,10 @@ def average(
         warnings.simplefilter("ignore")
         eager = Mean([_torchscript(path, torch.device("cpu")) for path in paths], temperature).eval()
     if half:
-        for weight in eager.parameters():
-            weight.data = weight.data.half().float()
+        _rounded(eager)
 
     def write(part: Path) -> None:
-        scripted = torch.jit.script(eager)
-        weights = [(weight, weight.data) for weight in scripted.parameters()] if half else []
-        for weight, values in weights:
-            weight.data = values.half()
-        torch.jit.save(scripted, str(part), _extra_files={_METADATA_FILE: whole.to_json()})
-        for weight, values in weights:  # they are those of `eager` too
-            weight.data = values
+        _store(torch.jit.script(eager), whole, part, half)
 
     return _written(Path(out), "torchscript", write, eager, whole)
 

@@ -78,6 +78,21 @@ def test_flip_averages_with_the_mirror_image(tmp_path):
     assert torch.allclose(both(images), (plain(images) + plain(images.flip(3))) / 2, atol=1e-6)
 
 
+def test_a_model_stored_in_half_the_room_answers_nearly_alike_and_is_left_as_it_was(tmp_path):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(24 * 24, 64), nn.ReLU(), nn.Linear(64, 3)).eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    whole = artifact.save(net, META, tmp_path / "whole.ts")
+    half = artifact.save(net, META, tmp_path / "half.ts", half=True)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    images = golden_batch(1, 24)
+    answer = artifact.load(half)(images)
+    assert torch.allclose(answer, artifact.load(whole)(images), atol=2e-3)
+    assert not torch.equal(answer, artifact.load(whole)(images))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    with pytest.raises(ConfigError, match="half is for TorchScript"):
+        artifact.save(net, META, tmp_path / "m.pt2", "pt2", half=True)
+
+
 def test_a_mean_stored_in_half_the_room_answers_as_its_members_do(tmp_path):
     def wide(seed):
         torch.manual_seed(seed)

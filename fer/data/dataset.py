@@ -1,6 +1,7 @@
 """The one form that all data takes, and the dataset that hands out augmented batches of it."""
 
 import hashlib
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,14 +90,20 @@ class EmotionDataset(Dataset):
 
     Where the split has `targets`, a batch has a third part, float32 (B, K).
 
-    `augment` is an albumentations `Compose`, or None. It is seeded anew for every sample from (seed, epoch, row),
-    so that neither the number of workers nor a resumed run changes what a sample looks like.
+    `augment` is an albumentations `Compose`, or None. What it draws depends on (seed, epoch, row) alone, so that
+    neither the number of workers nor a resumed run changes what a sample looks like.
     """
 
     def __init__(self, split: Split, augment: Any = None, seed: int = 0) -> None:
         self.split = split
         self.augment = augment
         self.seed = seed
+        # All transforms draw from the same two generators, which are set anew for every sample: to give each transform
+        # generators of its own takes longer than the transforms do, and seeds them all alike.
+        self._bits, self._python = np.random.Philox(key=seed), random.Random()
+        self._state = self._bits.state
+        if augment is not None:
+            augment.set_random_state(np.random.Generator(self._bits), self._python)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -110,13 +117,17 @@ class EmotionDataset(Dataset):
         images = self.split.images[rows]
         images = images[..., None] if images.ndim == 3 else images
         if self.augment is not None:
-            images = np.stack([self._augmented(image, index) for image, index in zip(images, indices, strict=True)])
+            for image, index in zip(images, indices, strict=True):  # which fancy indexing has copied already
+                image[:] = self._augmented(image, index)
         batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(self.split.labels[rows])
         return batch if self.split.targets is None else (*batch, torch.from_numpy(self.split.targets[rows]))
 
     def _augmented(self, image: np.ndarray, index: Index) -> np.ndarray:
-        key = np.random.SeedSequence((self.seed, *index)).generate_state(1)[0]
-        self.augment.set_random_seed(int(key))
+        epoch, row = index
+        # counter-based (Salmon et al. 2011): other counters and keys give streams that have nothing in common
+        self._state["state"]["counter"][2:] = index
+        self._bits.state = self._state
+        self._python.seed(self.seed << 128 | epoch << 64 | row)
         result = self.augment(image=image)["image"]
         return result.reshape(image.shape) if result.size == image.size else _refuse(image, result)
 

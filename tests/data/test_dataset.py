@@ -71,3 +71,26 @@ def test_augmentation_that_changes_the_size_is_refused():
     data = EmotionDataset(split(), A.Compose([A.CenterCrop(40, 40)]))
     with pytest.raises(DataError, match="conf/augment"):
         data[(0, 0)]
+
+
+def test_the_transforms_of_a_sample_draw_numbers_of_their_own():
+    twice = A.Compose([A.HorizontalFlip(p=0.5), A.HorizontalFlip(p=0.5)])
+    data = EmotionDataset(split(400), twice)
+    images = data.__getitems__([(0, row) for row in range(400)])[0]
+    turned = (images[:, 0].numpy() != data.split.images).any(axis=(1, 2)).mean()
+    assert 0.35 < turned < 0.65  # none, if both drew the same number
+
+
+def test_neighbouring_seeds_epochs_and_rows_draw_differently():
+    brightness = A.Compose([A.RandomBrightnessContrast(p=1.0)])
+    grey = Split(np.full((50, 8, 8), 100, np.uint8), np.zeros(50, np.int64), ("a",))
+    seen = [
+        EmotionDataset(grey, brightness, seed)
+        .__getitems__([(epoch, row) for row in range(50)])[0]
+        .float()
+        .mean((1, 2, 3))
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    ]
+    assert len(torch.cat(seen).unique()) > 60  # of 200, in some hundred levels of grey
+    assert all(not torch.equal(a, b) for k, a in enumerate(seen) for b in seen[:k])

@@ -1,0 +1,330 @@
+"""How fast the training half is, as ratios within one run; docs/speed.md comes from here.
+
+    python benchmarks/train.py loader     images a second of each augmentation, against bare albumentations, ImageFolder
+    python benchmarks/train.py training   real training against the same loop over one batch in memory
+    python benchmarks/train.py start      from process start to the first optimiser step, and the first parse of the CSV
+    python benchmarks/train.py memory     resident memory and time at 1, 3 and 10 times the data of FER-2013
+    python benchmarks/train.py artifact   the artifact against the bare network
+
+Images are of random numbers, as many and as large as those of FER-2013: how fast they are does not depend on what they
+show, and nothing has to be fetched.
+"""
+
+import argparse
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import lightning as L
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fer import artifact, experiment, models
+from fer.data import cache, fer2013
+from fer.data.datamodule import EmotionDataModule
+from fer.data.dataset import Split
+from fer.labels import EMOTIONS
+
+COUNTS = {"train": 28_709, "val": 3_589, "test": 3_589}
+PIPELINES = ("none", "light", "standard", "strong")
+
+
+def config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", ["logger=csv", "callbacks.progress=null", *overrides])
+
+
+def pipeline(name: str) -> Any:
+    return instantiate(config(f"augment={name}").augment.pipeline, _convert_="all")
+
+
+def split(rows: int, seed: int = 0) -> Split:
+    """Random images and labels."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (rows, 48, 48), dtype=np.uint8)
+    return Split(images, rng.integers(0, len(EMOTIONS), rows), EMOTIONS)
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def paired(one: Callable[[], Any], other: Callable[[], Any], rounds: int) -> tuple[float, float, float]:
+    """Median seconds of two calls that take turns, and the median of the ratios of the first to the second."""
+    one(), other()
+    times = [(seconds(one), seconds(other)) for _ in range(rounds)]
+    return *(statistics.median(column) for column in zip(*times, strict=True)), statistics.median(
+        a / b for a, b in times
+    )
+
+
+def loader(rounds: int, rows: int = 2_000) -> None:
+    torch.set_num_threads(1)
+    import cv2
+
+    cv2.setNumThreads(1)  # figures are for one core
+    data = split(rows)
+
+    def ours(augment: Any) -> Callable[[], None]:
+        module = EmotionDataModule(lambda: {"train": data, "val": data, "test": data}, "random", augment, workers=0)
+        module.setup()
+        made = module.train_dataloader()
+
+        def epoch() -> None:
+            for _ in made:
+                pass
+
+        return epoch
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain = _image_folder(data, Path(folder))
+        a, b, ratio = paired(ours(None), lambda: [None for _ in plain], rounds)
+    print("| pipeline | images/s per core | against | its images/s | ratio of times |\n| --- | --- | --- | --- | --- |")
+    print(f"| none | {rows / a:,.0f} | ImageFolder over PNG | {rows / b:,.0f} | {ratio:.4f} |", flush=True)
+    for name in PIPELINES[1:]:
+        augment = pipeline(name)
+        bare = [image[..., None] for image in data.images]
+        a, b, ratio = paired(ours(pipeline(name)), lambda t=augment, i=bare: [t(image=image) for image in i], rounds)
+        print(f"| {name} | {rows / a:,.0f} | bare albumentations | {rows / b:,.0f} | {ratio:.2f} |", flush=True)
+
+
+def _image_folder(data: Split, folder: Path) -> DataLoader:
+    """What people write who have the Kaggle folders."""
+    from PIL import Image
+    from torchvision import datasets, transforms
+
+    for row, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        (folder / EMOTIONS[label]).mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / EMOTIONS[label] / f"{row}.png")
+    transform = transforms.Compose([transforms.Grayscale(), transforms.ToTensor()])
+    return DataLoader(datasets.ImageFolder(str(folder), transform), batch_size=64, shuffle=True)
+
+
+class _Clock(L.Callback):
+    """Images a second of the steps after the first few."""
+
+    WARM = 5
+
+    def __init__(self) -> None:
+        self.images, self.start, self.end = 0, 0.0, 0.0
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.end = time.perf_counter()
+        if batch_idx < self.WARM:
+            self.start = self.end
+        else:
+            self.images += len(batch[1])
+
+
+class _Repeated(EmotionDataModule):
+    """The same data module, whose batches are all the first one."""
+
+    def train_dataloader(self) -> Any:
+        loader = super().train_dataloader()
+        batch = next(iter(loader))
+        return list(itertools.repeat(batch, len(loader)))
+
+
+def training(rounds: int, steps: int, size: int) -> None:
+    data = {name: split(count, seed) for seed, (name, count) in enumerate(COUNTS.items())}
+    kinds: dict[str, tuple[type[EmotionDataModule], int]] = {
+        "one batch in memory": (_Repeated, 0),
+        "workers=0": (EmotionDataModule, 0),
+        "workers=2": (EmotionDataModule, 2),
+    }
+    found: dict[str, list[float]] = {name: [] for name in kinds}
+    cfg = config(f"input_size={size}", "progressive=[]", "trainer=cpu")
+    for _ in range(rounds + 1):
+        for name, (kind, workers) in kinds.items():
+            module = kind(lambda: dict(data), "random", pipeline("standard"), workers=workers)
+            module.setup()
+            clock = _Clock()
+            model = experiment.classifier(cfg, module)
+            trainer = L.Trainer(
+                accelerator="cpu",
+                precision=cfg.trainer.precision,
+                max_steps=steps,
+                limit_val_batches=0,
+                callbacks=[clock, instantiate(cfg.callbacks.ema)],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+            trainer.fit(model, module)
+            found[name].append(clock.images / (clock.end - clock.start))
+    memory, *loaders = ([*values[1:]] for values in found.values())  # the first round warms
+    print(f"resnet_small at {size} pixels, {statistics.median(memory):.0f} images/s over one batch in memory")
+    for name, values in zip([*kinds][1:], loaders, strict=True):
+        ratio = statistics.median(a / b for a, b in zip(values, memory, strict=True))
+        print(f"{name}: {statistics.median(values):.0f} images/s, {ratio:.3f} of that", flush=True)
+
+
+def write_csv(path: Path) -> None:
+    """A fer2013.csv of random pixels, as long as the real one."""
+    usage = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
+    with path.open("w", encoding="utf-8") as file:
+        file.write("emotion,pixels,Usage\n")
+        for seed, (name, count) in enumerate(COUNTS.items()):
+            data = split(count, seed)
+            for image, label in zip(data.images, data.labels, strict=True):
+                file.write(f"{label},{' '.join(map(str, image.ravel().tolist()))},{usage[name]}\n")
+
+
+class _FirstStep(L.Callback):
+    """Tells when the first optimiser step was done, and ends the process."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        print(time.time())
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def first_step(overrides: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        experiment.run(config(f"run_dir='{folder}'", *overrides), watchers=[_FirstStep()])
+
+
+def start(rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_csv(folder / "fer2013.csv")
+        size = (folder / "fer2013.csv").stat().st_size / 1e6
+        os.environ["FER_CACHE"] = str(folder / "cache")
+        took = seconds(lambda: fer2013.read(folder))
+        print(f"first parse of a fer2013.csv of {size:.0f} MB: {took:.1f} s", flush=True)
+        bare = [sys.executable, "-c", "import time, torch, lightning; print(time.time())"]
+        ours = [sys.executable, __file__, "first-step", f"data.root={folder}"]
+        beyond = []
+        for _ in range(rounds + 1):
+            took_each = []
+            for command in (bare, ours):
+                begin = time.time()
+                answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                took_each.append(float(answer.stdout.split()[-1]) - begin)
+            beyond.append((took_each[1] - took_each[0], took_each[0]))
+        times = [statistics.median(column) for column in zip(*beyond[1:], strict=True)]
+        print(f"start to the first optimiser step, warm cache: {times[0]:.1f} s beyond the {times[1]:.1f} s of "
+              "importing torch and lightning")  # fmt: skip
+
+
+def pss() -> dict[str, float]:
+    """Megabytes that this process and its children hold: their own memory, and their shares of mapped files."""
+    found = {"own": 0.0, "files": 0.0}
+    fields = {"Pss_Anon:": "own", "Pss_Shmem:": "own", "Pss_File:": "files"}
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for process in [str(os.getpid()), *children]:
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            key, *rest = line.split()
+            if key in fields:
+                found[fields[key]] += int(rest[0]) / 1024
+    return found
+
+
+def grown(times: int, workers: int) -> None:
+    """One epoch over `times` the data of FER-2013, from the cache as a reader gives it; a process of its own."""
+    key = f"benchmark-{times}"
+
+    def made() -> dict[str, Split]:
+        one, few = split(COUNTS["train"]), split(64)
+        train = Split(np.tile(one.images, (times, 1, 1)), np.tile(one.labels, times), EMOTIONS)
+        return {"train": train, "val": few, "test": few}
+
+    cache.cached(key, made)
+    before = pss()
+    module = EmotionDataModule(lambda: cache.cached(key, dict), "random", None, workers=workers)
+    begin = time.perf_counter()
+    module.setup()
+    module.statistics()
+    ready = time.perf_counter()
+    loader = module.train_dataloader()
+    for batch in loader:
+        assert len(batch[1])
+    end = time.perf_counter()
+    after = pss()
+    copy = module.splits["train"].images.nbytes / 2**20
+    own, files = (after[key] - before[key] for key in ("own", "files"))
+    print(f"| {times} | {copy:.0f} | {workers} | {own:.0f} | {files:.0f} | {ready - begin:.2f} | {end - ready:.2f} |")
+
+
+def memory() -> None:
+    print("| times FER-2013 | one copy, MB | workers | own memory, MB more | mapped file, MB more | to be ready, s | "
+          "an epoch, s |\n" + "| --- " * 7 + "|", flush=True)  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for times in (1, 3, 10):
+            for workers in (0, 2, 4):
+                subprocess.run(
+                    [sys.executable, __file__, "grown", str(times), str(workers)],
+                    check=True,
+                    env=os.environ | {"FER_CACHE": folder},
+                )
+
+
+def artifacts(rounds: int) -> None:
+    torch.set_num_threads(2)
+    loaded = artifact.load()
+    metadata = loaded.metadata
+    backbone = models.create(classes=len(metadata.classes), channels=metadata.channels, **metadata.config["model"])
+    backbone.load_state_dict(artifact.backbone_weights(artifact.BUNDLED))
+    backbone.eval()
+    for count in (1, 32):
+        images = artifact.golden_batch(1, metadata.input_size, count)
+        ready = torch.randn(images.shape)
+
+        def bare(ready: torch.Tensor = ready) -> None:
+            with torch.inference_mode():
+                backbone(ready)
+
+        a, b, ratio = paired(
+            lambda images=images: [loaded(images) for _ in range(20)],
+            lambda bare=bare: [bare() for _ in range(20)],
+            rounds,
+        )
+        print(f"{count} faces: {a * 50:.2f} ms, the bare network {b * 50:.2f} ms, ratio {ratio:.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--size", type=int, default=48)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("loader", "training", "start", "memory", "artifact"):
+        commands.add_parser(name)
+    commands.add_parser("first-step").add_argument("overrides", nargs="*")
+    one = commands.add_parser("grown")
+    one.add_argument("times", type=int)
+    one.add_argument("workers", type=int)
+    given = parser.parse_args()
+    {
+        "loader": lambda: loader(given.rounds),
+        "training": lambda: training(given.rounds, given.steps, given.size),
+        "start": lambda: start(given.rounds),
+        "memory": memory,
+        "artifact": lambda: artifacts(given.rounds),
+        "first-step": lambda: first_step(given.overrides),
+        "grown": lambda: grown(given.times, given.workers),
+    }[given.command]()
+
+
+if __name__ == "__main__":
+    main()
