@@ -17,7 +17,7 @@ from fer.stream.sinks import (
     Sink,
     mended,
 )
-from fer.stream.sources import Source
+from fer.stream.sources import Folder, Source
 from fer.stream.stats import Stats
 from fer.stream.timeline import TIMELINE_ENDINGS, Timeline
 from fer.stream.video import VIDEO_FORMATS, VideoFile
@@ -101,6 +101,11 @@ class Outputs:
                 if taken is not None and _same(path, taken):
                     raise SinkError(f"{name}= and {other}= are both {path}; give {name}= another name")
             known[name] = path
+        if self.save and isinstance(self.source, Folder):
+            pictures, originals = Pictures(self.save, folder=True), {file.resolve() for file in self.source.files}
+            for place in map(pictures.place, self.source.names):
+                if place.resolve() in originals:
+                    raise SinkError(f"save={self.save} would replace {place} itself; give save=<another folder>")
 
     def sinks(
         self,

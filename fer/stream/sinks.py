@@ -175,15 +175,18 @@ class Pictures(Sink):
         self.path = path
         self._folder = folder
 
+    def place(self, name: str) -> Path:
+        """Where a still of that name goes in a folder."""
+        path = self.path / name
+        return path if path.suffix.lower() in IMAGE_ENDINGS else path.with_name(f"{path.name}.png")
+
     def write(self, result: FrameResult, picture: Array | None) -> None:
         if picture is None:
             return
         path = self.path
         if self._folder:
             assert result.frame.file is not None
-            path = self.path / result.frame.file
-            if path.suffix.lower() not in IMAGE_ENDINGS:
-                path = path.with_name(f"{path.name}.png")
+            path = self.place(result.frame.file)
         try:
             good, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         except cv2.error:

@@ -133,7 +133,7 @@ class Image(Source):
 
 class Folder(Source):
     """Several images, in the order given; `path` is their folder, or the pattern that named them. Frames have their
-    names, or where they come from several folders their paths from the one above.
+    `names`, or where they come from several folders their paths from the one above.
 
     One that cannot be read is a `Frame` with an `error`, and a note.
     """
@@ -145,11 +145,11 @@ class Folder(Source):
         self.path, self.files = path, files
         self.name = f"{path.resolve().name}/" if path.is_dir() else path.name
         self.total = len(files)
+        above = os.path.commonpath([file.parent for file in files])
+        self.names = [file.relative_to(above).as_posix() for file in files]
 
     def __iter__(self) -> Iterator[Frame]:
-        above = os.path.commonpath([file.parent for file in self.files])
-        for index, path in enumerate(self.files):
-            name = path.relative_to(above).as_posix()
+        for index, (path, name) in enumerate(zip(self.files, self.names, strict=True)):
             try:
                 yield Frame(read_image(path), index, 0.0, file=name)
             except SourceError as error:

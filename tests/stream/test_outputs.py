@@ -9,7 +9,7 @@ from fer.stream import window
 from fer.stream.fakes import FakeSource
 from fer.stream.outputs import Outputs
 from fer.stream.sinks import Csv, JsonLines, Pictures, Sink
-from fer.stream.sources import Kind
+from fer.stream.sources import Kind, open_source
 from fer.stream.video import VideoFile
 
 
@@ -67,6 +67,24 @@ def test_no_two_names_for_one_file(tmp_path: Path) -> None:
         Outputs(source(), None, Path("a.json"), Path("./a.json"))._check_distinct(None)
     with pytest.raises(SinkError, match="stats= and artifact="):
         check(artifact="model.json", stats="model.json")
+
+
+def test_no_original_is_replaced_by_its_annotated_copy(tmp_path: Path) -> None:
+    for name in ("a.png", "photos/a.png", "photos/b.gif", "party/one/c.png", "party/two/d.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(name.encode())
+    Path("linked").symlink_to("photos")
+    for pattern, save in (
+        ("photos/*.png", "photos"),
+        ("photos/*", f"{tmp_path}/photos/../photos"),
+        (f"{tmp_path}/photos/?.png", "linked"),
+        ("*.png", "."),
+        ("party/*/*.png", "party"),
+    ):
+        with pytest.raises(SinkError, match=r"would replace .*\.png itself; give save="):
+            Outputs.of(open_source(pattern), None, save, None, None)
+    for pattern, save in (("photos/*", "annotated"), ("party/*/*.png", "photos"), ("party/one/*.png", "party")):
+        assert Outputs.of(open_source(pattern), None, save, None, None).save == Path(save)
 
 
 def test_checking_leaves_nothing_but_folders() -> None:
