@@ -136,8 +136,7 @@ def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Win
 
     metadata = recognizer.recognise.metadata
     collector = Collector(Path(cfg.collect).expanduser(), metadata.crop_margin, metadata.input_size)
-    stills = source.kind in ("image", "folder")
-    return Window(source.name, stills, Path(cfg.snapshots).expanduser(), collector)
+    return Window(source.name, source.still, Path(cfg.snapshots).expanduser(), collector)
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")

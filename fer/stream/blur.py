@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from fer.errors import ConfigError, FerError
+from fer.stream.pipes import close
 from fer.stream.types import Array, FrameResult
 
 _MARGIN = 0.35
@@ -77,9 +78,7 @@ class Blur:
             yield from map(_without, held)
             raise
         finally:
-            close = getattr(results, "close", None)
-            if close is not None:
-                close()
+            close(results)
 
     def _hidden(self, result: FrameResult) -> list[_Place]:
         """The places to hide in the next frame: of faces found in it, and of those that were found shortly before."""

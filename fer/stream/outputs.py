@@ -91,7 +91,7 @@ class Outputs:
             raise SinkError(f"save={self.save} is one file, but the source is a folder; give save=<another folder>")
 
     def _check_film(self, name: str) -> None:
-        if self.source.kind in ("image", "folder"):
+        if self.source.still:
             raise SinkError(f"{name}= shows faces over time, but {self.source.name} has none; give log= or save=")
 
     def _check_distinct(self, artifact: Path | None) -> None:
@@ -120,12 +120,12 @@ class Outputs:
         model, stats: how the report calls the artifact, and what it takes its figures from. done: what an earlier
         run has written of the log and the video.
         """
-        still = self.source.kind in ("image", "folder")
         sinks: list[Sink] = []
         if self.log:
             is_csv = self.log.suffix.lower() == ".csv"
-            sinks.append(Csv(self.log, classes, still) if is_csv else JsonLines(self.log, done.frames if done else 0))
-        if self.save and still:
+            first = done.frames if done else 0
+            sinks.append(Csv(self.log, classes, self.source.still) if is_csv else JsonLines(self.log, first))
+        if self.save and self.source.still:
             sinks.append(Pictures(self.save, folder=self.source.kind == "folder"))
         elif self.save:
             assert self.source.rate is not None
@@ -147,8 +147,7 @@ class Outputs:
             return False
         if view not in ("auto", "window"):
             raise ConfigError(f"view={view} is unknown; choose auto, window or none")
-        still = self.source.kind in ("image", "folder")
-        if view == "auto" and (not sys.stdin or not sys.stdin.isatty() or (still and self.paths())):
+        if view == "auto" and (not sys.stdin or not sys.stdin.isatty() or (self.source.still and self.paths())):
             return False
         from fer.stream.window import why_no_window
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def fill(pipe: Pipe[T], values: Callable[[], Iterator[T]], name: str) -> threadi
     """Start a thread that puts everything of `values()` into `pipe`, and its end or its error."""
 
     def run() -> None:
-        iterator = None
+        iterator: Iterator[T] | None = None
         try:
             iterator = values()
             for value in iterator:
@@ -79,10 +79,14 @@ def fill(pipe: Pipe[T], values: Callable[[], Iterator[T]], name: str) -> threadi
         else:
             pipe.end()
         finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+            close(iterator)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def close(values: object) -> None:
+    """Close a generator, and with it what it holds open; any other iterator has nothing to close."""
+    if isinstance(values, Generator):
+        values.close()

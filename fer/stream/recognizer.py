@@ -22,6 +22,7 @@ from fer.errors import ConfigError, SourceError
 from fer.stream import pipeline
 from fer.stream.detect import Detector
 from fer.stream.pipeline import Calm
+from fer.stream.pipes import close
 from fer.stream.recognise import open_recogniser
 from fer.stream.resume import Done
 from fer.stream.smooth import Smoother
@@ -110,22 +111,30 @@ class Recognizer:
         if max_frames is not None and (type(max_frames) is not int or max_frames < 1):
             raise ConfigError(f"max_frames={max_frames} cannot work; give a whole number from 1, or null for all")
         opened = source if isinstance(source, Source) else open_source(_plain(source), self._threads)
-        film = opened.kind not in ("image", "folder")
+        calm = self.calm(film=not opened.still)
         answers = pipeline.results(
-            opened, self.detect, self.recognise, self.classes, self.calm(film), stats or Stats(), every, done
+            opened, self.detect, self.recognise, self.classes, calm, stats or Stats(), every, done
         )
         with closing(answers):
             yield from islice(answers, max_frames)
 
     async def astream(self, source: int | str | Path | Source, *, every: int = 1) -> AsyncIterator[FrameResult]:
         """`stream` for an async server: each result is waited for in a thread, so that the loop goes on."""
-        results, end = self.stream(source, every=every), object()
+        results, turn = self.stream(source, every=every), threading.Lock()
+
+        def following() -> FrameResult | None:
+            with turn:
+                return next(results, None)
+
+        def leave() -> None:
+            with turn:  # whoever is cancelled within a frame leaves it to its thread, which is not done with it yet
+                close(results)
+
         try:
-            while (result := await asyncio.to_thread(next, results, end)) is not end:
-                assert isinstance(result, FrameResult)
+            while (result := await asyncio.to_thread(following)) is not None:
                 yield result
         finally:
-            await asyncio.to_thread(results.close)  # type: ignore[attr-defined]
+            await asyncio.to_thread(leave)
 
     def session(self) -> "Session":
         """One viewer's state, for frames that come from elsewhere, such as a browser."""

@@ -47,6 +47,11 @@ class Source:
     ) -> None:
         self.close()
 
+    @property
+    def still(self) -> bool:
+        """Whether its frames are photos, which have nothing to do with each other, and no film."""
+        return self.kind in ("image", "folder")
+
     def __iter__(self) -> Iterator[Frame]:
         """Raises `SourceError` where the source breaks."""
         raise NotImplementedError

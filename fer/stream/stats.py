@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fer.stream.pipes import close
 from fer.stream.types import FrameResult
 
 T = TypeVar("T")
@@ -55,9 +56,7 @@ class Stats:
                 self._add(name, time.perf_counter() - start, 1)
                 yield value
         finally:
-            close = getattr(values, "close", None)
-            if close is not None:
-                close()
+            close(values)
 
     def _add(self, name: str, seconds: float, frames: int) -> None:
         times = self._times[name]

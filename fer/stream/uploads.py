@@ -8,6 +8,7 @@ from fer.errors import SourceError
 from fer.stream import pipeline
 from fer.stream.blur import Blur
 from fer.stream.outputs import Outputs
+from fer.stream.pipes import close
 from fer.stream.recognizer import Recognizer
 from fer.stream.sources import open_source
 from fer.stream.stats import Stats
@@ -84,9 +85,7 @@ def _short(results: Iterator[FrameResult], seconds: float) -> Iterator[FrameResu
                 raise SourceError(f"the film is longer than the {seconds:g} seconds that are taken; cut it")
             yield result
     finally:
-        close = getattr(results, "close", None)
-        if close is not None:
-            close()
+        close(results)
 
 
 def _is_media(path: Path) -> bool:
