@@ -7,6 +7,7 @@ smoothing and the window stay in the caller's thread, which has all the state. T
 them, closes all sinks, and is the one that goes up.
 """
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -16,7 +17,7 @@ import numpy as np
 
 from fer.errors import ConfigError, FerError
 from fer.stream.annotate import annotate
-from fer.stream.pipes import Pipe, fill
+from fer.stream.pipes import Pipe, close, fill
 from fer.stream.resume import Done, replayed
 from fer.stream.sinks import Sink, Stop
 from fer.stream.smooth import Smoother
@@ -68,10 +69,12 @@ class Calm:
         smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
         return FrameResult(frame, faces, classes, probabilities, smoothed, labels, uncertain)
 
-    def replay(self, result: FrameResult) -> None:
-        """Remember a result of an earlier run as if it were one's own."""
+    def replay(self, result: FrameResult, cut: bool) -> None:
+        """Remember a result of an earlier run as if it were one's own. cut: whether another scene begins with it."""
         if self.tracker is None or self.smoother is None or result.faces.ids is None or not result.looked:
             return
+        if cut:
+            self.tracker.cut()
         self.tracker.replay(result.faces, result.frame.time)
         assert result.smoothed is not None and result.labels is not None
         self.smoother.replay(result.faces.ids, result.smoothed, result.labels, result.frame.time)
@@ -90,28 +93,32 @@ def results(
     """Yield the result of each frame of `source`; closing the generator stops the threads and closes the source.
 
     detect: `Frame` → `Faces`. recognise: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as
-    `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched. done:
-    the frames of an earlier run, whose results come from its log.
+    `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched, and so
+    is each still. done: the frames of an earlier run, whose results come from its log.
     Raises what the source, `detect` or `recognise` raise, and `ConfigError` for an `every` that cannot work.
     """
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise ConfigError(f"every={every} cannot work; give a whole number from 1")
-    pictures = iter(source)
-    if done is not None:
-        stats.earlier = done.frames
-        for row in done.rows():
-            result = replayed(row, next(pictures), classes)
-            calm.replay(result)
-            yield result
+    if source.still:
+        every = 1  # a photo shows other faces than the one before
+    pictures, last = iter(source), None
+    is_cut: Callable[[Array], bool] = CutDetector() if calm.tracker else lambda image: False
     frames: Pipe[Frame] = Pipe(1 if source.live else _WAITING, newest=source.live)
     seen: Pipe[Seen] = Pipe(1 if source.live else _WAITING)
-    threads = [
-        fill(frames, lambda: stats.timed("decode", pictures), "read"),
-        fill(seen, lambda: _search(frames, detect, stats, every, calm.tracker is not None), "search"),
-    ]
+    threads: list[threading.Thread] = []
     try:
+        if done is not None:
+            stats.earlier = done.frames
+            for row in done.rows():
+                last = replayed(row, next(pictures), classes)
+                calm.replay(last, is_cut(last.frame.image))
+                yield last
+        threads += [
+            fill(frames, lambda: stats.timed("decode", pictures), "read"),
+            fill(seen, lambda: _search(frames, detect, stats, every, is_cut, stats.earlier), "search"),
+        ]
         settled = _settled(iter(seen), calm.tracker, stats, wait=not source.live)
-        yield from _recognised(settled, recognise, classes, calm, stats, 1 if source.live else _TOGETHER)
+        yield from _recognised(settled, recognise, classes, calm, stats, 1 if source.live else _TOGETHER, last)
     finally:
         stats.dropped += frames.dropped
         seen.stop()
@@ -123,14 +130,16 @@ def results(
         source.close()
 
 
-def _search(frames: Pipe[Frame], detect: Detect, stats: Stats, every: int, film: bool) -> Iterator[Seen]:
+def _search(
+    frames: Pipe[Frame], detect: Detect, stats: Stats, every: int, is_cut: Callable[[Array], bool], first: int
+) -> Iterator[Seen]:
+    """first: how many frames there were before, so that a run that goes on searches those it would have searched."""
     try:
-        is_cut = CutDetector()
-        for count, frame in enumerate(frames):
+        for count, frame in enumerate(frames, first):
             if frame.error is not None:
                 yield Seen(frame, Faces.none())
                 continue
-            cut = film and is_cut(frame.image)
+            cut = is_cut(frame.image)
             if count % every and not cut:
                 yield Seen(frame, None)
                 continue
@@ -197,8 +206,9 @@ def _recognised(
     calm: Calm,
     stats: Stats,
     together: int,
+    last: FrameResult | None,
 ) -> Iterator[FrameResult]:
-    last: FrameResult | None = None
+    """last: what is carried over to the first frames, where they are not searched."""
     waiting: list[Seen] = []
 
     def answer() -> Iterator[FrameResult]:
@@ -238,18 +248,16 @@ class _Writer:
         self.pipe: Pipe[FrameResult] = Pipe(_WAITING)
         self.error: BaseException | None = None
         self._sink, self._draw, self._stats = sink, draw, stats
-        self._done: Pipe[None] = Pipe(1)
-        self._thread = fill(self._done, self._write, sink.stage)
+        self._thread = threading.Thread(target=self._write, name=sink.stage, daemon=True)
+        self._thread.start()
 
-    def _write(self) -> Iterator[None]:
+    def _write(self) -> None:
         try:
             for result in self.pipe:
                 deliver(self._sink, result, self._draw, self._stats)
         except BaseException as error:
             self.error = error
             self.pipe.stop()
-        return
-        yield  # a generator, as `fill` wants it
 
     def finish(self) -> None:
         """Let it write what waits, and see it end."""
@@ -300,13 +308,11 @@ def run(
                             deliver(sink, result, draw, stats)
                         after_frame()
                 finally:
-                    close = getattr(answers, "close", None)
-                    if close is not None:
-                        close()
+                    close(answers)
                     for writer in writers:  # what has been answered is written, whatever happened since
                         writer.finish()
-                for writer in writers:
-                    if writer.error is not None:
-                        raise writer.error
+            for writer in writers:  # a `Stop` does not hide what failed while the rest was written
+                if writer.error is not None and not isinstance(writer.error, Stop):
+                    raise writer.error
     finally:
         stats.seconds = time.perf_counter() - start

@@ -83,7 +83,8 @@ def _done(mark: Path, wanted: dict[str, Any], log: Path, save: Path | None) -> D
         file = log.open("rb")
     except (OSError, ValueError):
         return None
-    ends, first = [0], 0.0
+    ends, first, known, new = [0], 0.0, set[int](), False
+    rows = {0}  # the numbers of rows after which one can go on
     with file:
         for k, line in enumerate(file):
             try:
@@ -94,9 +95,13 @@ def _done(mark: Path, wanted: dict[str, Any], log: Path, save: Path | None) -> D
                 break
             first = row["time"] if k == 0 else first
             ends.append(ends[-1] + len(line))
-    frames = len(ends) - 1
-    if save is not None:
-        frames = frames_kept(save, frames, since=mark.stat().st_mtime)
+            if not row.get("carried"):
+                ids = {face["id"] for face in row["faces"]}
+                new = not ids <= known
+                known |= ids
+            # Who a new face is was told by the next search; without that the tracker would take it for another.
+            rows |= set() if new else {k + 1}
+    frames = max(rows) if save is None else frames_kept(save, rows, since=mark.stat().st_mtime)
     if not frames:
         return None
     os.truncate(log, ends[frames])

@@ -2,7 +2,7 @@
 
 import heapq
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from math import ceil
@@ -120,7 +120,7 @@ class VideoFile(Sink):
                     finally:
                         self._container.close()
             finally:  # the fragments until then play
-                self._finish([*_existing(self._before), *_existing(self._part)])
+                self._finish(_fragments(self.path))
 
     def _finish(self, parts: list[Path]) -> None:
         if not parts:
@@ -135,16 +135,14 @@ class VideoFile(Sink):
             part.unlink()
 
 
-def frames_kept(path: Path, rows: int, since: float = 0.0) -> int:
-    """How many frames of what an unfinished run left of `path` can be gone on with, if `rows` are logged.
+def frames_kept(path: Path, rows: Container[int], since: float = 0.0) -> int:
+    """How many frames of what an unfinished run left of `path` can be gone on with; 0 where there are none.
 
-    since: when that run began; a video from before is not its own. 0 where there are none. A fragment is kept whole or
-    not at all.
+    rows: the numbers of frames after which the log can be gone on with, 0 among them. since: when that run began; a
+    video from before is not its own. A fragment is kept whole or not at all.
     """
     bounds = [0]
-    for part in _earlier(path):
-        if part.stat().st_mtime < since:
-            continue
+    for part in _earlier(path, since):
         with suppress(av.error.FFmpegError, OSError), av.open(f"file:{part.absolute()}") as container:
             count = bounds[-1]
             for packet in container.demux(video=0):
@@ -152,22 +150,27 @@ def frames_kept(path: Path, rows: int, since: float = 0.0) -> int:
                     bounds.append(count)
                 count += packet.size > 0
             bounds.append(count)
-    return max(bound for bound in bounds if bound <= rows)
+    return max(bound for bound in bounds if bound in rows)
 
 
-def _earlier(path: Path) -> list[Path]:
-    """The fragments of an earlier run, or what it put together of them when it was stopped."""
-    return [*_existing(_before(path)), *_existing(part_of(path))] or _existing(path)
+def _earlier(path: Path, since: float = 0.0) -> list[Path]:
+    """The fragments of a run that began at `since`, or what it put together of them when it was stopped."""
+    return _fragments(path, since) or [path] * (path.exists() and path.stat().st_mtime >= since)
+
+
+def _fragments(path: Path, since: float = 0.0) -> list[Path]:
+    """The files of fragments beside `path`, each without a last fragment that was cut short."""
+    # All times are read before the first file is mended, which makes it newer.
+    found = [part for part in (_before(path), part_of(path)) if part.exists() and part.stat().st_mtime >= since]
+    return [part for part in found if _mended(part)]
 
 
 def _before(path: Path) -> Path:
     return path.with_name(f".{path.name}.before")
 
 
-def _existing(path: Path) -> list[Path]:
-    """The file of fragments, if there is one, without a last fragment that was cut short."""
-    if not path.exists():
-        return []
+def _mended(path: Path) -> bool:
+    """Cut the last fragment off a file of them where it was cut short; whether anything is left."""
     with path.open("rb+") as file:
         size, place, good = path.stat().st_size, 0, 0
         while place + 8 <= size:  # the boxes of ISO 14496-12: their length, then their kind
@@ -178,7 +181,7 @@ def _existing(path: Path) -> list[Path]:
             place += length
             good = good if kind == b"moof" else place  # its pictures come in the next box
         file.truncate(good)
-    return [path] if good else []
+    return good > 0
 
 
 def _gather(parts: list[Path], to: Path, frames: int) -> None:
@@ -191,11 +194,20 @@ def _gather(parts: list[Path], to: Path, frames: int) -> None:
         out.metadata[_BEGIN] = "0"
         for container in inputs:
             packets = [packet for packet in container.demux(video=0) if packet.size]
+            _date(packets)
             for packet in _from_begin(container, iter(packets[:frames])):
                 packet.stream = stream
                 out.mux(packet)
             frames -= min(frames, len(packets))
     whole.replace(to)
+
+
+def _date(packets: list[Any]) -> None:
+    """Give packets the time of decoding that Matroska does not tell of its first ones."""
+    for k in reversed(range(len(packets))):
+        if packets[k].dts is None:
+            after = packets[k + 1].dts if k + 1 < len(packets) else packets[k].pts
+            packets[k].dts = after - max(1, packets[k].duration or 0)
 
 
 def _put_together(parts: list[Path], path: Path, rate: Fraction, sound: Path | None, first: float) -> None:

@@ -10,6 +10,7 @@ from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
 from fer.stream.pipeline import Calm, results, run
 from fer.stream.sinks import Sink, Stop
 from fer.stream.smooth import Smoother
+from fer.stream.sources import Kind
 from fer.stream.stats import Stats
 from fer.stream.track import Tracker
 from fer.stream.types import Array, Faces, Frame, FrameResult
@@ -123,6 +124,30 @@ def test_a_sink_may_stop_the_run_in_good_order() -> None:
     second.inline = True
     stats = go(FakeSource(60), first, second)
     assert (len(first.results), first.closed, second.closed, stats.frames) == (3, True, True, 3)
+    first, second = Kept(), Kept(error=Stop(), at=2)
+    stats = go(FakeSource(60), first, second)
+    assert (len(second.results), first.closed, second.closed) == (2, True, True) and stats.frames < 60
+
+
+def test_a_stop_does_not_hide_a_full_disk() -> None:
+    pressed = threading.Event()
+
+    class Full(Kept):
+        def write(self, result: FrameResult, picture: Array | None) -> None:
+            pressed.wait(10)
+            raise SinkError("full")
+
+    class Quits(Kept):
+        inline = True
+
+        def write(self, result: FrameResult, picture: Array | None) -> None:
+            pressed.set()
+            raise Stop
+
+    sinks = Full(), Quits()
+    with pytest.raises(SinkError, match="full"):
+        go(FakeSource(60), *sinks)
+    assert [sink.closed for sink in sinks] == [False, False]
 
 
 def test_a_slow_sink_loses_nothing() -> None:
@@ -205,6 +230,14 @@ def test_faces_are_carried_between_looks(every: int) -> None:
     known = found if every < 9 else found[every:]  # a long wait for the second look is cut short
     assert {r.faces.ids.tolist()[0] for r in known} == {1}
     assert [row["carried"] for r in found if not r.looked for row in [r.row()]] == [True] * (45 - len(looked))
+
+
+@pytest.mark.parametrize("kind", ["image", "folder"])
+def test_each_still_is_searched(kind: Kind) -> None:
+    source, calm = FakeSource(5), Calm(None, None)
+    source.kind = kind
+    found = list(results(source, FakeDetector(BOX), FakeRecogniser(CLASSES), CLASSES, calm, Stats(), every=3))
+    assert [r.looked for r in found] == [True] * 5
 
 
 def test_a_cut_is_looked_at_and_ends_the_tracks() -> None:

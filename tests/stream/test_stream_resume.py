@@ -3,6 +3,9 @@
 import json
 import multiprocessing
 import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from fer.errors import ConfigError, SinkError
 from fer.stream.fakes import FakeSource
 from fer.stream.outputs import Outputs
 from fer.stream.pipeline import Calm, results, run
-from fer.stream.resume import going_on, replayed
+from fer.stream.resume import Done, going_on, replayed
 from fer.stream.sinks import JsonLines, Sink
 from fer.stream.smooth import Smoother
 from fer.stream.sources import open_source
@@ -172,10 +175,70 @@ def test_other_settings_another_source_or_a_finished_run_begin_anew(clip: Path, 
 
 
 def test_an_older_video_is_not_taken_for_ones_own(clip: Path, undisturbed: Path, tmp_path: Path) -> None:
-    go(clip, tmp_path)
-    killed(clip, tmp_path, 5)
-    go(clip, tmp_path, resume="auto")
+    """One that could be cut after any frame, of a run that was killed before its own film had begun."""
+    with av.open(str(tmp_path / "out.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"g": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(100):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        out.mux(stream.encode(None))
+    killed(clip, tmp_path, 8)
+    assert len(rows(tmp_path)) >= 5 and (tmp_path / "out.mp4").exists()
+    assert go(clip, tmp_path, resume="auto").earlier == 0
     assert_as(tmp_path, undisturbed)
+
+
+class Scenes(FakeSource):
+    """24 frames, with a cut before frame 14."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(24)
+        self.path = path
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            scene = np.random.default_rng(frame.index // 14).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            yield replace(frame, image=np.repeat(np.repeat(scene, 8, 0), 8, 1))
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_wherever_a_run_ended_it_goes_on_as_if_undisturbed(tmp_path: Path, every: int) -> None:
+    """Where a face has just come, where a scene begins, and between two searches too."""
+    log, source = tmp_path / "out.jsonl", tmp_path / "clip.mp4"
+    source.touch()
+
+    def late(frame: Frame) -> Faces:
+        return detect(replace(frame, index=frame.index + 24))  # the second face comes with frame 7
+
+    def answered(done: Done | None, stats: Stats) -> list[dict[str, Any]]:
+        calm, clip = Calm(Tracker(), Smoother()), Scenes(source)
+        return [r.row() for r in results(clip, late, recognise, CLASSES, calm, stats, every, done)]
+
+    expected = answered(None, Stats())
+    assert {face["id"] for row in expected for face in row["faces"]} == {1, 2, 3, 4}
+    for n in range(1, 24):
+        with suppress(KeyboardInterrupt), going_on(Scenes(source), log, None, {}, None):
+            log.write_text("".join(json.dumps(row) + "\n" for row in expected[:n]))
+            raise KeyboardInterrupt
+        stats = Stats()
+        with going_on(Scenes(source), log, None, {}, "auto") as done:
+            found = answered(done, stats)
+        assert n - stats.earlier <= every, "little is done again"
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.get("carried") == theirs.get("carried"), n
+            assert [face["id"] for face in ours["faces"]] == [face["id"] for face in theirs["faces"]], n
+            for a, b in zip(ours["faces"], theirs["faces"], strict=True):
+                assert a["box"] == b["box"] and a["smoothed"] == pytest.approx(b["smoothed"], abs=1e-5)
+
+
+def test_leaving_what_was_logged_closes_the_source(tmp_path: Path) -> None:
+    source = FakeSource(9)
+    (tmp_path / "out.jsonl").write_text('{"frame": 0, "time": 0.0, "faces": []}\n')
+    done, calm = Done(tmp_path / "out.jsonl", 1, 0.0), Calm(Tracker(), Smoother())
+    answers = results(source, detect, recognise, CLASSES, calm, Stats(), done=done)
+    next(answers)
+    answers.close()
+    assert source.closed
 
 
 def test_what_cannot_be_gone_on_with_is_one_line(clip: Path, tmp_path: Path) -> None:

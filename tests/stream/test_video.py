@@ -1,6 +1,8 @@
 import multiprocessing
+import os
 import resource
 import signal
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
@@ -141,11 +143,11 @@ def test_a_killed_video_plays_and_is_gone_on_with(tmp_path: Path) -> None:
     killed(path, 170)
     assert not path.exists()
     assert len(played(part_of(path))) >= 100
-    assert frames_kept(path, 30) == 0 and frames_kept(path, 60) in (49, 50)
-    kept = frames_kept(path, 120)
+    assert frames_kept(path, range(31)) == 0 and frames_kept(path, range(61)) in (49, 50)
+    kept = frames_kept(path, range(121))
     assert 90 <= kept <= 100, "where a fragment ends"
     killed(path, 240, rows=kept)  # and once more
-    kept = frames_kept(path, 240)
+    kept = frames_kept(path, range(241))
     assert 190 <= kept <= 240
     with VideoFile(path, Fraction(25), done=(kept, 2.0)) as video:
         add(video, kept, 260)
@@ -163,10 +165,56 @@ def test_a_killed_video_plays_and_is_gone_on_with(tmp_path: Path) -> None:
         assert int(np.argmin(near)) == min(i, 2), "each frame in its place"
 
 
+def stopped(path: Path, frames: int) -> bytes:
+    """A run that ends with Ctrl-C after so many frames, and the film that it leaves."""
+    with pytest.raises(KeyboardInterrupt), VideoFile(path, Fraction(25)) as video:
+        add(video, 0, frames)
+        raise KeyboardInterrupt
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_a_film_that_was_put_together_is_gone_on_with(tmp_path: Path, ending: str) -> None:
+    path, whole = tmp_path / f"out.{ending}", tmp_path / f"whole.{ending}"
+    data = stopped(path, 130)
+    assert frames_kept(path, range(131), since=path.stat().st_mtime) == 130
+    kept = frames_kept(path, range(121))
+    assert 90 <= kept <= 100, "where a picture stands for itself"
+    assert path.read_bytes() == data, "it is only read"
+    with VideoFile(path, Fraction(25), done=(kept, 2.0)) as video:
+        add(video, kept, 160)
+    with VideoFile(whole, Fraction(25)) as video:
+        add(video, 0, 160)
+    assert [f.time for f in frames_of(path)] == [f.time for f in frames_of(whole)]
+
+
+def test_a_film_of_more_than_four_gigabytes_is_understood(tmp_path: Path) -> None:
+    """Its `mdat` says 1 in place of its length, and the length in 64 bits behind that."""
+    path = tmp_path / "out.mp4"
+    data = stopped(path, 60)
+    at = data.index(b"mdat") - 4
+    (length,) = struct.unpack(">I", data[at : at + 4])
+    assert data[at - 8 : at] == b"\0\0\0\x08free", "the place that FFmpeg keeps for it"
+    data = data[: at - 8] + struct.pack(">I4sQ", 1, b"mdat", length + 8) + data[at + 8 :]
+    path.write_bytes(data)
+    assert frames_kept(path, range(61)) == 60 and path.read_bytes() == data
+
+
+def test_what_was_there_before_the_run_is_not_its_own_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    data = stopped(path, 60)
+    part_of(path).write_bytes(data + b"cut short")
+    for left in (part_of(path), path):
+        os.utime(left, (1000, 1000))
+    for _ in range(2):
+        assert frames_kept(path, range(61), since=1001) == 0
+    assert path.read_bytes() == data and part_of(path).read_bytes() == data + b"cut short"
+
+
 def test_a_run_anew_forgets_the_killed_one(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     killed(path, 170)
-    killed(path, 110, rows=frames_kept(path, 120))
+    killed(path, 110, rows=frames_kept(path, range(121)))
     with VideoFile(path, Fraction(25)) as video:
         add(video, 0, 10)
     assert len(frames_of(path)) == 10
