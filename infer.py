@@ -17,6 +17,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from fer.errors import ConfigError, hydra_in_one_line, one_line
+from fer.files import expanded
 
 if TYPE_CHECKING:
     from fer.stream.recognizer import Recognizer
@@ -135,8 +136,8 @@ def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Win
     from fer.stream.window import Window
 
     metadata = recognizer.recognise.metadata
-    collector = Collector(Path(cfg.collect).expanduser(), metadata.crop_margin, metadata.input_size)
-    return Window(source.name, source.still, Path(cfg.snapshots).expanduser(), collector)
+    collector = Collector(expanded(cfg.collect), metadata.crop_margin, metadata.input_size) if cfg.collect else None
+    return Window(source.name, source.still, expanded(cfg.snapshots) if cfg.snapshots else None, collector)
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")

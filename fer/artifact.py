@@ -12,11 +12,13 @@ import copy
 import dataclasses
 import importlib.metadata
 import importlib.util
+import io
 import json
 import subprocess
 import sys
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ from torch.nn import functional as F
 
 from fer import onnx_artifact, trust
 from fer.errors import ArtifactError, ConfigError, one_line
+from fer.files import expanded
 from fer.metadata import Metadata
 
 BUNDLED = trust.INCLUDED / "fast.ts"
@@ -144,6 +147,10 @@ def save(
 def _written(path: Path, format: str, write: Callable[[Path], None], eager: nn.Module, metadata: Metadata) -> Path:
     if not path.name:
         raise ArtifactError(f"out={path} is a folder; give a file name, such as model{FORMATS[format]}")
+    if path.suffix != FORMATS[format]:
+        others = [f"format={name}" for name, suffix in FORMATS.items() if suffix == path.suffix]
+        fix = " or ".join([*others, f"out={path.with_suffix(FORMATS[format])}"])
+        raise ArtifactError(f"out={path} does not end in {FORMATS[format]}, as {format} files do; give {fix}")
     part = path.with_name(f".{path.name}.part{FORMATS[format]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +192,10 @@ def _store(scripted: torch.jit.ScriptModule, metadata: Metadata, path: Path, hal
     kept = [(weight, weight.data) for weight in scripted.parameters()] if half else []
     for weight, values in kept:
         weight.data = values.half()
-    torch.jit.save(scripted, str(path), _extra_files={_METADATA_FILE: metadata.to_json()})
+    # TorchScript's own file writer ends the whole process when the disk is full
+    whole = io.BytesIO()
+    torch.jit.save(scripted, whole, _extra_files={_METADATA_FILE: metadata.to_json()})
+    path.write_bytes(whole.getbuffer())
     for weight, values in kept:  # they are those of the eager model too
         weight.data = values
 
@@ -207,7 +217,9 @@ def _rgb(backbone: nn.Module, metadata: Metadata) -> tuple[nn.Module, tuple[Tens
 def _save_pt2(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
     module, example, shapes = _rgb(backbone, metadata)
     program = torch.export.export(module, example, dynamic_shapes=shapes)
-    torch.export.save(program, str(path), extra_files={_METADATA_FILE: metadata.to_json()})
+    whole = io.BytesIO()
+    torch.export.save(program, whole, extra_files={_METADATA_FILE: metadata.to_json()})
+    path.write_bytes(whole.getbuffer())
 
 
 def _save_onnx(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
@@ -226,7 +238,7 @@ def _save_onnx(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
     assert program is not None
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {onnx_artifact.METADATA_KEY: metadata.to_json()})
-    onnx.save(proto, str(path))
+    path.write_bytes(proto.SerializeToString())
 
 
 _WRITERS = {"torchscript": _save_torchscript, "pt2": _save_pt2, "onnx": _save_onnx}
@@ -252,7 +264,7 @@ def read_metadata(path: str | Path) -> Metadata:
 
     Raises `ArtifactError` where the file is missing, is not one of ours, or its metadata is not valid.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise ArtifactError(f"no model file {path}; {_MAKE_ONE}")
     if path.suffix == FORMATS["onnx"]:
@@ -263,7 +275,8 @@ def read_metadata(path: str | Path) -> Metadata:
             found = [name for name in names if name.split("/", 1)[-1] == f"extra/{_METADATA_FILE}"]
             if any(name.endswith("/constants.pkl") for name in names) and len(found) == 1:
                 return Metadata.from_json(archive.read(found[0]))
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, ValueError, RuntimeError) as error:
+        # RuntimeError, of which NotImplementedError is one, and ValueError: a directory of which a few bytes are wrong
         raise ArtifactError(f"{path} is not a whole model file ({error}); {_MAKE_ONE}") from None
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}; {_MAKE_ONE}") from None
@@ -297,9 +310,9 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
     the file is not one of ours, is not trusted or does not load, `ConfigError` where ONNX Runtime, or its GPU half, is
     not installed.
     """
-    device = torch.device(device)
-    if Path(path).suffix == FORMATS["onnx"] and Path(path).is_file():
-        session, metadata = onnx_artifact.open_session(Path(path), device)
+    device, path = torch.device(device), expanded(path)
+    if path.suffix == FORMATS["onnx"] and path.is_file():
+        session, metadata = onnx_artifact.open_session(path, device)
         return Artifact(onnx_artifact.OnnxModule(session, metadata, raw), metadata, torch.device("cpu"))
     metadata = read_metadata(path)
     with warnings.catch_warnings():
@@ -350,6 +363,7 @@ def backbone_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises `ArtifactError` where the file is not one of ours, does not load, or is the mean of more than one model.
     """
+    path = expanded(path)
     metadata = read_metadata(path)
     _only_torchscript(path)
     members = metadata.config.get("members")
@@ -442,6 +456,17 @@ class Mean(nn.Module):
         return torch.softmax(torch.log(mean.clamp_min(1e-30)) / self.temperature, dim=1)
 
 
+def check_alike(models: Sequence[tuple[Path, Metadata]]) -> None:
+    """Raises `ArtifactError` where models, each a file and its metadata, cannot become one `average`."""
+    first, wanted = models[0]
+    for path, metadata in models:
+        _only_torchscript(path)
+        for name in ("classes", "crop_margin"):
+            own, other = getattr(wanted, name), getattr(metadata, name)
+            if own != other:
+                raise ArtifactError(f"{path} has {name} {other}, {first} has {own}; only equal ones can be averaged")
+
+
 def average(
     paths: Sequence[str | Path],
     out: str | Path,
@@ -453,19 +478,14 @@ def average(
 
     half: as in `save`.
 
-    It takes the larger of the members' input sizes and channels, the sums of their parameters and multiply-accumulates,
-    and all their configs, under `members`. Raises `ArtifactError` where a member cannot be loaded, where the members
-    differ in classes or crop margin, where the file cannot be written, or where it differs from the mean of the members
-    by more than `PARITY`.
+    Members are asked without their mirrored images, as `fer.evaluate` asks them. It takes the larger of their input
+    sizes and channels, the sums of their parameters and multiply-accumulates, and all their configs, under `members`.
+    Raises `ArtifactError` where a member cannot be loaded, where the members differ in classes or crop margin, where
+    the file cannot be written, or where it differs from the mean of the members by more than `PARITY`.
     """
+    paths = [expanded(path) for path in paths]
     told = [read_metadata(path) for path in paths]
-    for path in paths:
-        _only_torchscript(path)
-    for path, metadata in zip(paths, told, strict=True):
-        for name in ("classes", "crop_margin"):
-            own, other = getattr(told[0], name), getattr(metadata, name)
-            if own != other:
-                raise ArtifactError(f"{path} has {name} {other}, {paths[0]} has {own}; only equal ones can be averaged")
+    check_alike(list(zip(paths, told, strict=True)))
     widest = max(told, key=lambda metadata: metadata.channels)
     same_data = all(metadata.data == told[0].data for metadata in told)
     whole = dataclasses.replace(
@@ -474,7 +494,7 @@ def average(
         temperature=temperature,
         flip=False,
         parameters=sum(metadata.parameters for metadata in told),
-        macs=sum(metadata.macs * (2 if metadata.flip else 1) for metadata in told),
+        macs=sum(metadata.macs for metadata in told),
         metrics=metrics or {},
         data=told[0].data if same_data else {},
         config={"members": [metadata.config for metadata in told]},
@@ -483,7 +503,10 @@ def average(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        eager = Mean([_torchscript(path, torch.device("cpu")) for path in paths], temperature).eval()
+        members = [_torchscript(path, torch.device("cpu")) for path in paths]
+        for member in members:
+            member.flip = False
+        eager = Mean(members, temperature).eval()
     if half:
         _rounded(eager)
 

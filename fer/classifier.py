@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import hydra.utils
 import lightning as L
 import torch
 from timm.optim import param_groups_weight_decay
@@ -16,7 +15,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchvision.transforms import v2
 
-from fer import models
+from fer import models, targets
 from fer.errors import ConfigError, TrainingError
 
 log = logging.getLogger(__name__)
@@ -290,12 +289,12 @@ class EmotionClassifier(L.LightningModule):
         """SGD or AdamW as configured; biases and norms are not decayed (He et al. 2019, section 3.1)."""
         node = dict(self.hparams["optimizer"] or {"_target_": "torch.optim.SGD", "lr": 0.01})
         groups = param_groups_weight_decay(self.backbone, weight_decay=node.get("weight_decay", 0.0))
-        optimizer = hydra.utils.instantiate(node, _partial_=True)(groups)
+        optimizer = targets.build(node, _partial_=True)(groups)
         if not self.hparams["scheduler"]:
             return optimizer
         node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}
         try:
-            scheduler = hydra.utils.instantiate(node, _partial_=True)(optimizer)
+            scheduler = targets.build(node, _partial_=True)(optimizer)
         except ZeroDivisionError:  # OneCycleLR whose way up is one step long
             steps = self._total_steps()
             raise ConfigError(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fer import scores, tables
+from fer import files, scores, tables
 from fer.contenders import Answers
 from fer.data.dataset import Split
 from fer.robustness import CORRUPTIONS, STRENGTHS
@@ -73,9 +73,9 @@ def write(result: dict[str, Any], answers: dict[str, Answers], split: Split, out
         plots.robustness({name: _curves(figures) for name, figures in models.items()}, out / "robustness.png")
     keys = list(next(iter(models.values())))
     rows = [[name, *(figures[key] for key in keys)] for name, figures in models.items()]
-    tables.write_whole(out / "models.csv", tables.csv_text(["model", *keys], rows))
-    tables.write_whole(out / "report.md", tables.markdown("Evaluation", found))
-    tables.write_whole(out / "metrics.json", json.dumps(result, indent=2) + "\n")
+    files.write_whole(out / "models.csv", tables.csv_text(["model", *keys], rows))
+    files.write_whole(out / "report.md", tables.markdown("Evaluation", found))
+    files.write_whole(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     tables.show(found)
     print(out)
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fer import artifact
-from fer.data.dataset import Split
+from fer.data.dataset import Split, as_batch
 from fer.errors import ArtifactError
+from fer.files import expanded
 from fer.metadata import Metadata
 from fer.scores import fit_temperature
 
@@ -33,8 +34,7 @@ class Contender:
         """float32 (N, K), up to a constant, for images uint8 (N, H, W) or (N, H, W, 3), or their mirror images."""
         answers = []
         for start in range(0, len(images), BATCH):
-            batch = torch.from_numpy(np.array(images[start : start + BATCH]))
-            batch = batch.unsqueeze(1) if batch.dim() == 3 else batch.permute(0, 3, 1, 2)
+            batch = as_batch(images[start : start + BATCH])
             answers.append(self.raw(batch.flip(3) if flip else batch))
         return torch.cat(answers).clamp_min(1e-30).log().numpy()
 
@@ -83,7 +83,7 @@ def enter(paths: Sequence[str], device: torch.device) -> list[Contender]:
 
     Raises `ArtifactError` where a file is missing or neither.
     """
-    places = [artifact.BUNDLED if path == "bundled" else Path(path).expanduser() for path in paths]
+    places = [artifact.BUNDLED if path == "bundled" else expanded(path) for path in paths]
     return [_load(place, name, device) for place, name in zip(places, _names(places), strict=True)]
 
 

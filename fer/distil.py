@@ -8,6 +8,7 @@ writes what they say of the training images, once, for trainings with `teacher=[
 import io
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +17,13 @@ from typing import Any
 import hydra
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fer import artifact, trust
-from fer.data.dataset import Split
+from fer import artifact, targets, trust
+from fer.data.dataset import Split, as_batch
 from fer.errors import ArtifactError, ConfigError, SinkError, hydra_in_one_line, one_line
-from fer.tables import write_whole
+from fer.files import expanded, write_whole
 
 _CONF = Path(__file__).parent.parent / "conf"
 _BATCH = 256
@@ -68,10 +68,9 @@ def soft_labels(paths: Sequence[str], split: Split) -> np.ndarray:
 
 def _ask(path: str, split: Split) -> np.ndarray:
     teacher = Teachers([path], split.classes)
-    images = split.images[..., None] if split.images.ndim == 3 else split.images
     answers = []
     for start in range(0, len(split), _BATCH):
-        part = torch.tensor(images[start : start + _BATCH]).permute(0, 3, 1, 2)
+        part = as_batch(split.images[start : start + _BATCH])
         answers.append((teacher(part) + teacher(part.flip(3))) / 2)
     return torch.cat(answers).numpy()
 
@@ -93,10 +92,10 @@ def write(path: str | Path, answers: np.ndarray, split: Split) -> None:
 
 def _read(path: str, split: Split) -> np.ndarray:
     try:
-        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
+        with np.load(io.BytesIO(expanded(path).read_bytes()), allow_pickle=False) as file:
             answers, classes = file["probabilities"].astype(np.float32), tuple(file["classes"].tolist())
             fingerprint = str(file["fingerprint"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArtifactError(f"teacher={path} holds no soft labels ({reason}); make some with fer.distil") from None
     if classes != split.classes or fingerprint != split.fingerprint or answers.shape != (len(split), len(classes)):
@@ -128,12 +127,15 @@ def run(cfg: DictConfig) -> None:
         raise ConfigError("teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]")
     if not str(cfg.out).endswith(SOFT_LABELS):
         raise ConfigError(f"out={cfg.out} must end in {SOFT_LABELS}")
+    out = expanded(cfg.out)
+    if not out.parent.is_dir() or out.is_dir():
+        raise ConfigError(f"out={cfg.out} cannot be a file there; make its folder first, or choose another")
     paths = [cfg.teacher] if isinstance(cfg.teacher, str) else list(cfg.teacher)
     if cfg.trust:
         trust.accept(paths)
-    split = instantiate(cfg.data.reader)()["train"]
+    split = targets.build(cfg.data.reader)()["train"]
     answers = soft_labels(paths, split)
-    write(cfg.out, answers, split)
+    write(out, answers, split)
     agree = (answers.argmax(1) == split.labels).mean()
     print(f"{cfg.out}: {len(split)} images, {agree:.1%} as their labels say", file=sys.stderr)
 

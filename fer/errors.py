@@ -10,6 +10,7 @@ FerError               anything a user can mend; the text is one line that names
 """
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -63,6 +64,11 @@ def one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except PermissionError as error:  # of a folder above the file that somebody named; asking whether it exists raises
+        if _wants_traceback():
+            raise
+        _say(f"{error.filename or 'a file'}: no permission; give another path, or yourself the rights to this one")
+        sys.exit(2)
     except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
@@ -73,7 +79,7 @@ def one_line() -> Iterator[None]:
 def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
     """Turn what Hydra refuses, such as an override of a key that does not exist, into one line too, with status 1.
 
-    So also a launcher's cluster that does not answer.
+    So also a launcher's cluster that does not answer; and, with status 2, a folder that Hydra cannot make.
 
     Goes around the whole program. The keys of the config are searched for one that may have been meant.
     """
@@ -86,6 +92,9 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
+        if isinstance(error, OSError) and error.errno in _NO_FOLDER and not traceback:
+            _say(f"cannot write {error.filename} ({error.strerror}); set hydra.run.dir")
+            sys.exit(2)
         if traceback or not isinstance(error, HydraException | OmegaConfBaseException | ConnectionError):
             raise
         text = str(error).split("Config search path")[0]
@@ -102,6 +111,7 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
 
 
 _TRACEBACK = "FER_TRACEBACK"
+_NO_FOLDER = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT)
 
 
 def _wants_traceback() -> bool:

@@ -17,10 +17,9 @@ import hydra
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
-from fer import artifact, comparison, contenders, scores, trust
+from fer import artifact, comparison, contenders, scores, targets, trust
 from fer.contenders import Answers, Contender
 from fer.data.dataset import Split, twins
 from fer.errors import ConfigError, DataError, SinkError, hydra_in_one_line, one_line
@@ -48,6 +47,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     if cfg.trust:
         trust.accept(paths)
     entered = contenders.enter(paths, device)
+    if cfg.average:
+        artifact.check_alike([(contender.path, contender.metadata) for contender in entered])
     splits = _splits(cfg)
     _check_classes(entered, splits["train"])
     split = _split(splits, cfg.split, cfg.no_twins)
@@ -110,7 +111,7 @@ def _device(name: str) -> torch.device:
 
 def _splits(cfg: DictConfig) -> dict[str, Split]:
     try:
-        return instantiate(cfg.data.reader)()
+        return targets.build(cfg.data.reader)()
     except (InstantiationException, TypeError) as error:  # an argument that the reader does not take
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(f"data: {reason}; see conf/data") from error

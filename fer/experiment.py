@@ -17,15 +17,15 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, checkpoints, distil, models, plots, report, resume, trust
+from fer import artifact, checkpoints, distil, models, plots, report, resume, targets, trust
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, TrainingError
+from fer.values import check_values
 
 log = logging.getLogger("train")
 _WORST = 100
@@ -118,7 +118,7 @@ def _votes(values: dict[str, Any]) -> dict[str, Any]:
 def _build(node: Any, group: str, **arguments: Any) -> Any:
     """What a config node describes; a value that its class refuses is one clear line."""
     try:
-        return instantiate(node, **arguments)
+        return targets.build(node, **arguments)
     except InstantiationException as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split()) or type(cause).__name__
@@ -136,9 +136,11 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
     if cfg.resume not in (None, "auto"):
         raise ConfigError(f"resume={cfg.resume} is unknown; give resume=auto, or ckpt_path=<a checkpoint>")
     with resume.alone_in(folder) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
-        if cfg.resume and (folder / "metrics.json").exists():
+        if cfg.resume and resume.finished(folder):
             log.info("this run is finished")
             return json.loads((folder / "metrics.json").read_text())
+        if not cfg.resume and getattr(rank_zero_only, "rank", 0) == 0:
+            resume.check_unused(folder, cfg.ckpt_path)
         try:
             return _run(cfg, folder, watchers)
         except OSError as error:
@@ -151,6 +153,7 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
 
 
 def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[str, float]:
+    check_values(cfg)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -163,7 +166,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         raise ConfigError("callbacks.checkpoint=null leaves nothing to judge and export; take it out")
 
     data = EmotionDataModule(
-        reader=instantiate(cfg.data.reader),
+        reader=targets.build(cfg.data.reader),
         name=cfg.data.name,
         augment=_build(cfg.augment.pipeline, "augment", _convert_="all"),  # OmegaConf's lists are slow to walk
         batch_size=cfg.data.batch_size,

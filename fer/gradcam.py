@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer.classifier import EmotionClassifier
-from fer.data.dataset import Split
+from fer.data.dataset import Split, as_batch
 from fer.errors import ConfigError
 
 SEED = 2013
@@ -25,8 +25,7 @@ def maps(model: EmotionClassifier, images: np.ndarray) -> tuple[np.ndarray, np.n
     last feature map of the backbone, enlarged to the image. Raises `ConfigError` where the backbone has no such map.
     """
     backbone = model.deployable().eval()
-    batch = torch.from_numpy(np.array(images))
-    batch = batch.unsqueeze(1) if batch.dim() == 3 else batch.permute(0, 3, 1, 2)
+    batch = as_batch(images)
     into, onto = getattr(backbone, "forward_features", None), getattr(backbone, "forward_head", None)
     if into is None or onto is None:
         raise ConfigError(f"{type(backbone).__name__} has no forward_features and forward_head, which Grad-CAM needs")

@@ -1,6 +1,5 @@
 """Configurations side by side, best first: a table on the terminal, `leaderboard.csv` and `leaderboard.md`."""
 
-import csv
 import re
 import statistics
 from collections.abc import Sequence
@@ -11,6 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from fer import tables
+from fer.files import write_whole
 
 KEY = "val/accuracy"
 SCORES = (KEY, "val/accuracy_flip", "val/f1_macro", "val/ece")
@@ -78,23 +80,18 @@ def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None
     head = ["configuration", "seeds", *SCORES, *COSTS, *(["note"] if any(row.note for row in rows) else [])]
     cells = [_cells(row)[: len(head)] for row in rows]
     lines = [f"# {title}", "", "Mean ± standard deviation over seeds, best first on val.", ""]
-    for texts in (head, ["---"] * len(head), *cells):
-        lines.append(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |")
-    _replace(folder / "leaderboard.md", "\n".join([*lines, ""]))
+    lines += map(tables.line, (head, ["---"] * len(head), *cells))
+    write_whole(folder / "leaderboard.md", "\n".join([*lines, ""]))
 
-    part = folder / ".leaderboard.csv.part"
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["configuration", "seeds", *(f"{name}{end}" for name in SCORES for end in ("", "_sd")), *COSTS, "note"]
-        )
-        for row in rows:
-            scores = [value for name in SCORES for value in (row.mean(name), row.sd(name))]
-            costs = [row.mean(name) for name in COSTS.values()]
-            numbers = ["" if value is None else f"{value:.6g}" for value in scores]
-            numbers += ["" if value is None else f"{value:.10g}" for value in costs]
-            writer.writerow([name_of(row.overrides), len(row.metrics), *numbers, without_folders(row.note)])
-    part.replace(folder / "leaderboard.csv")
+    header = ["configuration", "seeds", *(f"{name}{end}" for name in SCORES for end in ("", "_sd")), *COSTS, "note"]
+    values = []
+    for row in rows:
+        scores = [value for name in SCORES for value in (row.mean(name), row.sd(name))]
+        costs = [row.mean(name) for name in COSTS.values()]
+        numbers = ["" if value is None else f"{value:.6g}" for value in scores]
+        numbers += ["" if value is None else f"{value:.10g}" for value in costs]
+        values.append([name_of(row.overrides), len(row.metrics), *numbers, without_folders(row.note)])
+    write_whole(folder / "leaderboard.csv", tables.csv_text(header, values))
 
 
 def _show(rows: Sequence[Row], title: str, console: Console) -> None:
@@ -131,9 +128,3 @@ def _cells(row: Row) -> list[str]:
     if not row.metrics:
         scores[0] = "failed"
     return [name_of(row.overrides), str(len(row.metrics)), *scores, *costs, without_folders(row.note)]
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

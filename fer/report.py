@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer.classifier import EmotionClassifier
-from fer.data.dataset import Split, twins
-from fer.errors import ConfigError
+from fer.data.dataset import Split, as_batch, twins
+from fer.files import write_whole
 from fer.scores import confusion, ece, fit_temperature, scores, worst
-from fer.tables import csv_text, write_whole
+from fer.tables import csv_text
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,7 @@ def logits_of(model: EmotionClassifier, split: Split, flip: bool = False, batch_
     answers = []
     with torch.inference_mode():
         for start in range(0, len(split), batch_size):
-            images = torch.from_numpy(np.array(split.images[start : start + batch_size]))
-            images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
+            images = as_batch(split.images[start : start + batch_size])
             images = images.flip(3) if flip else images
             answers.append(model(model.prepare(images.to(device))).float().cpu())
     return torch.cat(answers)
@@ -75,8 +74,8 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
     write_whole(folder / "mistakes.csv", csv_text(header, rows))
     try:
         gradcam.draw(model, splits["val"], temperature, folder / "gradcam.png")
-    except ConfigError as error:
-        log.warning("no gradcam.png: %s", error)
+    except Exception as error:  # a picture is no reason to lose a training, and backbones are of many kinds
+        log.warning("no gradcam.png: %s", " ".join(f"{error or type(error).__name__}".split()))
     return metrics
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
+from fer import artifact
 from fer.errors import ConfigError
 
 RUNS = Path("runs")
@@ -17,11 +19,19 @@ AUTO = "resume=auto"
 _LOCK = ".running"
 
 
+def finished(folder: Path) -> bool:
+    """Whether the run in `folder` came to its end: its metrics are there and, written after them, its artifact; of a
+    search, its leaderboard."""
+    ends = ("leaderboard.csv", *(f"model{suffix}" for suffix in artifact.FORMATS.values()))
+    return (folder / "metrics.json").exists() and any((folder / name).exists() for name in ends)
+
+
 def arguments(given: list[str]) -> list[str]:
     """The command line of train.py, with the folder of the newest unfinished run of the same overrides added.
 
-    That is a run without `metrics.json` or, with `-m`, a sweep without `leaderboard.csv`, which no other process is
-    at. Unchanged without `resume=auto`, where the folder is given, and where there is nothing to go on with.
+    That is a run that is not `finished` or, with `-m`, a sweep without `leaderboard.csv`, which no other process is
+    at, but for one of this very run. Unchanged without `resume=auto`, where the folder is given, and where there is
+    nothing to go on with.
     """
     sweep = bool({"-m", "--multirun"} & set(given))
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
@@ -33,10 +43,21 @@ def arguments(given: list[str]) -> list[str]:
     return given if newest is None else [*given, f"{key}='{newest}'"]
 
 
+def check_unused(folder: Path, ckpt_path: str | None) -> None:
+    """Raises `ConfigError` where `folder` holds another run than the one to go on with at `ckpt_path`, if any.
+
+    Two runs in one folder would be taken for one: the checkpoint of the first with the temperature of the second.
+    """
+    held = folder / "checkpoints"
+    continued = ckpt_path is not None and Path(ckpt_path).resolve().parent == held.resolve()
+    if not continued and ((folder / "metrics.json").exists() or any(held.glob("*.ckpt"))):
+        raise ConfigError(f"{folder} holds a run already; go on with it by resume=auto, or set another hydra.run.dir")
+
+
 def _runs() -> Iterator[Path]:
     for path in RUNS.glob("*/*/.hydra"):
         folder = path.parent
-        if not (folder / "metrics.json").exists() and not _is_running(folder):
+        if not finished(folder) and not _is_running(folder):
             yield folder
 
 
@@ -64,6 +85,8 @@ def _overrides(folder: Path, sweep: bool) -> tuple[list[str], list[str]] | None:
 
 
 def _is_running(folder: Path) -> bool:
+    if getattr(rank_zero_only, "rank", 0):  # it is the first process of this run that holds the folder
+        return False
     try:
         with FileLock(folder / _LOCK, blocking=False, mode=0o644):
             return False

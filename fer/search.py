@@ -10,11 +10,10 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fer import experiment, leaderboard, report, resume
+from fer import experiment, leaderboard, report, resume, targets
 from fer.errors import ConfigError, FerError, TrainingError
 from fer.leaderboard import KEY
 
@@ -91,11 +90,11 @@ def _study(search: DictConfig, folder: Path) -> optuna.Study:
         storage=url.render_as_string(),
         study_name="search",
         direction="maximize",
-        pruner=instantiate(search.pruner),
+        pruner=targets.build(search.pruner),
         load_if_exists=True,
     )
     # A sampler that began anew with the same seed would propose what has been tried already.
-    study.sampler = instantiate(search.sampler, seed=search.seed + len(study.trials))
+    study.sampler = targets.build(search.sampler, seed=search.seed + len(study.trials))
     return study
 
 
@@ -119,7 +118,7 @@ def _overrides(trial: Trial, space: Mapping[str, Any]) -> list[str]:
 def _suggest(trial: Trial, name: str, values: Any) -> Any:
     if isinstance(values, list):
         return trial.suggest_categorical(name, [_text(value) for value in values])
-    whole = isinstance(values["low"], int) and isinstance(values["high"], int)
+    whole = all(isinstance(values.get(key, 1), int) for key in ("low", "high", "step"))
     suggest: Any = trial.suggest_int if whole else trial.suggest_float
     return suggest(name, **values)
 

@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import rich.table
 from rich.console import Console
@@ -37,11 +36,12 @@ def markdown(title: str, tables: Sequence[Table]) -> str:
     text = [f"# {title}"]
     for table in tables:
         dashes = ["---"] + ["---:"] * (len(table.header) - 1)
-        text += ["", f"## {table.title}", "", *map(_line, (table.header, dashes, *table.rows))]
+        text += ["", f"## {table.title}", "", *map(line, (table.header, dashes, *table.rows))]
     return "\n".join(text) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -50,13 +50,3 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8, whole or not at all. Raises `OSError`."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from fer.errors import ArtifactError
+from fer.files import expanded
 
 INCLUDED = Path(__file__).parent / "weights"
 _in_this_process: set[str] = set()  # also where the list cannot be written
@@ -45,8 +46,8 @@ def add(path: str | Path, name: str | None = None) -> None:
 def accept(paths: Iterable[object]) -> None:
     """Trust those of `paths` that are files: what `trust=true` of the programs does."""
     for path in paths:
-        if isinstance(path, str) and Path(path).expanduser().is_file():
-            add(Path(path).expanduser())
+        if isinstance(path, str) and expanded(path).is_file():
+            add(expanded(path))
 
 
 def check(path: str | Path) -> None:

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from fer import artifact, onnx_artifact
 from fer.artifact import Deployed, Metadata, golden_batch
 from fer.errors import ArtifactError, ConfigError
 
+ROOT = Path(__file__).parents[1]
 META = Metadata(classes=("a", "b", "c"), channels=1, input_size=24, mean=(0.5,), std=(0.25,), temperature=1.7)
 
 
@@ -271,3 +273,55 @@ def test_command_line_refusals(tmp_path):
 def test_streaming_half_needs_no_training_library():
     code = "import sys, fer.artifact; print([m for m in ('lightning', 'timm', 'wandb') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_name_that_belongs_to_another_format_is_refused(tmp_path):
+    for name in ("model.onnx", "best.ckpt", "model"):
+        with pytest.raises(ArtifactError, match=r"does not end in \.ts, as torchscript files do; give"):
+            artifact.save(network(), META, tmp_path / name)
+    with pytest.raises(ArtifactError, match="give format=onnx or out="):
+        artifact.save(network(), META, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    artifact.save(network(), META, tmp_path / "m.ts")
+    assert artifact.load("~/m.ts").metadata == META
+    assert artifact.backbone_weights("~/m.ts").keys() == network().state_dict().keys()
+
+
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_a_full_disk_is_one_line_and_leaves_the_file_before(format, tmp_path):
+    path = tmp_path / f"m{artifact.FORMATS[format]}"
+    path.write_bytes(b"before")
+    code = (
+        "import resource, sys; sys.path.insert(0, 'tests'); from test_artifact import *\n"
+        "net = nn.Sequential(nn.Flatten(), nn.Linear(576, 500), nn.Linear(500, 3))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"  # Python ignores the signal of it
+        f"try: artifact.save(net, META, {str(path)!r}, {format!r})\n"
+        "except ArtifactError as error: print(error)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (answer.returncode, answer.stdout) == (0, f"cannot write {path}: File too large; choose another out=\n")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"before"
+
+
+def test_damaged_bytes_end_in_metadata_or_in_one_line(tmp_path):
+    whole = artifact.save(network(), META, tmp_path / "m.ts").read_bytes()
+    rng = np.random.default_rng(0)
+    path, refused = tmp_path / "damaged.ts", 0
+    for k in range(400):
+        data = bytearray(whole[: rng.integers(1, len(whole))] if k % 4 == 0 else whole)
+        # half of them in the directory at the end, which names and measures everything else
+        low = max(0, len(data) - 1500) if k % 2 else 0
+        for place in rng.integers(low, len(data), 3):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            assert artifact.read_metadata(path).classes
+        except ArtifactError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 100 < refused < 400

@@ -73,6 +73,27 @@ def test_written_soft_labels_are_read_back_for_the_same_images_alone(teachers, t
             soft_labels([str(tmp_path / name)], split)
 
 
+def test_damaged_soft_labels_are_one_line(teachers, tmp_path):
+    split = _split(golden_batch(1, 48, 50)[:, 0].numpy())
+    distil.write(tmp_path / "s.npz", soft_labels(teachers, split), split)
+    whole = (tmp_path / "s.npz").read_bytes()
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 3):
+            data[place] = rng.integers(256)
+        (tmp_path / "d.npz").write_bytes(data)
+        try:
+            soft_labels([str(tmp_path / "d.npz")], split)
+        except (ArtifactError, ConfigError):
+            refused += 1
+    assert refused > 150
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(ArtifactError, match="holds no soft labels"):
+        soft_labels([str(tmp_path / "array.npz")], split)
+
+
 def test_taught_mixes_labels_votes_and_teachers():
     images = np.zeros((6, 48, 48), np.uint8)
     votes, said = np.full((6, 3), 1 / 3, np.float32), np.tile(np.float32([0.5, 0.25, 0.25]), (6, 1))

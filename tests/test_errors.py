@@ -1,9 +1,11 @@
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from fer.errors import DataError, one_line
+from fer.errors import DataError, hydra_in_one_line, one_line
 
 
 def test_fer_error_is_one_line_and_status_two(capsys):
@@ -17,6 +19,20 @@ def test_traceback_on_request(monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(DataError), one_line():
         raise DataError("x")
+
+
+def test_a_folder_above_that_may_not_be_looked_into_is_one_line(capsys):
+    with pytest.raises(SystemExit) as caught, one_line():
+        raise PermissionError(errno.EACCES, "Permission denied", "/root/secret/model.ts")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: /root/secret/model.ts: no permission; give another path")
+
+
+def test_a_run_folder_that_hydra_cannot_make_is_one_line(capsys):
+    with pytest.raises(SystemExit) as caught, hydra_in_one_line(Path("conf"), "train"):
+        Path("/proc/version/run").mkdir()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: cannot write /proc/version/run (Not a directory); set hydra.run.dir\n"
 
 
 def test_bugs_are_not_hidden():

@@ -27,7 +27,7 @@ import infer
 from fer import artifact, trust
 from fer.errors import FerError
 from fer.labels import EMOTIONS
-from fer.stream import recognizer, sinks
+from fer.stream import recognizer, sinks, window
 from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.types import Faces, FrameResult
 from fer.stream.video import VideoFile
@@ -264,6 +264,60 @@ def test_odd_names_all_the_way(program: Program, face: None, tmp_path: Path, nam
     assert (status, err) == (0, "")
     assert decoded(tmp_path / f"o {name}") == 3
     assert len(rows_of(tmp_path / f"{name}.jsonl")) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_all_the_way(program: Program, face: None, tmp_path: Path) -> None:
+    clip, photos = os.fsdecode(b"caf\xe9.mp4"), tmp_path / os.fsdecode(b"\xe9t\xe9")
+    make_clip(tmp_path / "clip.mp4", 3).rename(tmp_path / clip)
+    photos.mkdir()
+    for name in (os.fsdecode(b"a\xe9.png"), "b.png"):
+        cv2.imencode(".png", np.full((60, 80, 3), 90, np.uint8))[1].tofile(photos / name)
+    written = ["log=a.jsonl", "stats=a.json", "timeline=a.png", "report=a.html", f"save=o{clip}"]
+    status, out, err = program(f"source={clip}", "view=none", *written)
+    assert (status, err) == (0, "") and "caf\\udce9.mp4" in out
+    assert "Emotions in caf\\udce9.mp4" in (tmp_path / "a.html").read_text()
+    assert len(rows_of(tmp_path / "a.jsonl")) == decoded(tmp_path / f"o{clip}") == 3
+    assert json.loads((tmp_path / "a.json").read_text())["frames"] == 3
+    status, _, err = program(f"source={photos}", "view=none", "log=b.csv", f"save={photos}/out")
+    assert (status, err) == (0, "")
+    assert "a\\udce9.png" in (tmp_path / "b.csv").read_text()
+    assert len(list((photos / "out").iterdir())) == 2
+    assert program(f"source={photos}", "view=none", "log=b.jsonl")[0] == 0
+    assert rows_of(tmp_path / "b.jsonl")[0]["file"] == os.fsdecode(b"a\xe9.png")
+
+
+@pytest.mark.parametrize("artifact", [None, "~/own.ts", "~nobody.ts"])
+def test_home_and_names_like_it(
+    program: Program, face: None, tmp_path: Path, model: Path, artifact: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_clip(tmp_path / "~nobody.mp4", 3)
+    for name in ("own.ts", "~nobody.ts"):
+        (tmp_path / name).write_bytes(model.read_bytes())
+    given = [f"artifact={artifact}"] if artifact else []
+    status, _, err = program("source=~nobody.mp4", "save=~nobody.mkv", "log=~/a.jsonl", "view=none", *given)
+    assert (status, err) == (0, "")
+    assert len(rows_of(tmp_path / "a.jsonl")) == decoded(tmp_path / "~nobody.mkv") == 3
+
+
+def test_null_keeps_no_faces_and_no_snapshots(
+    program: Program, clip: Path, face: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[object, ...]] = []
+
+    class Window(sinks.Sink):
+        def __init__(self, *given: object) -> None:
+            opened.append(given)
+
+        def write(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(window, "why_no_window", lambda: None)
+    monkeypatch.setattr(window, "Window", Window)
+    assert program("source=clip.mp4", "view=window", "collect=null", "snapshots=null")[0] == 0
+    assert program("source=clip.mp4", "view=window", "collect=~nobody")[0] == 0
+    assert opened[0] == ("clip.mp4", False, None, None)
+    assert opened[1][2] == Path("snapshots") and opened[1][3].root == Path("~nobody")
 
 
 # What goes wrong

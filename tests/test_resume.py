@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from test_train import ROOT, config
 
 from fer import checkpoints, experiment, resume
-from fer.errors import ConfigError, TrainingError
+from fer.errors import ArtifactError, ConfigError, TrainingError
 
 SMALL = [
     "data=synthetic",
@@ -222,12 +222,13 @@ def assert_finite(value: Any) -> None:
 def test_the_newest_unfinished_run_of_the_same_overrides_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def leave(name: str, overrides: list[str], finished: bool = False) -> Path:
+    def leave(name: str, overrides: list[str], finished: str = "") -> Path:
         folder = Path("runs") / "small" / name
         (folder / ".hydra").mkdir(parents=True)
         OmegaConf.save(OmegaConf.create(overrides), folder / ".hydra" / "overrides.yaml")
         if finished:
             (folder / "metrics.json").write_text("{}")
+            (folder / finished).touch()
         return folder
 
     asked = ["resume=auto", "seed=2", "augment=light"]
@@ -235,7 +236,8 @@ def test_the_newest_unfinished_run_of_the_same_overrides_is_found(tmp_path, monk
     leave("2026-01-01", ["augment=light", "seed=2"])
     newer = leave("2026-01-02", ["augment=light", "seed=2", "resume=auto"])
     leave("2026-01-03", ["augment=light", "seed=3"])
-    leave("2026-01-04", ["augment=light", "seed=2"], finished=True)
+    leave("2026-01-04", ["augment=light", "seed=2"], finished="model.ts")
+    leave("2026-01-04b", ["augment=light", "seed=2"], finished="leaderboard.csv")  # a search
     running = leave("2026-01-05", ["augment=light", "seed=2"])
     (leave("2026-01-06", []) / ".hydra" / "overrides.yaml").write_text("{cut sho")
     with FileLock(running / ".running"):
@@ -270,6 +272,38 @@ def test_a_finished_run_is_not_trained_again(undisturbed):
     metrics = experiment.run(config(*SMALL, "resume=auto", run_dir=undisturbed))
     assert metrics["train/epochs"] == 3
     assert (undisturbed / "checkpoints" / "best.ckpt").stat().st_mtime_ns == before
+
+
+def test_a_run_whose_export_failed_is_not_finished_and_is_only_exported(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise ArtifactError("cannot write model.ts: No space left on device; choose another out=")
+
+    cfg = config(*SMALL, "trainer.max_epochs=1", "checkpoint.every_n_steps=null", run_dir=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.artifact, "export", full)
+        with pytest.raises(ArtifactError):
+            experiment.run(cfg)
+    assert (tmp_path / "metrics.json").exists() and not resume.finished(tmp_path)
+    before = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    cfg.resume = "auto"
+    experiment.run(cfg)
+    assert resume.finished(tmp_path)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == before
+
+
+def test_a_second_run_does_not_mix_into_a_used_folder(undisturbed):
+    before = (undisturbed / "metrics.json").read_bytes()
+    with pytest.raises(ConfigError, match="holds a run already; go on with it by resume=auto"):
+        experiment.run(config(*SMALL, run_dir=undisturbed))
+    assert (undisturbed / "metrics.json").read_bytes() == before
+
+
+def test_other_processes_of_this_run_find_its_folder_although_it_runs(tmp_path, monkeypatch):
+    (tmp_path / ".hydra").mkdir()
+    with FileLock(tmp_path / ".running", mode=0o644):
+        assert resume._is_running(tmp_path)
+        monkeypatch.setattr(resume.rank_zero_only, "rank", 1)
+        assert not resume._is_running(tmp_path)
 
 
 def test_two_processes_do_not_share_a_run_folder(tmp_path):

@@ -161,3 +161,20 @@ def test_every_space_is_one_that_train_takes(name):
     cfg = config(f"search={name}", "data=synthetic")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         assert set(search._checked(cfg.search, ["data=synthetic"])) == set(cfg.search.space)
+
+
+def test_ends_that_are_whole_numbers_with_a_step_that_is_not_are_no_whole_numbers():
+    from fer import search
+
+    asked = []
+
+    class Trial:
+        def suggest_int(self, name, **values):
+            asked.append("int")
+
+        def suggest_float(self, name, **values):
+            asked.append("float")
+
+    for values in ({"low": 0, "high": 1, "step": 0.05}, {"low": 1, "high": 9}, {"low": 0.0, "high": 1}):
+        search._suggest(Trial(), "mixup", values)
+    assert asked == ["float", "int", "float"]

@@ -1,6 +1,4 @@
-import pytest
-
-from fer.tables import Table, csv_text, markdown, show, write_whole
+from fer.tables import Table, csv_text, markdown, show
 
 TABLE = Table("Accuracy", ["model", "val"], [["a|b", "1"], ["[red]c", "22"]])
 
@@ -20,12 +18,3 @@ def test_show_prints_names_as_they_are(capsys):
 
 def test_csv_quotes():
     assert csv_text(["a", "b"], [["x,y", 0.5]]) == 'a,b\n"x,y",0.5\n'
-
-
-def test_file_is_whole_or_absent(tmp_path):
-    write_whole(tmp_path / "a.txt", "é\n")
-    assert (tmp_path / "a.txt").read_bytes() == "é\n".encode()
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(tmp_path / "a.txt", "\ud800")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-    assert (tmp_path / "a.txt").read_text("utf-8") == "é\n"

@@ -16,6 +16,7 @@ from fer.data import fer2013, folder
 from fer.data import votes as fer_plus
 from fer.data.dataset import Split, constant, digests
 from fer.errors import ConfigError, DataError, one_line
+from fer.files import expanded, write_whole
 from fer.tables import Table, csv_text, markdown, show
 
 NAMES = ("audit.csv", "audit.md", "audit.png")
@@ -166,8 +167,8 @@ def write(found: Audit, out: Path, title: str) -> None:
     parts = [out / f".{name}.part" for name in NAMES]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        parts[0].write_text(csv_text(["split", "row", "file", "class", "problem", "group"], rows_of(found)), "utf-8")
-        parts[1].write_text(markdown(title, report(found)), "utf-8")
+        write_whole(parts[0], csv_text(["split", "row", "file", "class", "problem", "group"], rows_of(found)))
+        write_whole(parts[1], markdown(title, report(found)))
         plots.sheet([part for part in examples(found) if part[1]], title, parts[2])
         for part, name in zip(parts, NAMES, strict=True):
             part.replace(out / name)
@@ -184,7 +185,7 @@ def read(root: str | Path, size: int = 48, channels: int = 1) -> dict[str, Split
 
     Raises `DataError` where it is neither.
     """
-    place = Path(root).expanduser()
+    place = expanded(root)
     if not place.exists():
         raise DataError(f"nothing at {place}; give a folder of images by class, or fer2013.csv or its archive")
     if place.is_dir() and fer2013.find(place) in (None, place):  # folders: Kaggle's, or anybody's

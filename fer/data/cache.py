@@ -16,6 +16,8 @@ from fer.data.dataset import Split
 
 _FORMAT = 1
 """Raise it when a reader starts to give other arrays for the same files."""
+_TORN = (OSError, ValueError, KeyError, EOFError)
+"""What reading a file that a crash of the machine left empty or cut short ends in."""
 
 
 def folder() -> Path:
@@ -39,12 +41,12 @@ def cached(key: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
     target = folder() / key
     try:
         return _load(target)
-    except (OSError, ValueError, KeyError):
+    except _TORN:
         splits = read()
     try:
         _store(target, splits)
         return _load(target)
-    except (OSError, ValueError, KeyError):
+    except _TORN:
         return splits
 
 

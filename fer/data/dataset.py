@@ -68,6 +68,12 @@ class Split:
         return Split(self.images[rows], self.labels[rows], self.classes, targets, names)
 
 
+def as_batch(images: np.ndarray) -> Tensor:
+    """uint8 images (N, H, W) or (N, H, W, 3), also memory-mapped ones → uint8 tensor (N, 1 or 3, H, W), a copy."""
+    batch = torch.from_numpy(np.array(images))
+    return batch.unsqueeze(1) if batch.dim() == 3 else batch.permute(0, 3, 1, 2)
+
+
 def constant(images: np.ndarray) -> np.ndarray:
     """bool (N,): which images are of one single colour."""
     flat = images.reshape(len(images), -1, 1 if images.ndim == 3 else 3)

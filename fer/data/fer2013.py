@@ -22,13 +22,15 @@ from fer.data import cache
 from fer.data.dataset import Split
 from fer.data.folder import IMAGE_SUFFIXES, decode_grey
 from fer.errors import DataError
+from fer.files import expanded
 from fer.labels import EMOTIONS, canonical
 
 SIDE = 48
 KAGGLE = "msambare/fer2013"
 
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
-_USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+"""What the files of FER-2013 and of FER+ call our splits."""
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError)
 
 Member = tuple[str, bytes]
@@ -43,7 +45,7 @@ def read(root: str | Path | None = None, download: bool = False, seed: int = 0) 
     folders whose file names do not tell val from test: a stratified tenth of train becomes val.
     The result is cached (`fer.data.cache`). Raises `DataError` for anything missing or malformed, by name and place.
     """
-    place = Path(root or os.environ.get("FER2013_ROOT") or "data/fer2013").expanduser()
+    place = expanded(root or os.environ.get("FER2013_ROOT") or "data/fer2013")
     if download and not find(place):
         place = _download()
     source = find(place)
@@ -122,6 +124,8 @@ def _wanted(name: str, source: Path) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
         raise DataError(f"{source} holds a path that climbs out of it ({name!r}); do not trust this archive")
+    if path.name.startswith(".") or "__MACOSX" in path.parts:  # what a Mac adds to the archives that it makes
+        return False
     return path.name in _CSV_NAMES or path.suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -152,8 +156,8 @@ def _from_csv(lines: Iterator[str] | io.TextIOBase, place: str) -> dict[str, Spl
             if name not in header:
                 raise DataError(f"{place}: no column {name!r}; expected emotion, pixels, Usage, found {header[:6]}")
         columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
-        pixels: dict[str, list[bytes]] = {name: [] for name in _USAGE.values()}
-        labels: dict[str, list[int]] = {name: [] for name in _USAGE.values()}
+        pixels: dict[str, list[bytes]] = {name: [] for name in USAGE.values()}
+        labels: dict[str, list[int]] = {name: [] for name in USAGE.values()}
         for row in reader:
             where = f"{place}, line {reader.line_num}"
             if not row:
@@ -161,10 +165,10 @@ def _from_csv(lines: Iterator[str] | io.TextIOBase, place: str) -> dict[str, Spl
             if len(row) < len(header):
                 raise DataError(f"{where}: {len(row)} columns where the header has {len(header)}; fetch it again")
             emotion, text, usage = (row[column].strip() for column in columns)
-            if usage not in _USAGE:
-                raise DataError(f"{where}: Usage is {usage!r}; expected one of {', '.join(_USAGE)}")
-            labels[_USAGE[usage]].append(_label(emotion, where))
-            pixels[_USAGE[usage]].append(_pixels(text, where))
+            if usage not in USAGE:
+                raise DataError(f"{where}: Usage is {usage!r}; expected one of {', '.join(USAGE)}")
+            labels[USAGE[usage]].append(_label(emotion, where))
+            pixels[USAGE[usage]].append(_pixels(text, where))
     except csv.Error as error:
         raise DataError(f"{place}, line {reader.line_num}: not a CSV row ({error}); fetch the file again") from None
     images = {
@@ -215,7 +219,7 @@ def _from_images(members: Iterator[Member], place: str, seed: int) -> dict[str, 
     home, label = np.array(homes, dtype=object), np.array(labels, dtype=np.int64)
     if "val" not in homes:
         home[_tenth(home, label, seed)] = "val"
-    return _checked({name: (stack[home == name], label[home == name]) for name in _USAGE.values()}, place)
+    return _checked({name: (stack[home == name], label[home == name]) for name in USAGE.values()}, place)
 
 
 def _tenth(home: np.ndarray, label: np.ndarray, seed: int) -> list[int]:
@@ -229,7 +233,7 @@ def _tenth(home: np.ndarray, label: np.ndarray, seed: int) -> list[int]:
 
 
 def _checked(splits: dict[str, tuple[np.ndarray, np.ndarray]], place: str) -> dict[str, Split]:
-    usage = {split: name for name, split in _USAGE.items()}
+    usage = {split: name for name, split in USAGE.items()}
     for name, (_, labels) in splits.items():
         if not len(labels):
             raise DataError(f"{place}: no {name} split (Usage {usage[name]}, or its folder); fetch the whole set")

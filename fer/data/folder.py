@@ -22,6 +22,7 @@ import numpy as np
 from fer import labels
 from fer.data.dataset import Split
 from fer.errors import DataError
+from fer.files import expanded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -60,7 +61,7 @@ def read(
     from, an image that cannot be read, and arguments that cannot work.
     """
     _check_arguments(size, channels, seed, val_fraction, test_fraction)
-    place, folders = _split_folders(_checked_root(Path(root).expanduser()))
+    place, folders = _split_folders(_checked_root(expanded(root)))
     parts = _labelled(place, folders)
     fractions = {"val": val_fraction, "test": test_fraction}
     missing = {name: fraction for name, fraction in fractions.items() if name not in parts}

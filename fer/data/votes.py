@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from fer.data.dataset import Split
+from fer.data.fer2013 import USAGE
 from fer.errors import DataError
+from fer.files import expanded
 from fer.labels import canonical
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-_USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 _AGREEMENT = 0.5
 
 
@@ -21,16 +22,16 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises `DataError` where the file is missing or is not the votes of FER+.
     """
-    rows: dict[str, list[list[int]]] = {name: [] for name in _USAGE.values()}
+    rows: dict[str, list[list[int]]] = {name: [] for name in USAGE.values()}
     try:
-        with Path(path).expanduser().open(newline="", encoding="utf-8-sig") as file:
+        with expanded(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in ("Usage", *COLUMNS) if name not in (reader.fieldnames or ())]
             if missing:
                 raise DataError(f"data.votes={path} has no column {missing[0]!r}; give the fer2013new.csv of FER+")
             for row in reader:
                 try:
-                    rows[_USAGE[row["Usage"]]].append([int(row[name]) for name in COLUMNS])
+                    rows[USAGE[row["Usage"]]].append([int(row[name]) for name in COLUMNS])
                 except (KeyError, TypeError, ValueError):
                     raise DataError(f"{path}, line {reader.line_num}: not a row of FER+; fetch it again") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

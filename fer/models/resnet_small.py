@@ -47,8 +47,9 @@ class ResNetSmall(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.num_features = widths[-1]
-        self.stem = nn.Sequential(conv_norm(in_chans, widths[0], 2, kernel=5), nn.ReLU(inplace=True))
-        if deep_stem:
+        if not deep_stem:
+            self.stem = nn.Sequential(conv_norm(in_chans, widths[0], 2, kernel=5), nn.ReLU(inplace=True))
+        else:
             half = widths[0] // 2
             self.stem = nn.Sequential(
                 conv_norm(in_chans, half),

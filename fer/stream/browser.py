@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from fer.errors import ConfigError, FerError, SinkError
+from fer.files import expanded
 
 if TYPE_CHECKING:
     import gradio
@@ -68,8 +69,8 @@ def check(cfg: DictConfig) -> None:
     browser = cfg.browser
     for name, most in (("max_mb", 100_000), ("max_seconds", 100_000), ("port", 65535)):
         value = browser[name]
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:
-            raise ConfigError(f"browser.{name}={value} cannot work; give a number above 0, up to {most}")
+        if type(value) is not int or not 1 <= value <= most:
+            raise ConfigError(f"browser.{name}={value} cannot work; give a whole number from 1 to {most}")
     if browser.password is not None and not all(str(browser.password).partition(":")[::2]):
         raise ConfigError("browser.password must be user:password, as in browser.password=me:secret")
     if browser.password is None and not _is_loopback(str(browser.host)):
@@ -167,7 +168,7 @@ def _models(cfg: DictConfig) -> "Models":
 
     paths = {f"{path.stem} (bundled)": path for path in sorted(_WEIGHTS.glob("*.ts"))}
     if cfg.artifact:
-        own = Path(cfg.artifact).expanduser()
+        own = expanded(cfg.artifact)
         paths = {own.name: own, **paths}
     settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
     return Models(list(paths), lambda name: Recognizer(paths[name], **settings))

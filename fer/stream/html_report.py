@@ -1,7 +1,6 @@
 """A run as one page: shares of the emotions, each face over time, and its clearest moments. It asks nothing of the
 network."""
 
-import re
 import time
 from base64 import b64encode
 from dataclasses import dataclass, field
@@ -11,13 +10,13 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from fer.labels import colour
 from fer.stream.history import History, clock
+from fer.stream.live import without_password
 from fer.stream.recognise import cut
 from fer.stream.sinks import Sink, write_whole
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
-from fer.stream.timeline import tick
+from fer.stream.timeline import hex_colour, tick
 from fer.stream.types import Array, FrameResult
 
 _PANELS = 12
@@ -78,7 +77,7 @@ class HtmlReport(Sink):
     def close(self, whole: bool) -> None:
         if whole:
             self._history.finish()
-            write_whole(self.path, self._page().encode())
+            write_whole(self.path, self._page().encode("utf-8", "backslashreplace"))  # its name may be bytes
 
     def _page(self) -> str:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -93,7 +92,7 @@ class HtmlReport(Sink):
         return environment.get_template("report.html.j2").render(
             source=_public(self._source),
             model=self._model,
-            classes=[{"name": name, "colour": _css(name)} for name in history.classes],
+            classes=[{"name": name, "colour": hex_colour(name)} for name in history.classes],
             shares=self._shares(history.labels),
             tracks=[self._track(identity, start, end) for identity in history.longest(_PANELS)],
             rest=history.rest(_PANELS),
@@ -112,7 +111,7 @@ class HtmlReport(Sink):
         total = float(labels.sum())
         order = [k for k in np.argsort(-labels, kind="stable") if labels[k] > 0]
         names = self._history.classes
-        return [{"name": names[k], "colour": _css(names[k]), "percent": 100 * labels[k] / total} for k in order]
+        return [{"name": names[k], "colour": hex_colour(names[k]), "percent": 100 * labels[k] / total} for k in order]
 
     def _track(self, identity: int, start: float, end: float) -> dict[str, Any]:
         track = self._history.tracks[identity]
@@ -152,7 +151,7 @@ def _areas(history: History, identity: int, start: float, end: float) -> list[di
             points = [(x[0], y[0]), *zip(middles, y, strict=True), (x[-1], y[-1])]
             line = "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
             path += f"M{x[0]:.1f} 100L{line}L{x[-1]:.1f} 100Z"
-        areas.append({"colour": _css(history.classes[k]), "path": path})
+        areas.append({"colour": hex_colour(history.classes[k]), "path": path})
     return areas
 
 
@@ -161,10 +160,6 @@ def _jpeg(face: Array) -> bytes:
     return data.tobytes()
 
 
-def _css(name: str) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour(name))
-
-
 def _public(source: Source) -> str:
     """How the page calls the source: a file without its folders, an address without user and password."""
-    return source.path.name if source.path is not None else re.sub(r"//[^/]*@", "//", source.name).split("?")[0]
+    return source.path.name if source.path is not None else without_password(source.name).split("?")[0]

@@ -49,7 +49,7 @@ class Live(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises `SourceError` once it has been away for `retry_for` seconds."""
-        index, offset, now = 0, 0.0, 0.0
+        index, offset, now, wait = 0, 0.0, 0.0, _FIRST_WAIT
         last = start = time.monotonic()
         try:
             while not self._closed:
@@ -67,26 +67,29 @@ class Live(Source):
                             start = time.monotonic()
                     now = max(now, offset + stamp - first)
                     yield Frame(image, index, now, event=event, captured=time.monotonic())
-                    index, last = index + 1, time.monotonic()
+                    index, last, wait = index + 1, time.monotonic(), _FIRST_WAIT
                 if not self._closed:
-                    self._reconnect(last)
+                    wait = self._reconnect(last, wait)
         finally:
             self.close()
 
-    def _reconnect(self, last: float) -> None:
+    def _reconnect(self, last: float, wait: float) -> float:
+        """last: when there was a picture. wait: seconds before the first attempt; returns those before the next one,
+        since what connects and gives no picture is as far away as before."""
         self._disconnect()
-        wait, until = _FIRST_WAIT, last + self._retry_for
-        if self._retry_for:
+        until = last + self._retry_for
+        if self._retry_for and wait == _FIRST_WAIT:
             print(f"{self.name} dropped; trying for {self._retry_for:g} s to have it back", file=sys.stderr)
         while time.monotonic() < until and not self._closed:
             time.sleep(min(wait, max(0.0, until - time.monotonic())))
             wait = min(2 * wait, _LONGEST_WAIT)
             with suppress(SourceError):
                 self._connect()
-                return
+                return wait
         if not self._closed:
             again = f" and did not come back within {self._retry_for:g} s" if self._retry_for else ""
             raise SourceError(f"{self.name} stopped answering{again}; mend it, or wait longer with retry_for=<seconds>")
+        return wait
 
     def close(self) -> None:
         self._closed = True
@@ -204,7 +207,7 @@ def _open_url(url: str) -> Any:
 
 def without_password(url: str) -> str:
     """A URL as it may be shown and logged."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
+    return re.sub(r"(?<=://)[^/]*@", "", url)  # to the last @: a password may hold one
 
 
 def _cameras() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from fer.errors import ConfigError, SinkError
+from fer.files import expanded
 from fer.stream.resume import Done
 from fer.stream.sinks import (
     IMAGE_ENDINGS,
@@ -158,7 +159,7 @@ class Outputs:
 
 
 def _path(value: str | None) -> Path | None:
-    return Path(value).expanduser() if value else None
+    return expanded(value) if value else None
 
 
 def _same(a: Path, b: Path) -> bool:

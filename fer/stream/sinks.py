@@ -12,7 +12,7 @@ from typing import Any, Self
 import av
 import cv2
 
-from fer import tables
+from fer import files
 from fer.errors import SinkError
 from fer.stream.types import Array, FrameResult
 
@@ -78,7 +78,7 @@ def write_whole(path: Path, data: bytes, new_folder: bool = False) -> None:
     with mended(path):
         if new_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        tables.write_whole(path, data)
+        files.write_whole(path, data)
 
 
 class _Log(Sink):

@@ -13,10 +13,12 @@ import av
 import numpy as np
 
 from fer.errors import SourceError
+from fer.files import expanded
 from fer.stream.stills import IMAGE_SUFFIXES, by_number, images_in, read_image
 from fer.stream.types import Array, Frame
 
 DEFAULT_RATE = Fraction(30)
+_FASTEST = 240
 
 Kind = Literal["image", "folder", "video", "camera", "network"]
 
@@ -79,7 +81,7 @@ def open_source(source: int | str | None, threads: int | None = None, retry_for:
         from fer.stream.live import open_network
 
         return open_network(source, retry_for, threads)
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         if path.is_dir():
             return Folder(path, images_in(path))
@@ -200,7 +202,7 @@ class Video(Source):
         self._stream.thread_type = "AUTO"
         if threads is not None:
             self._stream.codec_context.thread_count = threads
-        self.rate = self._stream.guessed_rate or self._stream.average_rate or DEFAULT_RATE
+        self.rate = _rate(self._stream)
         self.total = self._stream.frames or (round(self._seconds() * self.rate) or None)
 
     def _seconds(self) -> float:
@@ -239,6 +241,13 @@ class Video(Source):
 
     def close(self) -> None:
         self._container.close()
+
+
+def _rate(stream: Any) -> Fraction:
+    """Frames a second. Where a film does not tell them, as those that browsers record, the guess is the 1000 ticks a
+    second of its clock."""
+    rates = (stream.guessed_rate, stream.average_rate)
+    return next((Fraction(rate) for rate in rates if rate and rate <= _FASTEST), DEFAULT_RATE)
 
 
 def pictures(container: Any, stream: Any, damaged: Callable[[], object]) -> Iterator[tuple[float | None, Array]]:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,23 +18,29 @@ _PHOTOS = {".jpg", ".jpeg", ".jpe", ".jp2", ".png", ".webp", ".avif", ".bmp", ".
 IMAGE_SUFFIXES = frozenset(_PHOTOS | {".pbm", ".pgm", ".ppm", ".pnm", ".hdr", ".exr"})
 """Endings of what is read as a still. Anything else is tried as a video, so a moving GIF moves."""
 
+_turn = threading.Lock()
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence C libraries, which know no other way to complain than to write to standard error."""
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # no standard error at all
-        yield
-        return
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    """Silence C libraries, which know no other way to complain than to write to standard error.
+
+    Threads take turns, or one would take the other's silence for what standard error was, and put that back for good.
+    """
+    with _turn:
+        sys.stderr.flush()
+        try:
+            kept = os.dup(2)
+        except OSError:  # no standard error at all
+            yield
+            return
+        try:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def read_image(path: Path) -> Array:

@@ -55,9 +55,7 @@ def drawn(history: History, kind: str = "png") -> bytes:
     figure = Figure(figsize=(11, 1.5 + 1.15 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     start, end = history.start or 0.0, max(history.end, (history.start or 0.0) + history.width)
-    for axes, identity in zip(
-        figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0], tracks or [None], strict=True
-    ):
+    for axes, identity in zip(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0], tracks, strict=True):
         axes.set(xlim=(start, end), ylim=(0, 1), yticks=[], facecolor="0.95")
         axes.spines[["top", "right", "left"]].set_visible(False)
         if identity is None:
@@ -66,15 +64,15 @@ def drawn(history: History, kind: str = "png") -> bytes:
         for edges, means in history.runs(identity):
             upper = means.cumsum(axis=1)
             for k, name in enumerate(history.classes):
-                tint = "#{:02x}{:02x}{:02x}".format(*colour(name))
-                axes.stairs(upper[:, k], edges, baseline=upper[:, k] - means[:, k], fill=True, color=tint, linewidth=0)
+                low = upper[:, k] - means[:, k]
+                axes.stairs(upper[:, k], edges, baseline=low, fill=True, color=hex_colour(name), linewidth=0)
         total = history.tracks[identity].total
         axes.set_ylabel(f"face {identity}\n{clock(total)}", rotation=0, ha="right", va="center")
     axes.xaxis.set_major_locator(MultipleLocator(tick(end - start)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
     axes.set_xlabel(" · ".join(filter(None, ["time", history.rest(_PANELS)])))
     figure.suptitle("Emotions of each face, and how long it was in sight", x=0.01, ha="left", fontsize=11)
-    patches = [Patch(color="#{:02x}{:02x}{:02x}".format(*colour(name)), label=name) for name in history.classes]
+    patches = [Patch(color=hex_colour(name), label=name) for name in history.classes]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(7, len(patches)), frameon=False)
     data = io.BytesIO()
     try:
@@ -82,6 +80,11 @@ def drawn(history: History, kind: str = "png") -> bytes:
     except (OSError, ValueError) as error:
         raise SinkError(f"the timeline cannot be drawn: {error}; give timeline=<file>.png") from None
     return data.getvalue()
+
+
+def hex_colour(name: str) -> str:
+    """The colour in which a class is drawn, as matplotlib and CSS take it: "#f0b429"."""
+    return "#{:02x}{:02x}{:02x}".format(*colour(name))
 
 
 def tick(length: float) -> float:

@@ -22,8 +22,6 @@ _LARGEST = 1280, 720
 _LOWEST = 420
 """Pixels of height that the panel needs for the keys."""
 _NO_KEY = 0xFF
-_MESSAGES = 60
-"""Pixels at the top of the panel whose text changes from frame to frame."""
 
 _INSTEAD = "use view=none with save=<file>"
 _NO_GUI = (
@@ -60,14 +58,14 @@ class Window(Sink):
     many as the model has classes, up to 9) file the largest face as training data, u takes the last of them back.
 
     name: of the source. stills: wait for a key after each frame. snapshots: the folder of pictures. collector: files
-    the faces. Raises `SinkError` where there is no screen.
+    the faces. Where one of these is None its keys mean nothing. Raises `SinkError` where there is no screen.
     """
 
     stage = "show"
     draws = True
     inline = True
 
-    def __init__(self, name: str, stills: bool, snapshots: Path, collector: Collector) -> None:
+    def __init__(self, name: str, stills: bool, snapshots: Path | None, collector: Collector | None) -> None:
         self._name, self._stills, self._snapshots, self._collector = name, stills, snapshots, collector
         self._open = self._help = False
         self._said: tuple[str, float] = ("h shows the keys", time.monotonic() + 5)
@@ -99,15 +97,15 @@ class Window(Sink):
         """Do what a key means; False for one that means nothing."""
         if key == "h":
             self._help = not self._help
-        elif key == "s":
+        elif key == "s" and self._snapshots:
             path = self._snapshots / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.png"
             _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             write_whole(path, data.tobytes(), new_folder=True)
             self._say(f"saved {path}")
-        elif key == "u":
+        elif key == "u" and self._collector:
             taken = self._collector.undo()
             self._say(f"took back {taken.parent.name}/{taken.name}" if taken else "nothing to take back")
-        elif key.isdecimal() and 1 <= int(key) <= len(result.classes):
+        elif self._collector and key.isdecimal() and 1 <= int(key) <= len(result.classes):
             filed = self._collector.file(result, result.classes[int(key) - 1])
             self._say(f"filed {filed.parent.name}/{filed.name}" if filed else "no face to file")
         else:
@@ -138,9 +136,11 @@ class Window(Sink):
         return "   ".join(words)
 
     def _keys(self, classes: tuple[str, ...]) -> list[str]:
-        filing = [f"{k}  file as {name}" for k, name in enumerate(classes[:9], 1)]
-        return ["q  quit", "space  pause", "s  snapshot", "h  hide this", *filing, "u  take the last back",
-                f"filed under {self._collector.root}/"]  # fmt: skip
+        keys = ["q  quit", "space  pause", *(["s  snapshot"] if self._snapshots else []), "h  hide this"]
+        if self._collector:
+            keys += [f"{k}  file as {name}" for k, name in enumerate(classes[:9], 1)]
+            keys += ["u  take the last back", f"filed under {self._collector.root}/"]
+        return keys
 
     def _size(self, picture: Array) -> None:
         cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)

@@ -22,9 +22,11 @@ def test_failed_reader_leaves_nothing():
     assert not list(cache.folder().iterdir())
 
 
-def test_torn_entry_is_read_again():
+@pytest.mark.parametrize("left", [b"torn", b""])
+@pytest.mark.parametrize("name", ["train_images.npy", "train_labels.npy", "contents.json"])
+def test_torn_entry_is_read_again(left, name):
     cache.cached("k", splits)
-    (cache.folder() / "k" / "train_images.npy").write_bytes(b"torn")
+    (cache.folder() / "k" / name).write_bytes(left)
     assert cache.cached("k", lambda: splits(7))["train"].images[0, 0, 0] == 7
     assert [p.name for p in cache.folder().iterdir()] == ["k"]
 

@@ -88,6 +88,18 @@ def test_kaggle_folder_and_zip_tell_val_from_test_by_prefix(tmp_path):
             assert {i.tobytes() for i in split.images} == {i.tobytes() for i in truth[name].images}
 
 
+def test_what_a_mac_adds_to_its_archives_is_passed_over(tmp_path):
+    folder = kaggle_folder(tmp_path / "kaggle", fer_rows())
+    plain = zip_of(folder, tmp_path / "plain.zip")
+    mac = tmp_path / "mac.zip"
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(mac, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+            head, _, tail = name.rpartition("/")
+            new.writestr(f"__MACOSX/{head}/._{tail}", b"Mac OS X")
+    assert fer2013.read(mac)["train"].fingerprint == fer2013.read(plain)["train"].fingerprint
+
+
 def test_kaggle_folder_without_prefixes_takes_a_stratified_seeded_val(tmp_path):
     rows = [(k % 7, np.full((48, 48), k, np.uint8), "Training") for k in range(210)]
     rows += [(k, np.full((48, 48), k, np.uint8), "PrivateTest") for k in range(7)]

@@ -53,6 +53,8 @@ def free_port() -> int:
         ("browser.password='user:'", "must be user:password"),
         ("browser.port=0", r"browser\.port=0"),
         ("browser.max_mb=-1", r"browser\.max_mb"),
+        ("browser.max_mb=0.5", r"browser\.max_mb=0\.5 cannot work; give a whole number from 1"),
+        ("browser.max_mb=1e3", r"browser\.max_mb=1000\.0"),
         ("browser.max_seconds=long", r"browser\.max_seconds"),
         ("save=out.mp4", "save= does not go with source=browser"),
         ("virtual_camera=auto", "virtual_camera= does not go"),

@@ -95,6 +95,27 @@ def test_a_camera_that_drops_is_waited_for(monkeypatch: pytest.MonkeyPatch, caps
     assert source.notes and "dropped; trying for 5 s" in capsys.readouterr().err
 
 
+def test_a_camera_without_pictures_is_away_and_said_to_be_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connections: list[FakeCapture] = []
+
+    class Dark(FakeCapture):
+        """Connects always; only its first connection has pictures."""
+
+        def __init__(self, index: int) -> None:
+            super().__init__(index)
+            self.left = 0 if connections else 3
+            connections.append(self)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Dark)
+    monkeypatch.setattr(live, "_FIRST_WAIT", 0.05)
+    with pytest.raises(SourceError, match="did not come back"):
+        list(open_source(0, retry_for=1))
+    assert capsys.readouterr().err.count("dropped") == 1
+    assert len(connections) <= 7, "after 0.05, 0.15, 0.35, 0.75 and 1 second, and at most once more"
+
+
 def test_a_camera_that_stays_away_is_an_error_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     Flaky.attempts = 0
     monkeypatch.setattr(cv2, "VideoCapture", Flaky)
@@ -200,6 +221,7 @@ def test_passwords_are_not_shown() -> None:
     with pytest.raises(SourceError) as error:
         open_source("rtsp://me:secret@127.0.0.1:9/cam")
     assert "secret" not in str(error.value) and "127.0.0.1:9/cam" in str(error.value)
+    assert live.without_password("rtsp://me:sec@ret@host:9/a@b") == "rtsp://host:9/a@b"
 
 
 def test_a_playlist_of_the_network_names_no_files_of_this_computer(

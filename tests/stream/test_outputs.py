@@ -98,6 +98,7 @@ def test_checking_leaves_nothing_but_folders() -> None:
 def test_home_is_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert check(log="~/rows.csv").log == tmp_path / "home" / "rows.csv"
+    assert check(log="~nobody.csv").log == Path("~nobody.csv"), "there is no such user"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

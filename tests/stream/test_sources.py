@@ -3,6 +3,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -240,6 +241,63 @@ def test_silence_holds_for_c_libraries_and_ends() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "outside"
+
+
+def test_two_threads_that_ask_for_silence_do_not_keep_it() -> None:
+    code = """
+import os, threading
+from fer.stream.stills import quiet
+inside, left = threading.Event(), threading.Event()
+def second():
+    inside.wait()
+    with quiet():
+        left.wait()
+thread = threading.Thread(target=second)
+thread.start()
+with quiet():
+    inside.set()
+    left.wait(0.3)
+left.set()
+thread.join()
+os.write(2, b'outside')
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "outside"
+
+
+def as_a_browser_records(path: Path) -> Path:
+    """150 frames in 5 seconds, at uneven times, of which the file does not tell how long they last."""
+    times = np.arange(150) * 1000 / 30 + np.random.default_rng(0).integers(0, 30, 150)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libvpx", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time), Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    data = path.read_bytes()
+    at = data.index(b"\x23\xe3\x83")  # DefaultDuration of Matroska, which becomes Void
+    length = data[at + 3] & 0x7F
+    path.write_bytes(data[:at] + bytes([0xEC, 0x80 | length + 2]) + bytes(length + 2) + data[at + 4 + length :])
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].guessed_rate == 1000
+    return path
+
+
+def test_the_clock_of_a_recording_is_not_its_rate(tmp_path: Path) -> None:
+    with open_source(str(as_a_browser_records(tmp_path / "a.webm"))) as source:
+        assert source.rate == 30 and source.total in range(145, 156)
+
+
+def test_a_name_like_a_home_folder_is_a_name(make_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_clip("~nobody.mp4")
+    monkeypatch.chdir(path.parent)
+    with open_source("~nobody.mp4") as source:
+        assert source.path == Path("~nobody.mp4")
+    with pytest.raises(SourceError, match="no file ~nobody/clip"):
+        open_source("~nobody/clip.mp4")
 
 
 def test_a_moving_gif_moves(tmp_path: Path) -> None:

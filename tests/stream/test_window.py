@@ -50,9 +50,12 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> type[Screen]:
     return Here
 
 
-def watch(folder: Path, *faces: tuple[float, float, float, float], frames: int = 9, stills: bool = False) -> Stats:
+def watch(
+    folder: Path, *faces: tuple[float, float, float, float], frames: int = 9, stills: bool = False, keeps: bool = True
+) -> Stats:
     stats, source = Stats(), FakeSource(frames)
-    view = window.Window("fake", stills, folder / "snapshots", Collector(folder / "faces", 0.1, 24))
+    places = (folder / "snapshots", Collector(folder / "faces", 0.1, 24)) if keeps else (None, None)
+    view = window.Window("fake", stills, *places)
     calm = Calm(Tracker(), Smoother())
     answers = results(source, FakeDetector(*faces), FakeRecogniser(EMOTIONS, 3), EMOTIONS, calm, stats)
     run(answers, [view], stats)
@@ -95,7 +98,8 @@ def test_s_saves_the_annotated_picture(screen: type[Screen], tmp_path: Path) -> 
 def test_h_shows_the_keys(screen: type[Screen], tmp_path: Path) -> None:
     here = screen("..h..h...")
     watch(tmp_path, LARGE)
-    strips = [image[window._MESSAGES :, -window.WIDTH :] for image in here.shown]
+    # below the messages, which change from frame to frame
+    strips = [image[60:, -window.WIDTH :] for image in here.shown]
     assert (strips[1] != strips[3]).any() and (strips[1] == strips[7]).all()
 
 
@@ -115,6 +119,14 @@ def test_keys_without_a_class_or_a_face_file_nothing(screen: type[Screen], tmp_p
     screen("..890u4..")
     watch(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_without_a_folder_do_nothing(screen: type[Screen], tmp_path: Path) -> None:
+    here = screen("..hs4u...")
+    assert watch(tmp_path, LARGE, keeps=False).frames == len(here.shown) == 9
+    assert list(tmp_path.iterdir()) == []
+    screen("s4n")
+    assert watch(tmp_path, LARGE, frames=3, stills=True, keeps=False).frames == 3, "as other keys, they go on"
 
 
 def test_what_was_filed_is_a_dataset(screen: type[Screen], tmp_path: Path) -> None:

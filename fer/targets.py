@@ -1,0 +1,74 @@
+"""What a config may build: things of this project and of its chosen parts, and of packages that the user names.
+
+One that somebody handed on could otherwise call anything at all by its `_target_`.
+"""
+
+import os
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from fer.errors import ConfigError
+
+_KNOWN = (
+    "fer.data",
+    "fer.checkpoints",
+    "fer.curves",
+    "lightning.Trainer",
+    "lightning.pytorch",
+    "lightning.fabric.plugins",
+    "torch.optim",
+    "timm.optim",
+    "timm.scheduler",
+    "torchvision.transforms",
+    "albumentations",
+    "optuna.samplers",
+    "optuna.pruners",
+    "wandb.Settings",
+    "wandb.sdk",
+)
+OWN = "FER_TARGETS"
+"""The environment variable that names more packages, with commas between them."""
+
+
+def build(node: Any, **arguments: Any) -> Any:
+    """`hydra.utils.instantiate`, for nodes all of whose `_target_` may be built.
+
+    A target is looked at where it was defined too, so that no module hands on what it has imported itself. Raises
+    `ConfigError` for any other, and for one that does not exist.
+    """
+    own = tuple(name.strip() for name in os.environ.get(OWN, "").split(",") if name.strip())
+    for target in _targets(OmegaConf.to_container(node) if isinstance(node, DictConfig | ListConfig) else node):
+        if not _within(target, (*_KNOWN, *own)):
+            raise _refused(target, target)
+        try:
+            found = pkgutil.resolve_name(target)
+        except Exception as error:  # importing runs the code of a module
+            raise ConfigError(f"_target_={target} does not exist ({' '.join(str(error).split())[:120]})") from error
+        home = str(getattr(found, "__module__", None) or target)
+        if not _within(home, (*_KNOWN, *own)):
+            raise _refused(target, home)
+    return instantiate(node, **arguments)
+
+
+def _within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _refused(target: str, home: str) -> ConfigError:
+    package = home.split(".")[0]
+    return ConfigError(f"_target_={target} is nothing that a config may build; if you trust it, set {OWN}={package}")
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)

@@ -1,0 +1,85 @@
+"""What the values of conf/train.yaml may be, so that a wrong one is one line before anything is read or trained."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fer.errors import ConfigError
+
+Check = Callable[[Any], bool]
+
+
+def _number(low: float, high: float = math.inf, whole: bool = False) -> Check:
+    def check(value: Any) -> bool:
+        kinds = int if whole else int | float
+        return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high and value < math.inf
+
+    return check
+
+
+def _or_null(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _above_zero(value: Any) -> bool:
+    return _number(0)(value) and value > 0
+
+
+def _boolean(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _steps(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and _number(0, 1)(pair[0]) and _above_zero(pair[1]) for pair in value
+    )
+
+
+def _files(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+
+
+_YES_OR_NO = (_boolean, "true or false")
+_FROM_0 = (_number(0), "a number from 0, 0 for none")
+_TABLE: dict[str, tuple[Check, str]] = {
+    "seed": (_number(0, 2**32 - 1, whole=True), "a whole number from 0 to 4294967295"),
+    "threads": (_or_null(_number(1, whole=True)), "a whole number from 1, or null"),
+    "trust": _YES_OR_NO,
+    "checkpoint.every_n_steps": (_or_null(_number(1, whole=True)), "a whole number from 1, or null"),
+    "data.batch_size": (_number(1, whole=True), "a whole number from 1"),
+    "data.balanced": _YES_OR_NO,
+    "data.drop_non_faces": _YES_OR_NO,
+    "data.drop_twins": _YES_OR_NO,
+    "input_size": (_number(8, 4096, whole=True), "a whole number from 8 to 4096"),
+    "progressive": (_steps, "a list of [share of training done, share of input_size], [] for none"),
+    "label_smoothing": (_number(0, 1), "a number from 0 to 1"),
+    "class_weights": _YES_OR_NO,
+    "mixup": _FROM_0,
+    "cutmix": _FROM_0,
+    "votes.weight": _FROM_0,
+    "teacher": (_files, "a list of files, [a.ts,b.ts], [] for none"),
+    "optimizer.lr": (_above_zero, "a number above 0"),
+    "optimizer.weight_decay": _FROM_0,
+    "trainer.max_epochs": (_or_null(_number(-1, whole=True)), "a whole number from 1, or -1 for no end"),
+    "evaluate.test": _YES_OR_NO,
+    "export.flip": _YES_OR_NO,
+    "export.crop_margin": (_number(-0.4, 2), "a number from -0.4 to 2"),
+}
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Raises `ConfigError` for the first value that is of another kind, or out of range. Keys that are not there, as
+    with an optimiser that takes other ones, are passed over."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    for key, (allowed, words) in _TABLE.items():
+        value: Any = values
+        for part in key.split("."):
+            value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
+        if value is not _ABSENT and not allowed(value):
+            shown = "null" if value is None else value
+            raise ConfigError(f"{key}={shown} must be {words}")
+
+
+_ABSENT = object()

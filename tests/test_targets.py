@@ -1,0 +1,41 @@
+import pytest
+from omegaconf import OmegaConf
+
+from fer import targets
+from fer.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.exec",
+        "torch.load",
+        "fer.files.write_whole",
+        "fer.data.cache.shutil.rmtree",  # known modules hand on nothing of others
+        "torch.optim.optimizer.torch.load",
+        "lightning.pytorch.callbacks.model_checkpoint.os.remove",
+        "albumentations_evil.Compose",
+    ],
+)
+@pytest.mark.parametrize("place", ["itself", "nested"])
+def test_nothing_else_is_built(target, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    node = {"_target_": target, "path": "x", "_partial_": True}
+    if place == "nested":
+        node = {"_target_": "albumentations.Compose", "transforms": [node]}
+    with pytest.raises(ConfigError, match="nothing that a config may build"):
+        targets.build(OmegaConf.create(node))
+
+
+def test_what_does_not_exist_is_said():
+    with pytest.raises(ConfigError, match=r"fer\.data\.nothing does not exist"):
+        targets.build({"_target_": "fer.data.nothing"})
+
+
+def test_a_package_that_the_user_names_is_built(monkeypatch):
+    node = OmegaConf.create({"_target_": "fractions.Fraction", "numerator": 3})
+    with pytest.raises(ConfigError, match="set FER_TARGETS=fractions"):
+        targets.build(node)
+    monkeypatch.setenv(targets.OWN, "other, fractions")
+    assert targets.build(node) == 3

@@ -1,0 +1,43 @@
+"""Wrong values in train.yaml are one line that names the key and what it may be."""
+
+import pytest
+from test_train import config
+
+from fer.errors import ConfigError
+from fer.values import check_values
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=-1", "seed=-1 must be a whole number from 0"),
+        ("seed=abc", "seed=abc must be"),
+        ("seed=true", "seed=True must be"),
+        ("data.batch_size=null", "data.batch_size=null must be a whole number from 1"),
+        ("data.batch_size=auto", "data.batch_size=auto must be"),
+        ("threads=0", "threads=0 must be a whole number from 1, or null"),
+        ("progressive=null", "progressive=null must be a list of"),
+        ("progressive=[0.5,0.67]", "progressive=[0.5, 0.67] must be a list of"),
+        ("mixup=null", "mixup=null must be a number from 0"),
+        ("cutmix=-1", "cutmix=-1 must be"),
+        ("label_smoothing=2", "label_smoothing=2 must be a number from 0 to 1"),
+        ("label_smoothing=nan", "label_smoothing=nan must be"),
+        ("teacher=a.ts", "teacher=a.ts must be a list of files, [a.ts,b.ts]"),
+        ("optimizer.lr=0", "optimizer.lr=0 must be a number above 0"),
+        ("optimizer.lr=fast", "optimizer.lr=fast must be"),
+        ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5 must be"),
+        ("evaluate.test=maybe", "evaluate.test=maybe must be true or false"),
+        ("export.crop_margin=inf", "export.crop_margin=inf must be"),
+        ("input_size=2", "input_size=2 must be"),
+        ("checkpoint.every_n_steps=0", "checkpoint.every_n_steps=0 must be"),
+    ],
+)
+def test_a_wrong_value_is_named(override, said):
+    with pytest.raises(ConfigError) as caught:
+        check_values(config(override))
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("overrides", [(), ("scheduler=cosine", "optimizer=adamw", "progressive=[]", "threads=2")])
+def test_what_train_takes_passes(overrides):
+    check_values(config(*overrides))
