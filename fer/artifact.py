@@ -483,9 +483,9 @@ def average(
     Raises `ArtifactError` where a member cannot be loaded, where the members differ in classes or crop margin, where
     the file cannot be written, or where it differs from the mean of the members by more than `PARITY`.
     """
-    paths = [expanded(path) for path in paths]
-    told = [read_metadata(path) for path in paths]
-    check_alike(list(zip(paths, told, strict=True)))
+    files = [expanded(path) for path in paths]
+    told = [read_metadata(path) for path in files]
+    check_alike(list(zip(files, told, strict=True)))
     widest = max(told, key=lambda metadata: metadata.channels)
     same_data = all(metadata.data == told[0].data for metadata in told)
     whole = dataclasses.replace(
@@ -503,7 +503,7 @@ def average(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        members = [_torchscript(path, torch.device("cpu")) for path in paths]
+        members = [_torchscript(path, torch.device("cpu")) for path in files]
         for member in members:
             member.flip = False
         eager = Mean(members, temperature).eval()
