@@ -95,7 +95,7 @@ def _read(path: str, split: Split) -> np.ndarray:
         with np.load(io.BytesIO(expanded(path).read_bytes()), allow_pickle=False) as file:
             answers, classes = file["probabilities"].astype(np.float32), tuple(file["classes"].tolist())
             fingerprint = str(file["fingerprint"])
-    except (OSError, KeyError, ValueError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArtifactError(f"teacher={path} holds no soft labels ({reason}); make some with fer.distil") from None
     if classes != split.classes or fingerprint != split.fingerprint or answers.shape != (len(split), len(classes)):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fer import plots
 from fer.classifier import EmotionClassifier
 from fer.data.dataset import Split, as_batch
 from fer.errors import ConfigError
@@ -62,8 +63,6 @@ def fixed_rows(split: Split) -> np.ndarray:
 
 def draw(model: EmotionClassifier, split: Split, temperature: float, path: Path) -> None:
     """Draw the fixed set of `split`, each image beside its map. Raises `ConfigError` as `maps` does."""
-    from fer import plots
-
     rows = fixed_rows(split)
     images = np.array(split.images[rows])
     heat, logits = maps(model, images)

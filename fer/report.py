@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
+from fer import gradcam, plots  # here and not where they are used: sources may be edited while a training runs
 from fer.classifier import EmotionClassifier
 from fer.data.dataset import Split, as_batch, twins
 from fer.files import write_whole
@@ -41,8 +42,6 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
     temperature: `<split>/accuracy, accuracy_flip, f1_macro, ece, ece_raw, loss, recall/<class>`, and for test
     `accuracy_no_twins`: without the images that stand pixel for pixel in train as well.
     """
-    from fer import gradcam, plots  # matplotlib takes a second to import
-
     metrics: dict[str, float] = {}
     temperature = 1.0
     for name in ("val", "test") if test else ("val",):
