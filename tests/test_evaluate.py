@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from test_train import ROOT, TINY, tiny
 from torch import nn
 
-from fer import artifact, contenders, evaluate, scores
+from fer import artifact, contenders, evaluate, scores, targets
 from fer.artifact import Metadata
 from fer.data import synthetic
 from fer.errors import ArtifactError, ConfigError, DataError, SinkError
@@ -162,6 +162,7 @@ def test_no_twins_leaves_them_out(tmp_path, monkeypatch):
     copied = splits["val"].images.copy()
     copied[:4] = splits["train"].images[:4]
     splits["val"] = type(splits["val"])(copied, splits["val"].labels, EMOTIONS)
+    monkeypatch.setenv(targets.OWN, __name__)  # where the reader below is defined
     monkeypatch.setattr(synthetic, "read", lambda **_: splits)
     path = model(tmp_path / "m.ts", 0)
     counts = [judge(tmp_path, f"models='{path}'", "robustness=false", f"no_twins={x}")["images"] for x in (False, True)]
@@ -238,6 +239,7 @@ def test_data_that_does_not_fit_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"m\.ts knows bored, keen, but the data has angry, disgust"):
         judge(tmp_path / "out", f"models='{path}'")
     splits = synthetic.read(**SIZES)
+    monkeypatch.setenv(targets.OWN, __name__)  # where the readers below are defined
     monkeypatch.setattr(synthetic, "read", lambda **_: splits | {"test": splits["test"].only(np.zeros(21, dtype=bool))})
     with pytest.raises(DataError, match="split=test is empty"):
         judge(tmp_path / "out", "models=bundled", "split=test")
