@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import lzma
 import subprocess
 import sys
 import warnings
@@ -275,7 +276,7 @@ def read_metadata(path: str | Path) -> Metadata:
             found = [name for name in names if name.split("/", 1)[-1] == f"extra/{_METADATA_FILE}"]
             if any(name.endswith("/constants.pkl") for name in names) and len(found) == 1:
                 return Metadata.from_json(archive.read(found[0]))
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, ValueError, RuntimeError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, RuntimeError) as error:
         # RuntimeError, of which NotImplementedError is one, and ValueError: a directory of which a few bytes are wrong
         raise ArtifactError(f"{path} is not a whole model file ({error}); {_MAKE_ONE}") from None
     except ArtifactError as error:

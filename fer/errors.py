@@ -64,15 +64,16 @@ def one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
-    except PermissionError as error:  # of a folder above the file that somebody named; asking whether it exists raises
-        if _wants_traceback():
-            raise
-        _say(f"{error.filename or 'a file'}: no permission; give another path, or yourself the rights to this one")
-        sys.exit(2)
     except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
         sys.exit(141)
+    except OSError as error:
+        # of a path that somebody named: to ask whether it exists raises where a folder above it may not be looked into
+        if _wants_traceback() or error.errno not in (errno.EACCES, errno.ENAMETOOLONG):
+            raise
+        _say(f"{str(error.filename)[:200]}: {error.strerror}; give another path")
+        sys.exit(2)
 
 
 @contextmanager

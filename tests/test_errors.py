@@ -25,7 +25,14 @@ def test_a_folder_above_that_may_not_be_looked_into_is_one_line(capsys):
     with pytest.raises(SystemExit) as caught, one_line():
         raise PermissionError(errno.EACCES, "Permission denied", "/root/secret/model.ts")
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("error: /root/secret/model.ts: no permission; give another path")
+    assert capsys.readouterr().err == "error: /root/secret/model.ts: Permission denied; give another path\n"
+
+
+def test_a_name_that_no_disk_takes_is_one_line(capsys):
+    with pytest.raises(SystemExit) as caught, one_line():
+        Path("x" * 5000).is_file()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: {'x' * 200}: File name too long; give another path\n"
 
 
 def test_a_run_folder_that_hydra_cannot_make_is_one_line(capsys):

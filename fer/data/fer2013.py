@@ -8,6 +8,7 @@ train/<class>/*, test/<class>/*   the Kaggle folders, or their zip
 
 import csv
 import io
+import lzma
 import os
 import stat
 import tarfile
@@ -31,7 +32,7 @@ KAGGLE = "msambare/fer2013"
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """What the files of FER-2013 and of FER+ call our splits."""
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError)
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, OSError)
 
 Member = tuple[str, bytes]
 """(path inside an archive or folder, with /, and its contents)."""
