@@ -133,7 +133,8 @@ def start_from(model: EmotionClassifier, path: str) -> None:
     else:
         metadata = artifact.read_metadata(path)
         weights = artifact.backbone_weights(path)
-        theirs, classes = metadata.config.get("model", {}), metadata.classes
+        config = metadata.config.get("members", [metadata.config])[0]
+        theirs, classes = config.get("model", {}), metadata.classes
         mean, std = torch.tensor(metadata.mean).view(1, -1, 1, 1), torch.tensor(metadata.std).view(1, -1, 1, 1)
     own, head = model.backbone.state_dict(), model.head_weights()
     fits = {name for name, value in weights.items() if name in own and own[name].shape == value.shape}

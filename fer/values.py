@@ -60,7 +60,7 @@ _TABLE: dict[str, tuple[Check, str]] = {
     "cutmix": _FROM_0,
     "votes.weight": _FROM_0,
     "teacher": (_files, "a list of files, [a.ts,b.ts], [] for none"),
-    "optimizer.lr": (_above_zero, "a number above 0"),
+    "optimizer.lr": (_number(0), "a number from 0"),
     "optimizer.weight_decay": _FROM_0,
     "trainer.max_epochs": (_or_null(_number(-1, whole=True)), "a whole number from 1, or -1 for no end"),
     "evaluate.test": _YES_OR_NO,

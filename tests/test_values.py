@@ -23,7 +23,7 @@ from fer.values import check_values
         ("label_smoothing=2", "label_smoothing=2 must be a number from 0 to 1"),
         ("label_smoothing=nan", "label_smoothing=nan must be"),
         ("teacher=a.ts", "teacher=a.ts must be a list of files, [a.ts,b.ts]"),
-        ("optimizer.lr=0", "optimizer.lr=0 must be a number above 0"),
+        ("optimizer.lr=-1", "optimizer.lr=-1 must be a number from 0"),
         ("optimizer.lr=fast", "optimizer.lr=fast must be"),
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5 must be"),
         ("evaluate.test=maybe", "evaluate.test=maybe must be true or false"),
