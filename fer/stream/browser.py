@@ -111,7 +111,10 @@ def serve(cfg: DictConfig) -> None:
         page = _page(gr, cfg, models, Viewers(models), folder)
         try:
             _launch(gr, page, cfg)
-            print(f"open http://{_shown(str(cfg.browser.host))}:{cfg.browser.port} in a browser; Ctrl-C ends it")
+            print(
+                f"open http://{_shown(str(cfg.browser.host))}:{cfg.browser.port} in a browser; Ctrl-C ends it",
+                flush=True,
+            )
             threading.Event().wait()
         finally:
             page.close(verbose=False)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -97,7 +98,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class Server:
     def __init__(self, port: int, folder: Path, *arguments: str) -> None:
-        self.url, self.port, self.folder = f"http://127.0.0.1:{port}/", port, folder
+        self.url, self.port, self.folder, self.said = f"http://127.0.0.1:{port}/", port, folder, ""
         command = [sys.executable, "infer.py", "source=browser", f"browser.port={port}", *arguments]
         environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
@@ -111,24 +112,27 @@ class Server:
         )
 
     def wait(self) -> None:
-        end = time.monotonic() + 90
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise TimeoutError(self.stop()[1])
+        """Until it has said where to open it, which it does once it listens."""
+        watchdog = threading.Timer(90, self.kill)
+        watchdog.start()
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.said += line
+            if line.startswith("open http"):
+                break
+        watchdog.cancel()
+        if "open http" not in self.said:
+            raise TimeoutError(self.said)
 
     def stop(self) -> tuple[int, str]:
         """Ctrl-C: its status and what it said."""
         self.process.send_signal(signal.SIGINT)
         try:
-            said = self.process.communicate(timeout=30)[0]
+            self.said += self.process.communicate(timeout=30)[0]
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-        return self.process.returncode, said
+        return self.process.returncode, self.said
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
