@@ -88,24 +88,32 @@ def run_inference(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             assert Path(value).exists(), word
 
 
-@pytest.mark.parametrize("command", commands("evaluate.md"))
-def test_command_of_evaluate_runs(command, home, monkeypatch, capsys):
-    monkeypatch.chdir(home)
+def run_command(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of a page, in this process but for trainings."""
     _, *words = shlex.split(command)
     program, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
     GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
     if program == "train.py":
         run_training(arguments)
+    elif program == "infer.py":
+        run_inference(arguments, monkeypatch)
     elif program == "fer.data.audit":
         audit.main(arguments)
         assert "duplicate groups" in capsys.readouterr().out
-    elif program == "infer.py":
-        run_inference(arguments, monkeypatch)
-    else:
-        assert program == "fer.evaluate"
-        monkeypatch.setattr(sys, "argv", [program, *arguments])
+    elif program == "fer.evaluate":
         evaluate.main()
         assert "95 % interval" in capsys.readouterr().out
+    else:
+        {"fer.distil": distil.main, "fer.artifact": lambda: artifact.main(arguments)}[program]()
+        (out,) = (word.removeprefix("out=") for word in arguments if word.startswith("out="))
+        assert Path(out).exists()
+
+
+@pytest.mark.parametrize("command", commands("evaluate.md"))
+def test_command_of_evaluate_runs(command, home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    run_command(command, monkeypatch, capsys)
 
 
 def test_every_file_that_the_page_names_is_written(home):
@@ -118,42 +126,33 @@ def test_every_file_that_the_page_names_is_written(home):
     assert {p.name for p in (home / "audit").iterdir()} == set(audit.NAMES)
 
 
-@pytest.mark.parametrize("command", commands("training.md"))
-def test_command_of_training_runs(command, home, monkeypatch):
+@pytest.mark.parametrize("command", commands("own_faces.md"))
+def test_command_of_own_faces_runs(command, home, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    _, *words = shlex.split(command)
-    program, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
-    GlobalHydra.instance().clear()
-    if program == "train.py":
-        run_training(arguments)
-    elif program == "infer.py":
-        run_inference(arguments, monkeypatch)
-    else:
-        modules = {"fer.distil": distil.main, "fer.artifact": lambda: artifact.main(arguments)}
-        monkeypatch.setattr(sys, "argv", [program, *arguments])
-        modules[program]()
-        (out,) = (word.removeprefix("out=") for word in arguments if word.startswith("out="))
-        assert Path(out).exists()
+    run_command(command, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("command", commands("training.md"))
+def test_command_of_training_runs(command, home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    run_command(command, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("command", commands("live.md"))
-def test_command_of_live_runs(command, home, monkeypatch):
+def test_command_of_live_runs(command, home, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    _, program, *words = shlex.split(command)
-    assert program == "infer.py"
-    GlobalHydra.instance().clear()
-    run_inference(words, monkeypatch)
+    run_command(command, monkeypatch, capsys)
 
 
-def test_the_python_of_live_runs(home, monkeypatch, capsys):
+def test_python_page_runs(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
-    text = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
-    first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names: dict[str, object] = {}
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    first, server, viewer, model = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {"images": [np.zeros((48, 64, 3), np.uint8)] * 3}
     exec(first, names)
     assert capsys.readouterr().out.splitlines()[0] == "[]"  # no face in a black picture
     rows: list[object] = []
-    body = "\n".join(f"    {line}" for line in second.replace("rtsp://host/stream", "clip.mp4").splitlines())
+    body = "\n".join(f"    {line}" for line in server.replace("rtsp://host/stream", "clip.mp4").splitlines())
 
     async def send(row: object) -> None:
         rows.append(row)
@@ -162,6 +161,11 @@ def test_the_python_of_live_runs(home, monkeypatch, capsys):
     exec(f"async def example():\n{body}", names)
     asyncio.run(names["example"]())
     assert len(rows) == 5
+    exec(viewer, names)
+    assert names["result"].frame.time == 2 / 25
+    exec(model, names)
+    assert names["probabilities"].shape == (5, 7)
+    assert "angry" in capsys.readouterr().out
 
 
 def test_the_files_of_extending_work(home, monkeypatch, capsys):
