@@ -88,6 +88,12 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
     # Hydra then lets its exceptions go up, in place of printing several lines; child processes inherit both.
     os.environ |= {_TRACEBACK: str(int(traceback)), "HYDRA_FULL_ERROR": "1"}
     try:
+        for word in sys.argv[1:]:
+            if word.startswith("--") and not any(option.startswith(word.split("=")[0]) for option in _HYDRA_OPTIONS):
+                name = word.split("=")[0].strip("-").replace("-", "_")
+                meant = _nearest(name, config_dir, config_name) or "key"
+                _say(f"{word} is no option; values are given without dashes, as {meant}=…, and --help shows all of them")
+                sys.exit(1)
         yield
     except Exception as error:
         from hydra.errors import HydraException
@@ -100,8 +106,9 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
             raise
         text = str(error).split("Config search path")[0]
         unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
-        if unknown and (meant := _nearest(unknown[1], config_dir, config_name)):
-            text = f"{unknown[1]} is no key; did you mean {meant}?"
+        if unknown:
+            meant = _nearest(unknown[1], config_dir, config_name)
+            text = f"{unknown[1]} is no key; " + (f"did you mean {meant}?" if meant else "--help shows all of them")
         _say(text)
         sys.exit(1)
     finally:
@@ -112,6 +119,10 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
 
 
 _TRACEBACK = "FER_TRACEBACK"
+_HYDRA_OPTIONS = (
+    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
+    "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun",
+)  # fmt: skip
 _NO_FOLDER = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -137,6 +148,7 @@ def _nearest(key: str, config_dir: Path, config_name: str) -> str | None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir), version_base="1.3"):
         known = list(keys(OmegaConf.to_container(compose(config_name))))
-    ending = key.rsplit(".", 1)[-1]
+    endings = {k.rsplit(".", 1)[-1]: k for k in reversed(known)}
     near = difflib.get_close_matches(key, known, 1, 0.75)
-    return next(iter(near or [k for k in known if k.rsplit(".", 1)[-1] == ending]), None)
+    by_ending = difflib.get_close_matches(key.rsplit(".", 1)[-1], endings, 1, 0.7)
+    return next(iter(near or [endings[name] for name in by_ending]), None)

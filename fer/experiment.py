@@ -122,7 +122,8 @@ def _build(node: Any, group: str, **arguments: Any) -> Any:
     except InstantiationException as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise ConfigError(f"{group}: {reason}; see conf/{group}") from error
+        easy = ", or give trainer=auto, which takes what is there" if group == "trainer" else ""
+        raise ConfigError(f"{group}: {reason}; see conf/{group}{easy}") from error
 
 
 def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float]:

@@ -58,6 +58,7 @@ _TABLE: dict[str, tuple[Check, str]] = {
     "class_weights": _YES_OR_NO,
     "mixup": _FROM_0,
     "cutmix": _FROM_0,
+    "votes.use": (lambda value: value in ("targets", "auxiliary"), "targets or auxiliary"),
     "votes.weight": _FROM_0,
     "teacher": (_files, "a list of files, [a.ts,b.ts], [] for none"),
     "optimizer.lr": (_number(0), "a number from 0"),

@@ -35,7 +35,8 @@ def test_a_name_that_no_disk_takes_is_one_line(capsys):
     assert capsys.readouterr().err == f"error: {'x' * 200}: File name too long; give another path\n"
 
 
-def test_a_run_folder_that_hydra_cannot_make_is_one_line(capsys):
+def test_a_run_folder_that_hydra_cannot_make_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
     with pytest.raises(SystemExit) as caught, hydra_in_one_line(Path("conf"), "train"):
         Path("/proc/version/run").mkdir()
     assert caught.value.code == 2

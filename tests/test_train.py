@@ -377,7 +377,7 @@ def test_missing_checkpoint_is_named(tmp_path):
 
 
 def test_trainer_that_cannot_be_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match=r"trainer: .*see conf/trainer"):
+    with pytest.raises(ConfigError, match=r"trainer: .*see conf/trainer, or give trainer=auto"):
         tiny(tmp_path, "trainer.precision=17")
 
 
@@ -401,7 +401,11 @@ def test_program_prints_one_line_and_exits_with_two(tmp_path):
         ("~seeed", "did you mean seed?"),
         ("model=resnet_smal", "Could not find 'model/resnet_smal' Available options in 'model': convnext_nano"),
         ("seed=[1", "no viable alternative"),
-        ("zzz=1", "Could not override 'zzz'. To append to your config use +zzz=1"),
+        ("zzz=1", "zzz is no key; --help shows all of them"),
+        ("epochs=5", "epochs is no key; did you mean trainer.max_epochs?"),
+        ("experiment=quick", "Available options in 'experiment':"),
+        ("--epochs=5", "--epochs=5 is no option; values are given without dashes, as trainer.max_epochs=…, and --help"),
+        ("--zzz", "--zzz is no option; values are given without dashes, as key=…"),
     ],
 )
 def test_what_hydra_refuses_is_one_line(override, words, capsys, monkeypatch):
