@@ -29,6 +29,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = resume.arguments(sys.argv[1:])
     with hydra_in_one_line(_CONF, "train"), one_line():
+        sys.argv[1:] = resume.arguments(sys.argv[1:])
         main()

@@ -89,10 +89,10 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
     os.environ |= {_TRACEBACK: str(int(traceback)), "HYDRA_FULL_ERROR": "1"}
     try:
         for word in sys.argv[1:]:
-            if word.startswith("--") and not any(option.startswith(word.split("=")[0]) for option in _HYDRA_OPTIONS):
-                name = word.split("=")[0].strip("-").replace("-", "_")
-                meant = _nearest(name, config_dir, config_name) or "key"
-                _say(f"{word} is no option; values are given without dashes, as {meant}=…, and --help shows all of them")
+            option = word.split("=")[0]
+            if word.startswith("--") and not any(known.startswith(option) for known in _HYDRA_OPTIONS):
+                key = _nearest(option.strip("-").replace("-", "_"), config_dir, config_name) or "key"
+                _say(f"{word} is no option; values are given without dashes, as {key}=…, and --help shows all of them")
                 sys.exit(1)
         yield
     except Exception as error:
@@ -102,13 +102,18 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _NO_FOLDER and not traceback:
             _say(f"cannot write {error.filename} ({error.strerror}); set hydra.run.dir")
             sys.exit(2)
+        if isinstance(error, RecursionError) or "integer string conversion" in str(error):  # of Hydra's parser
+            error = HydraException("a value has more digits or brackets than anybody needs; give a shorter one")
         if traceback or not isinstance(error, HydraException | OmegaConfBaseException | ConnectionError):
             raise
         text = str(error).split("Config search path")[0]
-        unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
-        if unknown:
-            meant = _nearest(unknown[1], config_dir, config_name)
-            text = f"{unknown[1]} is no key; " + (f"did you mean {meant}?" if meant else "--help shows all of them")
+        if unknown := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):
+            near = _nearest(unknown[1], config_dir, config_name)
+            text = f"{unknown[1]} is no key; " + (f"did you mean {near}?" if near else "--help shows all of them")
+        elif bare := re.match(r"Error parsing override '([^'=]+)'\s+missing EQUAL", text):
+            text = f"{bare[1]} is no key=value; give it to a key, as in {_TAKES.get(config_name, 'key')}={bare[1]}"
+        elif several := re.match(r"Ambiguous value for argument '([^']+)'", text):
+            text = f"{several[1]} has several values; add -m for a run of each, or give one; a list is [a,b]"
         _say(text)
         sys.exit(1)
     finally:
@@ -123,6 +128,8 @@ _HYDRA_OPTIONS = (
     "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun",
 )  # fmt: skip
+# What a word without a key is meant for most often.
+_TAKES = {"infer": "source", "evaluate": "models", "distil": "teacher", "train": "experiment"}
 _NO_FOLDER = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT)
 
 

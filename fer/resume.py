@@ -31,11 +31,16 @@ def arguments(given: list[str]) -> list[str]:
 
     That is a run that is not `finished` or, with `-m`, a sweep without `leaderboard.csv`, which no other process is
     at, but for one of this very run. Unchanged without `resume=auto`, where the folder is given, and where there is
-    nothing to go on with.
+    nothing to go on with. Raises `ConfigError` for a folder that holds another run.
     """
     sweep = bool({"-m", "--multirun"} & set(given))
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
-    if AUTO not in given or any(argument.startswith(f"{key}=") for argument in given):
+    values = dict(argument.split("=", 1) for argument in given if "=" in argument)
+    first = not getattr(rank_zero_only, "rank", 0)  # the others of its processes may find its checkpoint already
+    if first and key in values and not sweep and AUTO not in given and "${" not in values[key]:
+        # before Hydra writes its own files over those of the run that is there
+        check_unused(Path(values[key].strip("'\"")).absolute(), values.get("ckpt_path"))
+    if AUTO not in given or key in values:
         return given
     wanted = _same([a for a in given if not a.startswith(("-", "hydra", "+hydra", "resume="))], sweep)
     found = [folder for folder in (_sweeps() if sweep else _runs()) if _overrides(folder, sweep) == wanted]

@@ -1,0 +1,181 @@
+"""The mistakes that people make most, and every word that they are answered with, to be read as a stranger reads it."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from torch import nn
+
+import infer
+import train
+from fer import artifact, distil, evaluate, resume
+from fer.data import audit
+from fer.errors import hydra_in_one_line, one_line
+from fer.labels import EMOTIONS
+
+ROOT = Path(__file__).parent.parent
+
+NO_DATA = (
+    "put fer2013.csv, icml_face_data.csv, fer2013.tar.gz or the Kaggle folders or zip there, or set data.root or "
+    "FER2013_ROOT, or data.download=true, or try data=synthetic"
+)
+ENDINGS = "(or .jpeg, .png, .bmp, .webp, .tif, .tiff)"
+MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
+SMALL = "data=synthetic +data.reader.train=14 +data.reader.val=7 +data.reader.test=7"
+
+TABLE = [
+    # Training: no data, or data of another kind.
+    ("train.py", f"no FER-2013 in data/fer2013; {NO_DATA}"),
+    ("train.py data.root=missing", f"no FER-2013 in missing; {NO_DATA}"),
+    (
+        "train.py data.root=wrong.csv",
+        "wrong.csv: no column 'emotion'; expected emotion, pixels, Usage, found ['label', 'path']",
+    ),
+    (
+        "train.py data=image_folder",
+        "no folder data/faces; set data.root to the folder with train/<class>/ or <class>/",
+    ),
+    (
+        "train.py data=image_folder data.root=empty",
+        f"no images under empty; expected empty/train/<class>/*.jpg or empty/<class>/*.jpg {ENDINGS}",
+    ),
+    (
+        "train.py data=image_folder data.root=flat",
+        f"no images in class folders under flat; expected flat/train/<class>/*.jpg or flat/<class>/*.jpg {ENDINGS}",
+    ),
+    ("train.py data=image_folder data.root=one", "only one class under one (happy); add a folder for another"),
+    (
+        f"train.py {SMALL} data.votes=missing.csv",
+        "cannot read data.votes=missing.csv (No such file or directory); give the fer2013new.csv of FER+",
+    ),
+    # Keys and values.
+    ("train.py optimiser.lr=0.1", "optimiser.lr is no key; did you mean optimizer.lr?"),
+    ("train.py lr=0.1", "lr is no key; did you mean optimizer.lr?"),
+    ("train.py epochs=5", "epochs is no key; did you mean trainer.max_epochs?"),
+    (
+        "train.py --epochs 5",
+        "--epochs is no option; values are given without dashes, as trainer.max_epochs=…, and --help shows all of them",
+    ),
+    ("train.py quickstart", "quickstart is no key=value; give it to a key, as in experiment=quickstart"),
+    (
+        "train.py augment=heavy",
+        "In 'train': Could not find 'augment/heavy' Available options in 'augment': light none standard strong",
+    ),
+    (
+        "train.py model=resnet_small,vgg_small",
+        "model=resnet_small,vgg_small has several values; add -m for a run of each, or give one; a list is [a,b]",
+    ),
+    ("train.py optimizer.lr=fast", "optimizer.lr=fast must be a number from 0"),
+    ("train.py data.batch_size=0", "data.batch_size=0 must be a whole number from 1"),
+    ("train.py label_smoothing=2", "label_smoothing=2 must be a number from 0 to 1"),
+    ("train.py resume=yes", "resume=yes is unknown; give resume=auto, or ckpt_path=<a checkpoint>"),
+    # Starting points.
+    (
+        f"train.py {SMALL} init_from=missing.ckpt",
+        "no checkpoint missing.ckpt; give the path of a run's checkpoints/best.ckpt",
+    ),
+    (f"train.py {SMALL} teacher=own.ts", "teacher=own.ts must be a list of files, [a.ts,b.ts], [] for none"),
+    (
+        f"train.py {SMALL} hydra.run.dir=used",
+        "{here}/used holds a run already; go on with it by resume=auto, or set another hydra.run.dir",
+    ),
+    # Inference: sources.
+    (
+        "infer.py",
+        "no source; give one, as in source=clip.mp4, source=photo.jpg or source=0 for the camera",
+    ),
+    ("infer.py photo.png", "photo.png is no key=value; give it to a key, as in source=photo.png"),
+    ("infer.py sorce=0", "sorce is no key; did you mean source?"),
+    ("infer.py source=vido.mp4", "no file vido.mp4; check the path"),
+    (
+        "infer.py source=text.mp4",
+        "text.mp4 is neither a video nor an image that can be read; convert it, e.g. ffmpeg -i <file> clip.mp4",
+    ),
+    ("infer.py source=empty", "no images in empty; put .jpg or .png files there, or give source=<file>"),
+    (
+        "infer.py source=browser browser.host=0.0.0.0",
+        "browser.host=0.0.0.0 lets others in; set browser.password=user:password too, or leave 127.0.0.1",
+    ),
+    # Models.
+    ("infer.py source=photo.png artifact=missing.ts", f"no model file missing.ts; {MAKE_ONE}"),
+    (
+        "infer.py source=photo.png artifact=some.ckpt",
+        f"some.ckpt is no model, and none of its code was run; {MAKE_ONE}",
+    ),
+    # What is written, and how.
+    ("infer.py source=photo.png log=out.txt", "log=out.txt has no ending that fits; use .jsonl or .csv"),
+    ("infer.py source=photo.png save=photo.png", "save= and source= are both photo.png; give save= another name"),
+    ("infer.py source=photo.png device=gpu", "device=gpu is unknown; choose auto, cpu or cuda"),
+    ("infer.py source=photo.png every=0", "every=0 cannot work; give a whole number from 1"),
+    ("infer.py source=photo.png view=windw", "view=windw is unknown; choose auto, window or none"),
+    ("infer.py source=photo.png blur=face", "blur=face is unknown; choose faces, others or null"),
+    # The tools.
+    ("fer.evaluate", "models= names nothing to judge; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled"),
+    ("fer.evaluate models=missing.ts", f"no model file missing.ts; {MAKE_ONE}"),
+    ("fer.distil out=a.npz", "teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]"),
+    (
+        "fer.data.audit missing",
+        "nothing at missing; give a folder of images by class, or fer2013.csv or its archive",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("here")
+    for name in ("empty", "flat", "one/happy", "used"):
+        (folder / name).mkdir(parents=True)
+    for name in ("flat/a.png", "one/happy/a.png", "photo.png"):
+        cv2.imwrite(str(folder / name), np.zeros((64, 64, 3), np.uint8))
+    (folder / "text.mp4").write_text("only text\n" * 100)
+    (folder / "wrong.csv").write_text("label,path\n1,a.png\n")
+    (folder / "used" / "metrics.json").write_text("{}")
+    torch.save({"state_dict": {}}, folder / "some.ckpt")
+    network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(144, 7))
+    artifact.save(network, artifact.Metadata(EMOTIONS, 1, 48, (0.5,), (0.25,)), folder / "own.ts")
+    return folder
+
+
+def _train() -> None:
+    with hydra_in_one_line(ROOT / "conf", "train"), one_line():
+        sys.argv[1:] = resume.arguments(sys.argv[1:])
+        train.main()
+
+
+def _audit() -> None:
+    with one_line():
+        audit.main(sys.argv[1:])
+
+
+PROGRAMS: dict[str, Callable[[], object]] = {
+    "train.py": _train,
+    "infer.py": infer.main,
+    "fer.evaluate": evaluate.main,
+    "fer.distil": distil.main,
+    "fer.data.audit": _audit,
+}
+
+
+@pytest.mark.parametrize(("command", "message"), TABLE, ids=[command for command, _ in TABLE])
+def test_a_mistake_is_answered_with(
+    command: str, message: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    before = {path for path in here.rglob("*") if path.is_file()}
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as end:
+        PROGRAMS[sys.argv[0]]()
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error: {message.format(here=here)}\n")
+    assert end.value.code in (1, 2)
+    left = {path for path in here.rglob("*") if path.is_file()} - before
+    assert not [path for path in left if path.parts[len(here.parts)] != "runs"], "nothing but a run's own folder"
