@@ -20,7 +20,7 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer import onnx_artifact, trust
-from fer.errors import ArtifactError, ConfigError, one_line
-from fer.files import expanded
-from fer.metadata import Metadata
+from fer.errors import ArtifactError, ConfigError, FerError, one_line
+from fer.files import expanded, json_object, read
+from fer.metadata import LARGEST, Metadata
 
 BUNDLED = trust.INCLUDED / "fast.ts"
 FORMATS = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
@@ -140,7 +140,7 @@ def save(
             ) from error
 
     try:
-        return _written(Path(path), format, write, Deployed(backbone, metadata).eval(), metadata)
+        return _written(expanded(path), format, write, Deployed(backbone, metadata).eval(), metadata)
     finally:
         backbone.train(training)
 
@@ -172,7 +172,7 @@ def _written(path: Path, format: str, write: Callable[[Path], None], eager: nn.M
 
 def check_format(format: str) -> None:
     """Raises `ConfigError` for an export format that is unknown or whose extra is not installed."""
-    if format not in FORMATS:
+    if not isinstance(format, str) or format not in FORMATS:
         raise ConfigError(f"export.format={format} is unknown; choose one of {', '.join(FORMATS)}")
     needed = ("onnx", "onnxruntime", "onnxscript") if format == "onnx" else ()
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -267,7 +267,8 @@ def read_metadata(path: str | Path) -> Metadata:
     """
     path = expanded(path)
     if not path.is_file():
-        raise ArtifactError(f"no model file {path}; {_MAKE_ONE}")
+        what = f"{path} is no regular file" if path.exists() else f"no model file {path}"
+        raise ArtifactError(f"{what}; {_MAKE_ONE}")
     if path.suffix == FORMATS["onnx"]:
         return onnx_artifact.open_session(path, torch.device("cpu"))[1]
     try:
@@ -275,7 +276,8 @@ def read_metadata(path: str | Path) -> Metadata:
             names = archive.namelist()
             found = [name for name in names if name.split("/", 1)[-1] == f"extra/{_METADATA_FILE}"]
             if any(name.endswith("/constants.pkl") for name in names) and len(found) == 1:
-                return Metadata.from_json(archive.read(found[0]))
+                with archive.open(found[0]) as file:  # its size as the directory has it may be a lie
+                    return Metadata.from_json(file.read(LARGEST + 1))
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, RuntimeError) as error:
         # RuntimeError, of which NotImplementedError is one, and ValueError: a directory of which a few bytes are wrong
         raise ArtifactError(f"{path} is not a whole model file ({error}); {_MAKE_ONE}") from None
@@ -314,30 +316,62 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
     device, path = torch.device(device), expanded(path)
     if path.suffix == FORMATS["onnx"] and path.is_file():
         session, metadata = onnx_artifact.open_session(path, device)
-        return Artifact(onnx_artifact.OnnxModule(session, metadata, raw), metadata, torch.device("cpu"))
+        onnx = onnx_artifact.OnnxModule(session, metadata, raw)
+        with _one_line_of(path):
+            _check_answer(onnx(_trial(metadata)), metadata)
+        return Artifact(onnx, metadata, torch.device("cpu"))
     metadata = read_metadata(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = _torchscript(path, device)
-        if raw:
-            module.temperature, module.flip = 1.0, False
-        module = _fast(module, metadata) if device.type == "cpu" else torch.jit.freeze(module)
+        with _one_line_of(path):
+            if raw:
+                module.temperature, module.flip = 1.0, False
+            module = _frozen(module, metadata, device)
     return Artifact(module, metadata, device)
 
 
-def _fast(module: torch.jit.ScriptModule, metadata: Metadata) -> torch.jit.ScriptModule:
-    """The module as a CPU runs it fastest, with folded batch norms and the layout that its convolutions like.
+@contextlib.contextmanager
+def _one_line_of(path: str | Path) -> Iterator[None]:
+    """Code that is damaged, or not ours, raises almost anything."""
+    try:
+        yield
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        why = first if isinstance(error, FerError) else f"it does not load or run: {first}"
+        raise ArtifactError(f"{path}: {why}; {_MAKE_ONE}") from None
 
-    Some layers cannot do that, and say so only when they are run; then the module is only frozen.
+
+def _trial(metadata: Metadata) -> Tensor:
+    """Two images that any artifact has to answer."""
+    side = metadata.input_size
+    image = torch.arange(side * side, dtype=torch.int64).mul(37).remainder(256).to(torch.uint8)
+    return image.reshape(1, 1, side, side).expand(2, metadata.channels, side, side)
+
+
+def _check_answer(answer: Any, metadata: Metadata) -> None:
+    count = len(metadata.classes)
+    good = isinstance(answer, Tensor) and answer.shape == (2, count) and answer.dtype == torch.float32
+    if not good or not torch.allclose(answer.sum(1), torch.ones_like(answer[:, 0]), atol=1e-3) or (answer < 0).any():
+        raise ArtifactError(f"it does not answer with probabilities of its {count} classes")
+
+
+def _frozen(module: torch.jit.ScriptModule, metadata: Metadata, device: torch.device) -> torch.jit.ScriptModule:
+    """The module frozen and, on a CPU, with folded batch norms and the layout that its convolutions like.
+
+    Some layers cannot do that, and say so only when they are run; then the module is only frozen. Raises
+    `ArtifactError` where it gives no probabilities of the classes that its metadata names.
     """
     frozen = torch.jit.freeze(module)
-    side = metadata.input_size
-    example = torch.arange(side * side, dtype=torch.int64).mul(37).remainder(256).to(torch.uint8)
-    example = example.reshape(1, 1, side, side).expand(2, metadata.channels, side, side)
+    images = _trial(metadata).to(device)
     with torch.inference_mode():
+        answer = frozen(images)
+        _check_answer(answer, metadata)
+        if device.type != "cpu":
+            return frozen
         try:
             fast = torch.jit.optimize_for_inference(torch.jit.freeze(module))
-            same = torch.allclose(fast(example), frozen(example), rtol=0, atol=PARITY)
+            same = torch.allclose(fast(images), answer, rtol=0, atol=PARITY)
         except RuntimeError:
             return frozen
     return fast if same else frozen
@@ -347,11 +381,8 @@ def _torchscript(path: str | Path, device: torch.device) -> torch.jit.ScriptModu
     trust.check(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
+        with _one_line_of(path):
             return torch.jit.load(str(path), map_location=device).eval().float()
-        except RuntimeError as error:
-            first = str(error).strip().splitlines()[0]
-            raise ArtifactError(f"{path} does not load ({first}); {_MAKE_ONE}") from None
 
 
 def _only_torchscript(path: str | Path) -> None:
@@ -415,7 +446,7 @@ def described(
     asked = {"format": format, "flip": flip, "crop_margin": crop_margin}
     chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.0} | config.get("export", {})
     chosen |= {name: value for name, value in asked.items() if value is not None}
-    metrics = _metrics_of(Path(checkpoint).resolve())
+    metrics = _metrics_of(expanded(checkpoint).resolve())
     backbone = model.deployable()
     parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
     metadata = Metadata(
@@ -505,8 +536,10 @@ def average(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         members = [_torchscript(path, torch.device("cpu")) for path in files]
-        for member in members:
-            member.flip = False
+        for path, member, metadata in zip(files, members, told, strict=True):
+            with _one_line_of(path), torch.no_grad():
+                member.flip = False
+                _check_answer(member(_trial(metadata)), metadata)
         eager = Mean(members, temperature).eval()
     if half:
         _rounded(eager)
@@ -514,14 +547,14 @@ def average(
     def write(part: Path) -> None:
         _store(torch.jit.script(eager), whole, part, half)
 
-    return _written(Path(out), "torchscript", write, eager, whole)
+    return _written(expanded(out), "torchscript", write, eager, whole)
 
 
 def _metrics_of(checkpoint: Path) -> dict[str, float]:
     if checkpoint.name != "best.ckpt":  # the only one that a run judges
         return {}
     try:
-        return json.loads((checkpoint.parent.parent / "metrics.json").read_text())
+        return json_object(read(checkpoint.parent.parent / "metrics.json"))
     except (OSError, ValueError):
         return {}
 
@@ -561,8 +594,8 @@ def main(arguments: list[str]) -> None:
     try:
         for name in {"flip", "crop_margin", "temperature"} & given.keys():
             options[name] = json.loads(given[name])
-    except ValueError:
-        raise ConfigError(f"{name}={given[name]} is no value; usage: {_USAGE}") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{name}={given[name][:40]} is no value; usage: {_USAGE}") from None
     print(export(**options))
 
 

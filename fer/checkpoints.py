@@ -17,6 +17,7 @@ from torch import Tensor
 from fer import artifact
 from fer.classifier import EmotionClassifier
 from fer.errors import ArtifactError, ConfigError, TrainingError
+from fer.files import expanded, regular
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +84,24 @@ class Last(Checkpoint):
 def load(path: str) -> EmotionClassifier:
     """The classifier of a checkpoint, in eval mode on the CPU. Raises `ArtifactError` where it is not one of ours."""
     try:
-        return EmotionClassifier.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+        place = regular(expanded(path))
+        model = EmotionClassifier.load_from_checkpoint(place, map_location="cpu", weights_only=True).eval()
+        _check_config(model.hparams["config"])
+        return model
     except FileNotFoundError:
         raise ArtifactError(f"no checkpoint {path}; give the path of a run's checkpoints/best.ckpt") from None
     except Exception as error:  # unpickling raises almost anything
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        why = getattr(error, "strerror", None) or str(error)
+        first = (why.strip().splitlines() or [type(error).__name__])[0][:200]
         raise ArtifactError(f"{path} is not a checkpoint of train.py ({first}); give a run's best.ckpt") from None
+
+
+def _check_config(config: object) -> None:
+    groups = [config]
+    if isinstance(config, dict):
+        groups += [config.get(name) for name in ("model", "data", "trainer", "export")]
+    if not all(group is None or isinstance(group, dict) for group in groups):
+        raise ValueError("its config is no configuration")
 
 
 def newest(folder: Path) -> str | None:
@@ -138,7 +151,9 @@ def start_from(model: EmotionClassifier, path: str) -> None:
         mean, std = torch.tensor(metadata.mean).view(1, -1, 1, 1), torch.tensor(metadata.std).view(1, -1, 1, 1)
     own, head = model.backbone.state_dict(), model.head_weights()
     fits = {name for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    if own.keys() - fits - head or head - weights.keys() or mean.shape != model.mean.shape:
+    shapes = {name: (len(classes), *own[name].shape[1:]) for name in head}
+    other_head = any(name not in weights or weights[name].shape != shape for name, shape in shapes.items())
+    if own.keys() - fits - head or other_head or mean.shape != model.mean.shape:
         arguments = " ".join(f"model.{name}={value}" for name, value in theirs.items() if name != "pretrained")
         raise ConfigError(f"init_from={path} is of another network; set {arguments} data.channels={mean.shape[1]}")
     known = [name for name in model.classes if name in classes]

@@ -1,12 +1,61 @@
-"""Files of a user: where a path leads, and writing one whole."""
+"""Files of a user: where a path leads, reading one within bounds, and writing one whole."""
 
+import errno
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+from fer.errors import ConfigError
+
+_DEEPEST = 64
+"""Levels of JSON that are taken: far more than any file of this project has, far less than Python can bear."""
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with `~` and `~name` replaced by home folders; where there is no such user, `~name` is a file's name."""
+    """The path with `~` and `~name` replaced by home folders; where there is no such user, `~name` is a file's name.
+
+    Raises `ConfigError` for a path that no system can have.
+    """
+    if "\0" in str(path):
+        raise ConfigError(f"a path cannot hold a NUL character: {str(path)[:200]!r}; take it out")
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser refuses such names with a RuntimeError)
+
+
+def regular(path: Path) -> Path:
+    """`path`, which leads to a regular file. Raises `OSError`, also for a pipe, which may never come to its end, and
+    for a device, which may have none."""
+    if not path.is_file():
+        path.stat()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path
+
+
+def read(path: Path, most: int = 1 << 26) -> bytes:
+    """The content of a regular file of up to `most` bytes. Raises `OSError`, also for any other."""
+    if regular(path).stat().st_size > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MB", str(path))
+    return path.read_bytes()
+
+
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """The JSON object that `text` holds. Raises `ValueError`, also where it is nested too deeply to be worked with."""
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError("no JSON object")
+    level, depth = [values], 0
+    while level := [child for node in level for child in _children(node)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError("nested too deeply")
+    return values
+
+
+def _children(node: Any) -> list[Any]:
+    return list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

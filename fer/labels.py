@@ -1,6 +1,9 @@
 """The seven emotions: their order, their names, their colours. The only place that knows them."""
 
+import unicodedata
 from collections.abc import Sequence
+
+from fer.errors import DataError
 
 EMOTIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Class names in the order of FER-2013's labels 0 to 6."""
@@ -41,8 +44,19 @@ def canonical(name: str) -> str | None:
     return word if word in EMOTIONS else None
 
 
+def is_name(name: str) -> bool:
+    """Whether a class may be called so: it can be shown in one line, and written to any file as UTF-8."""
+    return bool(name) and not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
+
+
 def order(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names in label order: the known emotions as in `EMOTIONS`, then all others by name."""
+    """Class names in label order: the known emotions as in `EMOTIONS`, then all others by name.
+
+    Raises `DataError` for what is no name.
+    """
+    for name in sorted(set(names)):
+        if not is_name(name):
+            raise DataError(f"no class can be called {name!r}, with characters that cannot be shown; rename it")
     known = [emotion for emotion in EMOTIONS if emotion in names]
     return tuple(known + sorted(set(names) - set(known)))
 

@@ -40,10 +40,10 @@ def open_session(path: Path, device: torch.device) -> tuple[Any, Metadata]:
     providers = ["CPUExecutionProvider"] if device.type == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     try:
         session = runtime.InferenceSession(str(path), options, providers=providers)
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     except Exception as error:  # one of a dozen classes of onnxruntime's own, none of them public
-        first = str(error).strip().splitlines()[0][:200]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ArtifactError(f"{path} is not a whole ONNX model ({first}); make one with export.format=onnx") from None
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ArtifactError(f"{path} is an ONNX model, but not one that fer made; make one with export.format=onnx")
     try:
@@ -56,7 +56,7 @@ class OnnxModule:
     """`module(images)`: uint8 (N, 1 or 3, H, W), RGB if 3 → float32 (N, K) calibrated probabilities on the CPU.
 
     raw: take the temperature back out of them, which a file with the mirrored image inside does not let one do: raises
-    `ArtifactError`.
+    `ArtifactError`, as where the file does not answer such images.
     """
 
     def __init__(self, session: Any, metadata: Metadata, raw: bool = False) -> None:
@@ -73,5 +73,9 @@ class OnnxModule:
         if not len(images):
             return torch.zeros(0, self._classes)
         rgb = images.expand(-1, 3, -1, -1).contiguous().cpu().numpy()
-        answer = torch.from_numpy(self._session.run(None, {"images": rgb})[0])
+        try:
+            answer = torch.from_numpy(self._session.run(None, {"images": rgb})[0])
+        except Exception as error:  # as above
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise ArtifactError(f"this .onnx does not answer {tuple(rgb.shape)} images ({first})") from None
         return answer if self._temperature == 1 else torch.softmax(answer.clamp_min(1e-30).log() * self._temperature, 1)

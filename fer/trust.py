@@ -9,21 +9,24 @@ from pathlib import Path
 import platformdirs
 
 from fer.errors import ArtifactError
-from fer.files import expanded
+from fer.files import expanded, read, regular
 
 INCLUDED = Path(__file__).parent / "weights"
 _in_this_process: set[str] = set()  # also where the list cannot be written
 
 
 def list_file() -> Path:
-    """The list of trusted files, one digest and name a line: `FER_TRUST` where it is set, else in the user's data."""
+    """The list of trusted files, one digest and name a line: `FER_TRUST` where it is set, else in the user's data.
+
+    Raises `RuntimeError` for a user without a home.
+    """
     return Path(os.environ.get("FER_TRUST") or platformdirs.user_data_path("fer") / "trusted.txt")
 
 
 def digest(path: str | Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits. Raises `ArtifactError` where it cannot be read."""
     try:
-        with Path(path).open("rb") as file:
+        with regular(Path(path)).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(f"cannot read {path} ({error.strerror}); give another model file") from None
@@ -35,8 +38,10 @@ def add(path: str | Path, name: str | None = None) -> None:
     if known in _in_this_process or known in _listed():
         return
     _in_this_process.add(known)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
         place = list_file()
+        if place.exists():
+            regular(place)  # a pipe would be waited for
         place.parent.mkdir(parents=True, exist_ok=True)
         shown = (name or Path(path).name).encode("unicode_escape").decode()
         with place.open("a", encoding="utf-8") as file:  # one short write, which other processes do not come between
@@ -65,6 +70,6 @@ def check(path: str | Path) -> None:
 
 def _listed() -> set[str]:
     try:
-        return {line[:64] for line in list_file().read_text(encoding="utf-8", errors="replace").splitlines()}
-    except OSError:
+        return {line[:64] for line in read(list_file()).decode(errors="replace").splitlines()}
+    except (OSError, RuntimeError):
         return set()

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from fer import artifact, onnx_artifact
+from fer import artifact, onnx_artifact, trust
 from fer.artifact import Deployed, Metadata, golden_batch
-from fer.errors import ArtifactError, ConfigError
+from fer.errors import ArtifactError, ConfigError, FerError
 
 ROOT = Path(__file__).parents[1]
 META = Metadata(classes=("a", "b", "c"), channels=1, input_size=24, mean=(0.5,), std=(0.25,), temperature=1.7)
@@ -31,18 +33,25 @@ def network(channels: int = 1, classes: int = 3) -> nn.Module:
     ).eval()
 
 
-def with_metadata(tmp_path, **changes) -> str:
-    """An artifact whose metadata has been edited by hand."""
+def edited(tmp_path, part, edit) -> str:
+    """An artifact in which the one file with `part` at the end of its name is what `edit` makes of its bytes."""
     source = artifact.save(network(), META, tmp_path / "whole.ts")
     target = tmp_path / "edited.ts"
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        names = [name for name in old.namelist() if re.search(f"{part}$", name)]
+        assert len(names) == 1
         for name in old.namelist():
-            data = old.read(name)
-            if name.endswith("extra/metadata.json"):
-                values = json.loads(data) | changes
-                data = json.dumps({k: v for k, v in values.items() if v != "DROP"}).encode()
-            new.writestr(name, data)
+            new.writestr(name, edit(old.read(name)) if name in names else old.read(name), zipfile.ZIP_STORED)
     return str(target)
+
+
+def with_metadata(tmp_path, **changes) -> str:
+    """An artifact whose metadata has been edited by hand."""
+
+    def edit(data):
+        return json.dumps({k: v for k, v in (json.loads(data) | changes).items() if v != "DROP"}).encode()
+
+    return edited(tmp_path, r"extra/metadata\.json", edit)
 
 
 def test_probabilities_are_softmax_over_temperature_of_the_normalised_image(tmp_path):
@@ -182,6 +191,48 @@ def test_onnx_files_that_are_not_ours_are_refused(onnx_file, tmp_path):
                 reader(path)
 
 
+def edited_onnx(onnx_file, path, edit):
+    import onnx
+
+    proto = onnx.load(str(onnx_file))
+    edit(proto)
+    onnx.save(proto, str(path))
+    return path
+
+
+def test_onnx_metadata_of_any_size_and_depth_is_one_line(onnx_file, tmp_path):
+    for said, data in ENDLESS.items():
+
+        def edit(proto, data=data):
+            proto.metadata_props[0].value = data.decode("latin-1")
+
+        with pytest.raises(ArtifactError, match=said):
+            artifact.load(edited_onnx(onnx_file, tmp_path / "m.onnx", edit))
+
+
+def test_onnx_that_does_not_answer_as_it_says_is_refused(onnx_file, tmp_path):
+    def other_input(proto):
+        proto.graph.input[0].name = "faces"
+        for node in proto.graph.node:
+            node.input[:] = ["faces" if name == "images" else name for name in node.input]
+
+    def other_shape(proto):
+        proto.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 17
+
+    def other_classes(proto):
+        values = json.loads(proto.metadata_props[0].value) | {"classes": ["a", "b"]}
+        proto.metadata_props[0].value = json.dumps(values)
+
+    for edit, said in (
+        (other_input, "does not answer"),
+        (other_shape, "does not answer"),
+        (other_classes, "probabilities of its 2 classes"),
+    ):
+        with pytest.raises(ArtifactError, match=said) as caught:
+            artifact.load(edited_onnx(onnx_file, tmp_path / "m.onnx", edit))
+        assert "\n" not in str(caught.value)
+
+
 def test_onnx_says_what_it_cannot_do(onnx_file, tmp_path):
     for use in (artifact.backbone_weights, lambda path: artifact.average([path, path], tmp_path / "mean.ts")):
         with pytest.raises(ArtifactError, match=r"give the \.ts or the checkpoint"):
@@ -230,6 +281,17 @@ def test_foreign_torchscript_is_refused_before_it_loads(tmp_path, monkeypatch):
         {"classes": ["a", "a"]},
         {"classes": "abc"},
         {"channels": 2},
+        {"channels": 1.0},
+        {"channels": True},
+        {"classes": ["a", "b\nc"]},
+        {"classes": ["a", "\ud800"]},
+        {"macs": 2**64},
+        {"mean": [1e300]},
+        {"mean": [10**400]},
+        {"config": {"model": 3}},
+        {"config": {"members": []}},
+        {"config": {"members": [[]]}},
+        {"data": [[[[[[[["x" * 1000]]]]]]]]},
         {"input_size": "24"},
         {"input_size": 0},
         {"mean": [0.5, 0.5]},
@@ -245,8 +307,70 @@ def test_foreign_torchscript_is_refused_before_it_loads(tmp_path, monkeypatch):
 def test_metadata_is_checked_whole(tmp_path, changes, monkeypatch):
     path = with_metadata(tmp_path, **changes)
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("its code was loaded"))
-    with pytest.raises(ArtifactError, match=next(iter(changes))):
+    with pytest.raises(ArtifactError, match=next(iter(changes))) as caught:
         artifact.load(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+ENDLESS = {
+    "larger than 4 MB": b" " * 5_000_000 + b"{}",
+    "nested too deeply": b'{"a":' * 100_000,
+    "no JSON object": b"null",
+    "not JSON": b"\xff",
+}
+
+
+@pytest.mark.parametrize("said", ENDLESS)
+def test_metadata_of_any_size_and_depth_is_one_line(said, tmp_path):
+    path = edited(tmp_path, r"extra/metadata\.json", lambda _: ENDLESS[said])
+    for reader in (artifact.load, artifact.read_metadata):
+        with pytest.raises(ArtifactError, match=said):
+            reader(path)
+
+
+def test_a_size_that_a_directory_hides_is_found(tmp_path):
+    """The directory at the end of a zip may say that a file of many MB is short."""
+    path = Path(edited(tmp_path, r"extra/metadata\.json", lambda _: b" " * 5_000_000))
+    data = path.read_bytes()
+    path.write_bytes(data.replace((5_000_000).to_bytes(4, "little"), (50).to_bytes(4, "little")))
+    with pytest.raises(ArtifactError, match=r"edited\.ts"):
+        artifact.read_metadata(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("ending", ["ts", "onnx", "pt2"])
+def test_what_is_no_file_is_not_waited_for(kind, ending, tmp_path):
+    path = tmp_path / f"model.{ending}"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    for reader in (artifact.load, artifact.read_metadata):
+        with pytest.raises(ArtifactError, match="is no regular file"):
+            reader(path)
+
+
+def test_a_file_that_does_not_answer_as_it_says_is_refused(tmp_path):
+    path = with_metadata(tmp_path, classes=["a", "b"])
+    trust.add(path)
+    for use in (artifact.load, lambda path: artifact.average([path, path], tmp_path / "mean.ts")):
+        with pytest.raises(ArtifactError, match=r"edited\.ts: it does not answer with probabilities of its 2 classes"):
+            use(path)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x80", b"", b"class X(Module):\n", b"def ("])
+def test_damaged_code_of_a_trusted_file_is_one_line(damage, tmp_path):
+    def edit(data):
+        place = data.index(b"def forward")
+        return data[:place] + damage + data[place + 20 :]
+
+    path = edited(tmp_path, r"fer/artifact.*\.py", edit)
+    trust.add(path)
+    with pytest.raises(ArtifactError, match=r"edited\.ts: it does not load or run") as caught:
+        artifact.load(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_files_that_are_no_artifacts(tmp_path):
@@ -268,6 +392,30 @@ def test_command_line_refusals(tmp_path):
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["checkpoint=a\0.ckpt", "out=x.ts"],
+        ["checkpoint=a.ckpt", "out=x.ts", "temperature=" + "[" * 10**5],
+        ["checkpoint=a.ckpt", "out=x.ts", "crop_margin=" + "9" * 5000],
+        ["checkpoint=/dev/zero", "out=x.ts"],
+    ],
+)
+def test_odd_arguments_are_one_line(arguments):
+    with pytest.raises(FerError) as caught:
+        artifact.main(arguments)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_name_with_nul_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="NUL"):
+        artifact.save(network(), META, f"{tmp_path}/a\0.ts")
+    with pytest.raises(ConfigError, match="NUL"):
+        artifact.load("a\0.ts")
+    with pytest.raises(ConfigError, match="unknown"):
+        artifact.check_format(["onnx"])
 
 
 def test_streaming_half_needs_no_training_library():

@@ -1,3 +1,6 @@
+import dataclasses
+import os
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,6 +21,13 @@ def test_files_that_are_no_checkpoints(tmp_path):
         with pytest.raises(ArtifactError, match=name) as caught:
             checkpoints.load(str(tmp_path / name))
         assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ckpt")
+    for path in (str(tmp_path / "pipe.ckpt"), "/dev/zero", str(tmp_path)):
+        with pytest.raises(ArtifactError, match=r"not a checkpoint of train\.py \(it is no regular file\)"):
+            checkpoints.load(path)
 
 
 def test_a_continued_run_keeps_the_earlier_best(tmp_path):
@@ -42,6 +52,46 @@ def classifier(seed: int = 0, classes: tuple[str, ...] = ("a", "b", "c"), **opti
     return EmotionClassifier(**(values | options))
 
 
+def saved(model: EmotionClassifier, path: Path) -> Path:
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("config", [1]), ("config", 3), ("config", {"export": [1]}), ("config", {"data": "x"}), ("classes", 3)],
+)
+def test_a_checkpoint_of_another_shape_is_one_line(key, value, tmp_path):
+    path = saved(classifier(), tmp_path / "best.ckpt")
+    state = torch.load(path, weights_only=True)
+    state["hyper_parameters"][key] = value
+    torch.save(state, path)
+    for use in (checkpoints.load, artifact.described, lambda path: checkpoints.start_from(classifier(), path)):
+        with pytest.raises(ArtifactError, match=r"best\.ckpt is not a checkpoint") as caught:
+            use(str(path))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", '{"a":' * 5000])
+def test_metrics_that_are_none_do_not_stop_an_export(text, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    path = saved(classifier(), tmp_path / "checkpoints" / "best.ckpt")
+    (tmp_path / "metrics.json").write_text(text)
+    assert artifact.described(path)[1].metrics == {}
+
+
+def test_an_artifact_with_fewer_classes_than_its_head_is_of_another_network(tmp_path):
+    meta = Metadata(classes=("a", "b"), channels=1, input_size=48, mean=(0.4,), std=(0.3,), config={"model": SMALL})
+    path = artifact.save(classifier(classes=("a", "b")).deployable(), meta, tmp_path / "m.ts")
+    with pytest.MonkeyPatch.context() as patch:
+        claimed = dataclasses.replace(meta, classes=("a", "b", "c"))
+        patch.setattr(artifact, "read_metadata", lambda path: claimed)
+        with pytest.raises(ConfigError, match="another network"):
+            checkpoints.start_from(classifier(), str(path))
+
+
 @pytest.fixture(scope="module", params=["checkpoint", "artifact"])
 def source(request, tmp_path_factory):
     """Path of a trained model with another mean, as a checkpoint and as an artifact."""
@@ -51,10 +101,7 @@ def source(request, tmp_path_factory):
         config = {"model": SMALL}
         meta = Metadata(classes=("a", "b", "c"), channels=1, input_size=48, mean=(0.6,), std=(0.3,), config=config)
         return str(artifact.save(model.deployable(), meta, folder / "model.ts")), model
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(folder / "best.ckpt")
-    return str(folder / "best.ckpt"), model
+    return str(saved(model, folder / "best.ckpt")), model
 
 
 def test_a_run_starts_from_weights_statistics_and_head(source):

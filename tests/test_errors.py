@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fer.errors import DataError, hydra_in_one_line, one_line
 
@@ -33,6 +34,16 @@ def test_a_name_that_no_disk_takes_is_one_line(capsys):
         Path("x" * 5000).is_file()
     assert caught.value.code == 2
     assert capsys.readouterr().err == f"error: {'x' * 200}: File name too long; give another path\n"
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 2000 + "]" * 2000])
+def test_a_value_that_hydra_cannot_parse_for_its_length_is_one_line(value, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["infer.py", f"threads={value}"])
+    with pytest.raises(SystemExit) as caught, hydra_in_one_line(Path("conf"), "infer"):
+        OverridesParser.create().parse_overrides(sys.argv[1:])
+    assert caught.value.code == 1
+    said = "error: a value has more digits or brackets than anybody needs; give a shorter one\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_run_folder_that_hydra_cannot_make_is_one_line(capsys, monkeypatch):

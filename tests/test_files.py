@@ -1,8 +1,11 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from fer.files import expanded, write_whole
+from fer.errors import ConfigError
+from fer.files import expanded, json_object, read, write_whole
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -24,3 +27,34 @@ def test_a_tilde_is_a_home_where_there_is_one(monkeypatch):
     assert expanded("~/model.ts") == Path("/somebody/model.ts")
     assert expanded("~no-such-user.mp4") == Path("~no-such-user.mp4")
     assert expanded("a~b") == Path("a~b")
+
+
+def test_a_path_that_cannot_be_is_one_line():
+    with pytest.raises(ConfigError, match=r"NUL character: 'a\\x00b'"):
+        expanded("a\0b")
+
+
+def test_only_regular_files_of_a_size_are_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"1234")
+    assert read(tmp_path / "a", most=4) == b"1234"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name, most, code in (
+        ("a", 3, errno.EFBIG),
+        ("pipe", 4, errno.EINVAL),
+        ("link", 4, errno.EINVAL),
+        ("none", 4, errno.ENOENT),
+    ):
+        with pytest.raises(OSError) as caught:
+            read(tmp_path / name, most)
+        assert caught.value.errno == code
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", "3", '"a"', "", "{", '{"a":' * 100 + "1" + "}" * 100, "[" * 10**5])
+def test_json_that_is_no_object_or_has_no_end(text):
+    with pytest.raises(ValueError):
+        json_object(text)
+
+
+def test_json_of_any_usual_depth_is_taken():
+    assert json_object('{"a": [{"b": null}]}') == {"a": [{"b": None}]}

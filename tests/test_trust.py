@@ -1,3 +1,5 @@
+import os
+import pwd
 import shutil
 
 import pytest
@@ -60,6 +62,36 @@ def test_a_home_that_is_a_file_stops_nothing(elsewhere, tmp_path):
     (tmp_path / "home").write_text("")
     trust.add(elsewhere)
     artifact.load(elsewhere)
+
+
+def test_a_list_without_an_end_or_that_cannot_be_read_is_no_list(elsewhere, tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("/dev/full", "/dev/zero", str(tmp_path / "pipe"), str(tmp_path)):
+        monkeypatch.setenv("FER_TRUST", place)
+        monkeypatch.setattr(trust, "_in_this_process", set())
+        with pytest.raises(ArtifactError, match="was not made here"):
+            trust.check(elsewhere)
+        trust.add(elsewhere)
+        trust.check(elsewhere)
+
+
+def test_a_user_without_a_home_has_no_list(elsewhere, monkeypatch):
+    monkeypatch.delenv("FER_TRUST")
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    with pytest.raises(ArtifactError, match="was not made here"):
+        trust.check(elsewhere)
+    trust.add(elsewhere)
+    trust.check(elsewhere)
+    assert trust.accept([str(elsewhere), "a\ufffdb"]) is None
+
+
+def test_only_files_have_a_digest(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ArtifactError, match="it is no regular file"):
+            trust.digest(path)
 
 
 def test_a_name_cannot_forge_a_line(elsewhere, tmp_path):

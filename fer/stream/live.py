@@ -104,8 +104,8 @@ class Camera(Live):
     def __init__(self, index: int, retry_for: float = 0.0) -> None:
         super().__init__(retry_for)
         self.name, self._index = f"camera {index}", index
-        if index < 0:
-            raise SourceError(f"source={index} is no camera; they count from 0")
+        if not 0 <= index < 1000:  # OpenCV takes the thousands for a choice of its own parts
+            raise SourceError(f"source={str(index)[:20]} is no camera; they count from 0, up to 999")
         self._capture: cv2.VideoCapture | None = None
         self._connect()
         assert self._capture is not None
@@ -201,7 +201,7 @@ def _open_url(url: str) -> Any:
         raise SourceError(f"cannot open {name}: {why}; check the address, and that it is sending") from None
     if not has_video(container):
         container.close()
-        raise SourceError(f"{name} holds no video; check the address")
+        raise SourceError(f"{name} holds no video that can be decoded; check the address")
     return container
 
 

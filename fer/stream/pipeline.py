@@ -297,6 +297,7 @@ def run(
                 stack.enter_context(sink)
             writers = [_Writer(sink, draw, stats) for sink in sinks if not sink.inline]
             inline = [sink for sink in sinks if sink.inline]
+            stopped: KeyboardInterrupt | None = None
             with suppress(Stop):
                 try:
                     for result in answers:
@@ -307,12 +308,16 @@ def run(
                         for sink in inline:
                             deliver(sink, result, draw, stats)
                         after_frame()
+                except KeyboardInterrupt as error:
+                    stopped = error
                 finally:
                     close(answers)
                     for writer in writers:  # what has been answered is written, whatever happened since
                         writer.finish()
-            for writer in writers:  # a `Stop` does not hide what failed while the rest was written
+            for writer in writers:  # neither `Stop` nor Ctrl-C hides what failed while the rest was written
                 if writer.error is not None and not isinstance(writer.error, Stop):
                     raise writer.error
+            if stopped is not None:
+                raise stopped
     finally:
         stats.seconds = time.perf_counter() - start

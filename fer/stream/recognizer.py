@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fer.errors import ConfigError, SourceError
+from fer.files import expanded
 from fer.stream import pipeline
 from fer.stream.detect import Detector
 from fer.stream.pipeline import Calm
@@ -88,9 +89,10 @@ class Recognizer:
         if isinstance(image, np.ndarray):
             frame = Frame(np.ascontiguousarray(image), 0, 0.0, file="")
         else:
-            if not Path(image).is_file():
-                raise SourceError(f"no file {image}; give the path of a picture")
-            frame = Frame(read_image(Path(image)), 0, 0.0, file=Path(image).name)
+            path = expanded(image)
+            if not path.is_file():
+                raise SourceError(f"no file {path}; give the path of a picture")
+            frame = Frame(read_image(path), 0, 0.0, file=path.name)
         faces = self.detect(frame)
         return self.calm(film=False).result(frame, faces, self.classes, self.recognise([(frame, faces)])[0])
 

@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from fer.errors import ConfigError
+from fer.files import json_object, read, regular
 from fer.stream.sinks import mended, write_whole
 from fer.stream.sources import Source
 from fer.stream.types import Faces, Frame, FrameResult
@@ -78,9 +79,9 @@ def _alone(log: Path) -> Iterator[None]:
 
 def _done(mark: Path, wanted: dict[str, Any], log: Path, save: Path | None) -> Done | None:
     try:
-        if json.loads(mark.read_bytes()) != wanted:
+        if json_object(read(mark)) != wanted:
             return None
-        file = log.open("rb")
+        file = regular(log).open("rb")
     except (OSError, ValueError):
         return None
     ends, first, known, new = [0], 0.0, set[int](), False
@@ -88,17 +89,17 @@ def _done(mark: Path, wanted: dict[str, Any], log: Path, save: Path | None) -> D
     with file:
         for k, line in enumerate(file):
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = json_object(line)
+                if not line.endswith(b"\n") or row["frame"] != k:
+                    break
+                first = row["time"] if k == 0 else first
+                if not row.get("carried"):
+                    ids = {face["id"] for face in row["faces"]}
+                    new = not ids <= known
+                    known |= ids
+            except (ValueError, KeyError, TypeError):  # a row that was cut short, or edited
                 break
-            if not line.endswith(b"\n") or row["frame"] != k:
-                break
-            first = row["time"] if k == 0 else first
             ends.append(ends[-1] + len(line))
-            if not row.get("carried"):
-                ids = {face["id"] for face in row["faces"]}
-                new = not ids <= known
-                known |= ids
             # Who a new face is was told by the next search; without that the tracker would take it for another.
             rows |= set() if new else {k + 1}
     frames = max(rows) if save is None else frames_kept(save, rows, since=mark.stat().st_mtime)

@@ -175,13 +175,17 @@ def open_video(path: Path, threads: int | None = None) -> "Video":
         raise SourceError(_why_no_video(path, error)) from None
     if not has_video(container):
         container.close()
-        raise SourceError(f"{path} holds no video; give a video file, an image, a folder of images or a camera index")
+        raise SourceError(f"{path} holds no video that can be decoded; give another video, an image or a camera index")
     return Video(container, path.name, path, threads)
 
 
 def has_video(container: Any) -> bool:
-    """FFmpeg would show any text file as a film of a terminal."""
-    return bool(container.streams.video) and container.format.name != "tty"
+    """Whether there is a video that can be decoded.
+
+    FFmpeg would show any text file as a film of a terminal, and lists streams that it has no decoder for.
+    """
+    videos = container.streams.video
+    return bool(videos) and videos[0].codec_context is not None and container.format.name != "tty"
 
 
 class Video(Source):

@@ -5,18 +5,22 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from fer.errors import SourceError
+from fer.files import read
 from fer.stream.types import Array
 
 _PHOTOS = {".jpg", ".jpeg", ".jpe", ".jp2", ".png", ".webp", ".avif", ".bmp", ".dib", ".tif", ".tiff"}
 IMAGE_SUFFIXES = frozenset(_PHOTOS | {".pbm", ".pgm", ".ppm", ".pnm", ".hdr", ".exr"})
 """Endings of what is read as a still. Anything else is tried as a video, so a moving GIF moves."""
+
+_LARGEST = 2 << 30
+"""Bytes of a file: the most pixels that `fer` lets OpenCV decode, of 16 bits and without compression, are 1.5 GB."""
 
 _turn = threading.Lock()
 
@@ -49,13 +53,17 @@ def read_image(path: Path) -> Array:
     Raises `SourceError` where it cannot be read whole.
     """
     try:
-        data = np.fromfile(path, np.uint8)  # and not imread, which mistakes non-ASCII names on Windows
+        data = np.frombuffer(read(path, _LARGEST), np.uint8)  # imread mistakes non-ASCII names on Windows
     except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+        raise SourceError(f"cannot read {path}: {error.strerror}; check the file and its permissions") from None
     image = None
-    with suppress(cv2.error), quiet():
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-    if image is None:
+    try:
+        with quiet():
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        if "_MAX_IMAGE_" in str(error):
+            raise SourceError(f"{path} has more pixels than can be worked with; save it smaller") from None
+    if image is None or image.ndim != 3 or image.dtype != np.uint8:  # OpenCV leaves grey PFM grey
         raise SourceError(
             f"{path} is not an image that can be read: no known format, or cut short; save it as PNG or JPEG"
         )

@@ -263,6 +263,8 @@ def _sounds(stack: ExitStack, path: Path, out: Any, kind: str, first: float, len
     try:
         source = stack.enter_context(av.open(f"file:{path.absolute()}", metadata_errors="replace"))
         stream = source.streams.audio[0]
+        if stream.codec_context is None:  # FFmpeg does not know it
+            return []
         codec = stream.codec_context.name
     except (av.error.FFmpegError, OSError, IndexError):
         return []

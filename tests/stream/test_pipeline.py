@@ -119,6 +119,20 @@ def test_ctrl_c_closes_all_sinks_as_whole() -> None:
     assert go.stats.seconds > 0
 
 
+def test_ctrl_c_does_not_hide_what_failed_while_the_rest_was_written() -> None:
+    class Slow(Kept):
+        def write(self, result: FrameResult, picture: Array | None) -> None:
+            time.sleep(0.2)
+            super().write(result, picture)
+
+    stopped, failing, other = Kept(error=KeyboardInterrupt(), at=3), Slow(error=SinkError("no room"), at=3), Kept()
+    stopped.inline = True
+    with pytest.raises(SinkError, match="no room"):
+        go(FakeSource(20), failing, other, stopped)
+    assert len(failing.results) == 3 and len(other.results) == 4
+    assert not failing.closed and not other.closed
+
+
 def test_a_sink_may_stop_the_run_in_good_order() -> None:
     first, second = Kept(), Kept(error=Stop(), at=2)
     second.inline = True

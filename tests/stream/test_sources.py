@@ -1,7 +1,10 @@
 import io
+import os
+import resource
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -132,6 +135,75 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, name: str, content: bytes
         open_source(str(tmp_path / name))
 
 
+def test_a_picture_in_a_format_without_a_decoder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.gif").write_bytes(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    with pytest.raises(SourceError, match="no video that can be decoded"):
+        open_source(str(tmp_path / "a.gif"))
+
+
+@pytest.mark.parametrize("codec", [b"V_NOBODY/ISO/AVC", b"V_XXXX"])
+def test_a_video_of_an_unknown_codec_is_refused(codec: bytes, make_clip: Clip) -> None:
+    path = make_clip("clip.mkv")
+    data = path.read_bytes()
+    name = b"V_MPEG4/ISO/AVC"
+    assert data.count(name) == 1
+    path.write_bytes(data.replace(name, codec.ljust(len(name), b"\0")[: len(name)]))
+    with pytest.raises(SourceError, match="no video that can be decoded"):
+        open_source(str(path), threads=1)
+
+
+@pytest.mark.parametrize("head", [b"Pf\n4 4\n-1.0\n", b"PF\n4 4\n-1.0\n"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".pfm"])
+def test_floating_point_pictures_are_read_or_refused(head: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(head + bytes(4 * 16 * 3))
+    try:
+        with open_source(str(path)) as source:
+            (frame,) = source
+        assert frame.image.shape == (4, 4, 3)
+    except SourceError as error:
+        assert "not an image that can be read" in str(error)
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that claims to be so large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(30_000, 30_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SourceError, match="more pixels than can be worked with"):
+        open_source(str(tmp_path / "a.png"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+    with (tmp_path / "b.png").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(SourceError, match="it is larger than 2048 MB"):
+        open_source(str(tmp_path / "b.png"))
+
+
+def test_a_photo_of_a_large_camera_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((11_600, 8_700), np.uint8))[1].tobytes())
+    with open_source(str(tmp_path / "a.jpg")) as source:
+        assert next(iter(source)).image.shape == (11_600, 8_700, 3)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4", "a.gif"])
+def test_pipes_and_devices_are_no_sources(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"zero_{name}").symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / f"zero_{name}"):
+        with pytest.raises(SourceError, match="not a regular file"):
+            open_source(str(path))
+    with pytest.raises(SourceError, match="no images"):
+        open_source(str(tmp_path))
+
+
 def test_what_is_missing_is_named_with_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "holiday.mp4").write_bytes(b"x")
     with pytest.raises(SourceError, match=r"no file .*holidy\.mp4.*did you mean .*holiday\.mp4"):
@@ -147,6 +219,7 @@ def test_what_is_missing_is_named_with_its_neighbour(tmp_path: Path) -> None:
         ("", "no source"),
         ("browser", "a page of its own"),
         (-1, "count from 0"),
+        (10**30, "up to 999"),
     ],
 )
 def test_sources_that_are_not_there(source: int | str | None, message: str) -> None:

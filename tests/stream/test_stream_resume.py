@@ -241,6 +241,18 @@ def test_leaving_what_was_logged_closes_the_source(tmp_path: Path) -> None:
     assert source.closed
 
 
+def test_a_log_that_was_edited_is_gone_on_with_up_to_there(clip: Path, tmp_path: Path) -> None:
+    log, good = tmp_path / "out.jsonl", '{{"frame": {}, "time": 0.0, "faces": []}}\n'
+    faces = ("3", '[{"id": []}]', "[[]]", "[{}]")
+    odd = ["null", "[1]", "3", "{", '{"a":' * 5000, '{"frame": 2}']
+    for row in odd + [f'{{"frame": 2, "time": 0, "faces": {value}}}' for value in faces]:
+        with pytest.raises(SinkError), open_source(str(clip)) as source, going_on(source, log, None, {}, None):
+            log.write_text(good.format(0) + good.format(1) + row + "\n" + good.format(3))
+            raise SinkError("as asked")
+        with open_source(str(clip)) as source, going_on(source, log, None, {}, "auto") as done:
+            assert done is not None and done.frames == 2, row
+
+
 def test_what_cannot_be_gone_on_with_is_one_line(clip: Path, tmp_path: Path) -> None:
     with open_source(str(clip)) as source:
         for log, resume, message in (
