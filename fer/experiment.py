@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import json
 import logging
 import netrc
 import os
@@ -21,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, checkpoints, distil, models, plots, report, resume, targets, trust
+from fer import artifact, checkpoints, distil, leaderboard, models, plots, report, resume, targets, trust
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, TrainingError
@@ -139,7 +138,7 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
     with resume.alone_in(folder) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
         if cfg.resume and resume.finished(folder):
             log.info("this run is finished")
-            return json.loads((folder / "metrics.json").read_text())
+            return leaderboard.read_metrics(folder / "metrics.json")
         if not cfg.resume and getattr(rank_zero_only, "rank", 0) == 0:
             resume.check_unused(folder, cfg.ckpt_path)
         try:

@@ -1,5 +1,6 @@
 """Configurations side by side, best first: a table on the terminal, `leaderboard.csv` and `leaderboard.md`."""
 
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fer import tables
-from fer.files import write_whole
+from fer.errors import DataError
+from fer.files import json_object, read, write_whole
 
 KEY = "val/accuracy"
 SCORES = (KEY, "val/accuracy_flip", "val/f1_macro", "val/ece")
@@ -33,14 +35,33 @@ class Row:
     metrics: list[dict[str, float]] = field(default_factory=list)
     note: str = ""
 
+    def values(self, name: str) -> list[float]:
+        return [metrics[name] for metrics in self.metrics if math.isfinite(metrics.get(name, math.nan))]
+
     def mean(self, name: str) -> float | None:
-        values = [metrics[name] for metrics in self.metrics if name in metrics]
+        values = self.values(name)
         return statistics.fmean(values) if values else None
 
     def sd(self, name: str) -> float | None:
         """The standard deviation over seeds, with n - 1; None for fewer than two."""
-        values = [metrics[name] for metrics in self.metrics if name in metrics]
+        values = self.values(name)
         return statistics.stdev(values) if len(values) > 1 else None
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """What a run came to, from its metrics.json. Raises `DataError` where the file does not hold that any more."""
+    try:
+        found = json_object(read(path))
+    except (OSError, ValueError) as error:
+        raise _no_metrics(path, str(getattr(error, "strerror", None) or error)) from None
+    for name, value in found.items():
+        if not isinstance(value, float) and not (isinstance(value, int) and abs(value) < 2**63):
+            raise _no_metrics(path, f"{name[:80]} is no number")
+    return found
+
+
+def _no_metrics(path: Path, why: str) -> DataError:
+    return DataError(f"{path} holds no metrics of a run ({why}); delete it, and resume=auto judges that run again")
 
 
 def varying(jobs: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -162,7 +162,7 @@ def _conclude(study: optuna.Study, given: list[str], space: Mapping[str, Any], f
             note = f"pruned after epoch {(trial.last_step or 0) + 1}"
             metrics = [{KEY: max(trial.intermediate_values.values())}]
         elif trial.state == TrialState.COMPLETE:
-            metrics = [json.loads((folder / trial.user_attrs[_FOLDER] / "metrics.json").read_text())]
+            metrics = [leaderboard.read_metrics(folder / trial.user_attrs[_FOLDER] / "metrics.json")]
         rows.append(leaderboard.Row(shown, metrics, note))
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     if not complete:
@@ -171,6 +171,6 @@ def _conclude(study: optuna.Study, given: list[str], space: Mapping[str, Any], f
     best = study.best_trial
     command = ["python", "train.py", *given, *(f"{name}={best.params[name]}" for name in space)]
     print(f"best: {shlex.join(command)}")
-    metrics = json.loads((folder / best.user_attrs[_FOLDER] / "metrics.json").read_text())
-    report.write_metrics(metrics, folder / "metrics.json")
-    return metrics
+    figures = leaderboard.read_metrics(folder / best.user_attrs[_FOLDER] / "metrics.json")
+    report.write_metrics(figures, folder / "metrics.json")
+    return figures

@@ -1,6 +1,5 @@
 """`train.py -m`: a job that fails stays the only one that does, and a leaderboard over the seeds ends the sweep."""
 
-import json
 import logging
 import os
 import warnings
@@ -93,9 +92,13 @@ def rows(folder: Path) -> list[leaderboard.Row]:
     for place, told in zip(jobs, leaderboard.varying(list(jobs.values())), strict=True):
         metrics, cause = place / "metrics.json", place / FAILED
         if metrics.exists() and not cause.exists():
+            try:
+                figures = leaderboard.read_metrics(metrics)
+            except FerError as error:
+                failures.append(leaderboard.Row(told, note=str(error)))
+                continue
             configuration = tuple(o for o in told if not o.startswith("seed="))
-            row = found.setdefault(configuration, leaderboard.Row(configuration))
-            row.metrics.append(json.loads(metrics.read_text()))
+            found.setdefault(configuration, leaderboard.Row(configuration)).metrics.append(figures)
         else:
             note = cause.read_text(encoding="utf-8").strip() if cause.exists() else "did not finish"
             failures.append(leaderboard.Row(told, note=note))

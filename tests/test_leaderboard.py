@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from fer import leaderboard
+from fer.errors import DataError
 from fer.leaderboard import Row
 
 
@@ -58,6 +59,24 @@ def test_the_terminal_shows_whole_numbers_in_80_columns(written):
         assert number in shown
     assert "model=c seed=1: no room" in shown
     assert "…" not in shown.replace("…/", "")
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "[1]", "{", "", '{"a":' * 5000 + "1" + "}" * 5000, '{"val/accuracy": "high"}', '{"a": [1]}']
+)
+def test_what_holds_no_metrics_is_one_line(text, tmp_path):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(DataError, match=r"metrics\.json holds no metrics of a run \(.*resume=auto") as caught:
+        leaderboard.read_metrics(tmp_path / "metrics.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_figure_that_is_no_number_is_left_out(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"val/accuracy": 0.5, "val/ece": NaN}')
+    row = Row(["a"], [leaderboard.read_metrics(tmp_path / "metrics.json")] * 2)
+    assert (row.mean("val/accuracy"), row.sd("val/accuracy")) == (0.5, 0)
+    assert (row.mean("val/ece"), row.sd("val/ece")) == (None, None)
+    leaderboard.write([row, *ROWS], tmp_path, "a sweep", Console(file=io.StringIO()))
 
 
 def test_markdown_has_a_line_for_each_row(written):

@@ -164,6 +164,8 @@ def test_rows_gather_seeds_and_name_what_did_not_finish(tmp_path):
         if accuracy:
             (place / "metrics.json").write_text(json.dumps({"val/accuracy": accuracy}))
     one, other = sweep.rows(tmp_path)
+    (tmp_path / "2" / "metrics.json").write_text("[1]")
+    assert "metrics.json holds no metrics of a run (no JSON object)" in sweep.rows(tmp_path)[1].note
     assert (list(one.overrides), one.mean("val/accuracy")) == (["a=1"], pytest.approx(0.6))
     assert (list(other.overrides), other.note) == (["a=2", "seed=1"], "did not finish")
 
