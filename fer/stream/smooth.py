@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fer.errors import ConfigError
-from fer.stream.types import Array
+from fer.stream.types import LOGGED, Array
 
 _FORGET = 60.0
 """Seconds after which an id that is not seen any more is forgotten; far longer than a track outlives its face."""
@@ -36,16 +36,18 @@ class Smoother:
     def __call__(self, ids: Array, probabilities: Array, time: float) -> tuple[Array, Array, Array]:
         """The faces of the next frame: smoothed float32 (N, K), labels int64 (N,), uncertain bool (N,).
 
-        ids: int64 (N,), each once. probabilities: float32 (N, K). time: seconds.
+        ids: int64 (N,), each once. probabilities: float32 (N, K). time: seconds. What is remembered is rounded as the
+        log rounds it, so that a run that goes on from its log ends with the very rows of one that was not interrupted.
         """
-        smoothed = probabilities.copy()
+        smoothed = np.round(probabilities, LOGGED)
         labels = probabilities.argmax(axis=1).astype(np.int64) if len(ids) else np.zeros(0, np.int64)
         for i, identity in enumerate(ids.tolist()):
             known = self._faces.get(identity)
             if known is not None:
                 passed = max(0.0, time - known.time)
                 share = 1.0 if self._seconds == 0 else 1 - np.exp(-passed / self._seconds)
-                smoothed[i] = known.probabilities + np.float32(share) * (probabilities[i] - known.probabilities)
+                mean = known.probabilities + np.float32(share) * (probabilities[i] - known.probabilities)
+                smoothed[i] = np.round(mean, LOGGED)
                 best = int(smoothed[i].argmax())
                 wins = smoothed[i, best] > smoothed[i, known.label] + self._margin
                 labels[i] = best if wins else known.label

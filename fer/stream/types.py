@@ -7,6 +7,9 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+LOGGED = 6
+"""Decimals of a probability in the log."""
+
 
 def _check(good: bool, message: str) -> None:
     if not good:
@@ -169,7 +172,7 @@ class FrameResult:
                     "box": [round(float(v), 1) for v in self.faces.boxes[i]],
                     "score": round(float(self.faces.scores[i]), 4),
                     "emotion": emotion,
-                    "confidence": round(confidence, 6),
+                    "confidence": round(confidence, LOGGED),
                     "uncertain": bool(self.uncertain is not None and self.uncertain[i]),
                     "probabilities": self._by_class(self.probabilities[i]),
                     "smoothed": None if self.smoothed is None else self._by_class(self.smoothed[i]),
@@ -187,4 +190,4 @@ class FrameResult:
         return {**row, "faces": faces}
 
     def _by_class(self, values: Array) -> dict[str, float]:
-        return {name: round(float(v), 6) for name, v in zip(self.classes, values, strict=True)}
+        return {name: round(float(v), LOGGED) for name, v in zip(self.classes, values, strict=True)}
