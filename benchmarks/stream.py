@@ -4,12 +4,14 @@
     python benchmarks/stream.py latency  a live source at 30 frames a second, from frame to result
     python benchmarks/stream.py start    from process start to the answer on a picture, against importing torch and cv2
     python benchmarks/stream.py soak --minutes 30    resident memory of a long run
+    python benchmarks/stream.py faces --count 5      milliseconds a frame and memory with so many faces in each
 
 The clips are made of `single_face.mp4`, which lies in ../shared/media; `--clip` names another with one face.
 """
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -45,8 +47,9 @@ def tiles(size: tuple[int, int], faces: int) -> list[tuple[int, int, int, int]]:
     width, height = size
     if faces == 1:
         return [(0, 0, width, height)]
-    w, h = width // 3, height // 2
-    return [(k % 3 * w, k // 3 * h, w, h) for k in range(faces)]
+    across, down = (3, 2) if faces <= 6 else (5, 4)
+    w, h = width // across, height // down
+    return [(k % across * w, k // across * h, w, h) for k in range(faces)]
 
 
 def make_clip(source: Path, path: Path, size: tuple[int, int], faces: int, frames: int) -> None:
@@ -239,20 +242,35 @@ def soak(clip: Path, minutes: float) -> None:
               f"{end / early - 1:+.1%}")  # fmt: skip
 
 
+def faces(clip: Path, count: int, frames: int) -> None:
+    """A row of benchmarks/growth.py: faces, those seen, milliseconds a frame, peak resident megabytes."""
+    recognizer = Recognizer(detector={"width": 640})
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "clip.mp4"
+        make_clip(clip, path, (1280, 720), count, frames)
+        whole(recognizer, path, Path(name))  # warm
+        rates = [whole(recognizer, path, Path(name)) for _ in range(3)]
+    seen = rates[0][1].faces / rates[0][1].frames
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"| {count} | {seen:.1f} | {1000 / statistics.median(rate for rate, _ in rates):.1f} | {peak:.0f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "latency", "start", "soak"])
+    parser.add_argument("what", choices=["speed", "latency", "start", "soak", "faces"])
     parser.add_argument("--clip", type=Path, default=ROOT.parent / "shared" / "media" / "single_face.mp4")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=240)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--count", type=int, default=5)
     given = parser.parse_args()
     {
         "speed": lambda: speed(given.clip, given.rounds, given.frames),
         "latency": lambda: latency(given.clip, given.seconds),
         "start": lambda: start(given.clip, given.rounds),
         "soak": lambda: soak(given.clip, given.minutes),
+        "faces": lambda: faces(given.clip, given.count, given.frames),
     }[given.what]()
 
 
