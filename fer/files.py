@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fer.errors import ConfigError
 
@@ -15,10 +15,16 @@ _DEEPEST = 64
 def expanded(path: str | Path) -> Path:
     """The path with `~` and `~name` replaced by home folders; where there is no such user, `~name` is a file's name.
 
-    Raises `ConfigError` for a path that no system can have.
+    Raises `ConfigError` for what is no path, and for one that no system can have.
     """
+    if not isinstance(path, str | Path):
+        raise ConfigError(f"{str(path)[:200]} is no path; give the name of a file or folder")
     if "\0" in str(path):
         raise ConfigError(f"a path cannot hold a NUL character: {str(path)[:200]!r}; take it out")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ConfigError(f"no file can be called {str(path)[:200]!r}; give another path") from None
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser refuses such names with a RuntimeError)
 
 
@@ -36,6 +42,17 @@ def read(path: Path, most: int = 1 << 26) -> bytes:
     if regular(path).stat().st_size > most:
         raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MB", str(path))
     return path.read_bytes()
+
+
+def unpacked(stream: IO[bytes], most: int) -> bytes:
+    """The rest of a stream, of up to `most` bytes, that is unpacked as it is read. Raises `OSError` for any larger."""
+    found = bytearray()
+    # In small pieces: whatever is asked for of bzip2 and LZMA, Python unpacks whole what it has read for that.
+    while piece := stream.read(4096):
+        found += piece
+        if len(found) > most:
+            raise OSError(errno.EFBIG, f"it unpacks to more than {most >> 20} MB")
+    return bytes(found)
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from fer.errors import ConfigError
 Check = Callable[[Any], bool]
 
 
-def _number(low: float, high: float = math.inf, whole: bool = False) -> Check:
+def number(low: float, high: float = math.inf, whole: bool = False) -> Check:
+    """What tells whether a value is a number, or a whole one, from `low` to `high`, and finite."""
+
     def check(value: Any) -> bool:
         kinds = int if whole else int | float
         return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high and value < math.inf
@@ -24,7 +26,11 @@ def _or_null(check: Check) -> Check:
 
 
 def _above_zero(value: Any) -> bool:
-    return _number(0)(value) and value > 0
+    return number(0)(value) and value > 0
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _boolean(value: Any) -> bool:
@@ -33,7 +39,7 @@ def _boolean(value: Any) -> bool:
 
 def _steps(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and _number(0, 1)(pair[0]) and _above_zero(pair[1]) for pair in value
+        isinstance(pair, list) and len(pair) == 2 and number(0, 1)(pair[0]) and _above_zero(pair[1]) for pair in value
     )
 
 
@@ -41,32 +47,45 @@ def _files(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
 
 
+SIZE = number(8, 4096, whole=True)
+"""Of the side of an image in pixels."""
+CHANNELS: Check = lambda value: number(1, 3, whole=True)(value) and value != 2  # noqa: E731
 _YES_OR_NO = (_boolean, "true or false")
-_FROM_0 = (_number(0), "a number from 0, 0 for none")
+_FILE_OR_NONE = (_or_null(_text), "a file, or null")
+_FROM_0 = (number(0), "a number from 0, 0 for none")
 _TABLE: dict[str, tuple[Check, str]] = {
-    "seed": (_number(0, 2**32 - 1, whole=True), "a whole number from 0 to 4294967295"),
-    "threads": (_or_null(_number(1, whole=True)), "a whole number from 1, or null"),
+    "seed": (number(0, 2**32 - 1, whole=True), "a whole number from 0 to 4294967295"),
+    "threads": (_or_null(number(1, 4096, whole=True)), "a whole number from 1 to 4096, or null"),
     "trust": _YES_OR_NO,
-    "checkpoint.every_n_steps": (_or_null(_number(1, whole=True)), "a whole number from 1, or null"),
-    "data.batch_size": (_number(1, whole=True), "a whole number from 1"),
+    "init_from": _FILE_OR_NONE,
+    "ckpt_path": _FILE_OR_NONE,
+    "checkpoint.every_n_steps": (_or_null(number(1, whole=True)), "a whole number from 1, or null"),
+    "data.root": (_or_null(_text), "a folder or file"),
+    "data.size": (SIZE, "a whole number from 8 to 4096"),
+    "data.channels": (CHANNELS, "1, grey, or 3, colour"),
+    "data.workers": (lambda value: value == "auto" or number(0, 1024, whole=True)(value), "auto or a number from 0"),
+    "data.votes": _FILE_OR_NONE,
+    "data.download": _YES_OR_NO,
+    "data.batch_size": (number(1, whole=True), "a whole number from 1"),
     "data.balanced": _YES_OR_NO,
     "data.drop_non_faces": _YES_OR_NO,
     "data.drop_twins": _YES_OR_NO,
-    "input_size": (_number(8, 4096, whole=True), "a whole number from 8 to 4096"),
+    "input_size": (SIZE, "a whole number from 8 to 4096"),
     "progressive": (_steps, "a list of [share of training done, share of input_size], [] for none"),
-    "label_smoothing": (_number(0, 1), "a number from 0 to 1"),
+    "label_smoothing": (number(0, 1), "a number from 0 to 1"),
     "class_weights": _YES_OR_NO,
     "mixup": _FROM_0,
     "cutmix": _FROM_0,
     "votes.use": (lambda value: value in ("targets", "auxiliary"), "targets or auxiliary"),
     "votes.weight": _FROM_0,
     "teacher": (_files, "a list of files, [a.ts,b.ts], [] for none"),
-    "optimizer.lr": (_number(0), "a number from 0"),
+    "teacher_weight": (number(0, 1), "a number from 0 to 1"),
+    "optimizer.lr": (number(0), "a number from 0"),
     "optimizer.weight_decay": _FROM_0,
-    "trainer.max_epochs": (_or_null(_number(-1, whole=True)), "a whole number from 1, or -1 for no end"),
+    "trainer.max_epochs": (_or_null(number(-1, whole=True)), "a whole number from 1, or -1 for no end"),
     "evaluate.test": _YES_OR_NO,
     "export.flip": _YES_OR_NO,
-    "export.crop_margin": (_number(-0.4, 2), "a number from -0.4 to 2"),
+    "export.crop_margin": (number(-0.4, 2), "a number from -0.4 to 2"),
 }
 
 
@@ -79,7 +98,7 @@ def check_values(cfg: DictConfig) -> None:
         for part in key.split("."):
             value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
         if value is not _ABSENT and not allowed(value):
-            shown = "null" if value is None else value
+            shown = "null" if value is None else str(value)[:200]
             raise ConfigError(f"{key}={shown} must be {words}")
 
 

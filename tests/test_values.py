@@ -15,7 +15,7 @@ from fer.values import check_values
         ("seed=true", "seed=True must be"),
         ("data.batch_size=null", "data.batch_size=null must be a whole number from 1"),
         ("data.batch_size=auto", "data.batch_size=auto must be"),
-        ("threads=0", "threads=0 must be a whole number from 1, or null"),
+        ("threads=0", "threads=0 must be a whole number from 1 to 4096, or null"),
         ("progressive=null", "progressive=null must be a list of"),
         ("progressive=[0.5,0.67]", "progressive=[0.5, 0.67] must be a list of"),
         ("mixup=null", "mixup=null must be a number from 0"),

@@ -209,7 +209,7 @@ def main(arguments: list[str]) -> None:
     if len(roots) != 1 or given.keys() - {"votes", "out", "size", "channels"} or roots[0].startswith("-"):
         raise ConfigError(f"usage: {_USAGE}")
     numbers = {name: given[name] for name in ("size", "channels") if name in given}
-    wrong = [f"{name}={value}" for name, value in numbers.items() if not value.isdecimal()]
+    wrong = [f"{name}={value}" for name, value in numbers.items() if not (value.isdecimal() and len(value) < 9)]
     if wrong:
         raise ConfigError(f"{wrong[0]} is no number; usage: {_USAGE}")
     found = audit(read(roots[0], **{name: int(value) for name, value in numbers.items()}), given.get("votes"))

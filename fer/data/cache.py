@@ -16,6 +16,7 @@ from fer.data.dataset import Split
 
 _FORMAT = 1
 """Raise it when a reader starts to give other arrays for the same files."""
+_DEPTHS = ("*", "*/*", "*/*/*")
 _TORN = (OSError, ValueError, KeyError, EOFError)
 """What reading a file that a crash of the machine left empty or cut short ends in."""
 
@@ -26,8 +27,9 @@ def folder() -> Path:
 
 
 def stamp(path: Path, *settings: Any) -> str:
-    """A key for what `path` holds now: it changes with any file's name, size or modification time below it."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """A key for what `path` holds now: it changes with the name, size or modification time of any file down to three
+    folders below it, as deep as readers that are cached look."""
+    files = sorted(p for depth in _DEPTHS for p in path.glob(depth) if p.is_file()) if path.is_dir() else [path]
     rows = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     return hashlib.sha256(repr((_FORMAT, str(path.resolve()), rows, settings)).encode()).hexdigest()[:32]
 

@@ -1,6 +1,8 @@
 """The one form that all data takes, and the dataset that hands out augmented batches of it."""
 
 import hashlib
+import math
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +68,19 @@ class Split:
         targets = None if self.targets is None else self.targets[rows]
         names = None if self.names is None else tuple(compress(self.names, rows))
         return Split(self.images[rows], self.labels[rows], self.classes, targets, names)
+
+
+def empty(count: int, size: int, channels: int = 1) -> np.ndarray:
+    """Room for uint8 (count, size, size), or (count, size, size, 3). Raises `DataError` where the memory has none."""
+    shape = (count, size, size) if channels == 1 else (count, size, size, channels)
+    try:
+        # Linux promises memory that it has not got, and ends whoever makes use of it.
+        if hasattr(os, "sysconf") and math.prod(shape) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            raise MemoryError
+        return np.empty(shape, dtype=np.uint8)
+    except (MemoryError, ValueError):  # numpy's of a shape that has more bytes than it can count
+        needed = f"{count} images of {size}×{size}×{channels} need {math.prod(shape) / 1e9:.3g} GB of memory"
+        raise DataError(f"{needed}, more than there is; lower data.size") from None
 
 
 def as_batch(images: np.ndarray) -> Tensor:

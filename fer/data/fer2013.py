@@ -7,23 +7,24 @@ train/<class>/*, test/<class>/*   the Kaggle folders, or their zip
 """
 
 import csv
+import gzip
 import io
-import lzma
 import os
+import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 import numpy as np
 
 from fer.data import cache
 from fer.data.dataset import Split
-from fer.data.folder import IMAGE_SUFFIXES, decode_grey
+from fer.data.folder import IMAGE_SUFFIXES, decode_grey, image_file
 from fer.errors import DataError
-from fer.files import expanded
+from fer.files import expanded, regular, unpacked
 from fer.labels import EMOTIONS, canonical
 
 SIDE = 48
@@ -32,7 +33,13 @@ KAGGLE = "msambare/fer2013"
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """What the files of FER-2013 and of FER+ call our splits."""
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, OSError)
+_MOST = 1 << 30
+"""Bytes of a CSV, and of all that an archive unpacks to: the real fer2013.csv has 301 million."""
+_MEMBERS = 300_000
+"""In an archive: the real one of the Kaggle folders has 35,887."""
+_PIECE = 1 << 20
+_LONGEST = 1 << 16
+"""Characters of a line: a real one has less than 10,000."""
 
 Member = tuple[str, bytes]
 """(path inside an archive or folder, with /, and its contents)."""
@@ -86,39 +93,57 @@ def find(place: Path) -> Path | None:
                 return folder / name
         if (folder / "train").is_dir():
             return folder
-        zips = sorted(folder.glob("*.zip"))
+        zips = sorted(path for path in folder.glob("*.zip") if path.is_file())
         if zips:
             return zips[0]
     return None
 
 
 def _read(source: Path, seed: int) -> dict[str, Split]:
+    if source.is_dir():
+        return _from_images(_walk(source), str(source), seed)
+    if source.suffix.lower() != ".csv":
+        return _from_archive(source, seed)
     try:
-        if source.suffix.lower() == ".csv":
-            with source.open(newline="", encoding="utf-8-sig") as lines:
-                return _from_csv(lines, str(source))
-        if source.is_dir():
-            return _from_images(_walk(source), str(source), seed)
-        return _from_archive(_unzip(source) if source.suffix.lower() == ".zip" else _untar(source), source, seed)
-    except UnicodeDecodeError:
-        raise DataError(f"{source} is not text; fetch it again") from None
-    except _BROKEN as error:
-        raise DataError(f"{source} is damaged or cut short ({error}); fetch it again") from None
+        if regular(source).stat().st_size > _MOST:
+            raise DataError(f"{source} is larger than {_MOST >> 20} MB, fer2013.csv has 287; fetch it again")
+        with source.open("rb") as file:
+            return _from_csv(file, str(source))
+    except OSError as error:
+        raise DataError(f"{source} cannot be read ({error.strerror}); fetch it again") from None
 
 
-def _from_archive(members: Iterator[Member], source: Path, seed: int) -> dict[str, Split]:
+def _from_archive(source: Path, seed: int) -> dict[str, Split]:
     images: list[Member] = []
-    for name, data in members:
+    for name, data in _members(source):
         if PurePosixPath(name).name in _CSV_NAMES:
-            return _from_csv(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), f"{source}:{name}")
+            return _from_csv(io.BytesIO(data), f"{source}:{name}")
         images.append((name, data))
     return _from_images(iter(images), str(source), seed)
 
 
 def _walk(root: Path) -> Iterator[Member]:
-    for path in sorted(root.rglob("*")):
+    for path in sorted(root.glob("*/*/*")):
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path.relative_to(root).as_posix(), path.read_bytes()
+            yield path.relative_to(root).as_posix(), image_file(path)
+
+
+def _members(source: Path) -> Iterator[Member]:
+    """What is wanted of an archive, in memory: nothing of it is written anywhere.
+
+    Raises `DataError`, also for more than `_MOST` bytes and `_MEMBERS` members, whatever its headers claim.
+    """
+    left = _MOST
+    try:
+        for name, file in _unzip(source) if source.suffix.lower() == ".zip" else _untar(source):
+            data = unpacked(file, left)
+            left -= len(data)
+            yield name, data
+    except DataError:
+        raise
+    except Exception as error:  # of damaged bytes, zipfile and tarfile raise what their parsing happens to end in
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DataError(f"{source} is damaged or cut short ({reason}); fetch it again") from error
 
 
 def _wanted(name: str, source: Path) -> bool:
@@ -130,58 +155,103 @@ def _wanted(name: str, source: Path) -> bool:
     return path.name in _CSV_NAMES or path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _unzip(source: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(source) as archive:
+def _unzip(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(regular(source)) as archive:
+        _check(len(archive.namelist()), max((info.file_size for info in archive.infolist()), default=0), source)
         for name in [n for n in sorted(archive.namelist()) if _wanted(n, source)]:
             if not stat.S_ISLNK(archive.getinfo(name).external_attr >> 16):
                 try:
-                    yield name, archive.read(name)
+                    file = archive.open(name)
                 except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a way Python lacks
                     raise DataError(f"{source}: {error}; unpack it by hand and set data.root to the folder") from None
+                with file:
+                    yield name, file
 
 
-def _untar(source: Path) -> Iterator[Member]:
-    with tarfile.open(source) as archive:
-        for member in archive:
-            if _wanted(member.name, source) and member.isfile():
-                file = archive.extractfile(member)
-                assert file is not None
-                yield member.name, file.read()
+class _Tar(io.BufferedReader):
+    """The inside of a tar, of which tarfile reads at once, and skips, what its headers claim."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _PIECE:
+            raise OSError("a header of it is out of all proportion")
+        return super().read(size)
+
+    def seek(self, place: int, whence: int = 0, /) -> int:
+        if not 0 <= place <= 2 * _MOST:
+            raise OSError(f"it unpacks to more than {2 * _MOST >> 20} MB")
+        return super().seek(place, whence)
 
 
-def _from_csv(lines: Iterator[str] | io.TextIOBase, place: str) -> dict[str, Split]:
-    reader = csv.reader(lines)
-    try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        for name in ("emotion", "pixels", "usage"):
-            if name not in header:
-                raise DataError(f"{place}: no column {name!r}; expected emotion, pixels, Usage, found {header[:6]}")
-        columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
-        pixels: dict[str, list[bytes]] = {name: [] for name in USAGE.values()}
-        labels: dict[str, list[int]] = {name: [] for name in USAGE.values()}
-        for row in reader:
-            where = f"{place}, line {reader.line_num}"
-            if not row:
-                continue
-            if len(row) < len(header):
-                raise DataError(f"{where}: {len(row)} columns where the header has {len(header)}; fetch it again")
-            emotion, text, usage = (row[column].strip() for column in columns)
-            if usage not in USAGE:
-                raise DataError(f"{where}: Usage is {usage!r}; expected one of {', '.join(USAGE)}")
-            labels[USAGE[usage]].append(_label(emotion, where))
-            pixels[USAGE[usage]].append(_pixels(text, where))
-    except csv.Error as error:
-        raise DataError(f"{place}, line {reader.line_num}: not a CSV row ({error}); fetch the file again") from None
+def _untar(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with regular(source).open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        inside = gzip.GzipFile(fileobj=file) if packed else file
+        with _Tar(cast(io.RawIOBase, inside)) as stream, tarfile.TarFile(fileobj=stream) as archive:
+            for count, member in enumerate(archive):
+                _check(count, member.size, source)
+                if _wanted(member.name, source) and member.isfile():
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    yield member.name, content
+
+
+def _check(members: int, size: int, source: Path) -> None:
+    if size > _MOST:
+        raise DataError(f"{source} claims to hold {size >> 20} MB, fer2013.csv has 287; fetch it again")
+    if members > _MEMBERS:
+        raise DataError(f"{source} holds more than {_MEMBERS} files, FER-2013 has 35,887 images; fetch it again")
+
+
+def rows(file: IO[bytes], place: str) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a CSV in UTF-8, each with the place and line that it stands at, for what may be wrong with it; rows
+    without anything are left out, and a row is one line.
+
+    Raises `DataError` for what is no text, or has a line longer than any of FER-2013.
+    """
+    number = 0
+    with io.TextIOWrapper(cast(io.BufferedReader, file), encoding="utf-8-sig", newline="") as lines:
+        try:
+            while line := lines.readline(_LONGEST + 1):
+                number += 1
+                if len(line) > _LONGEST:
+                    raise DataError(f"{place}, line {number}: longer than {_LONGEST} characters; fetch the file again")
+                if row := next(csv.reader([line]), None):
+                    yield f"{place}, line {number}", row
+        except UnicodeDecodeError:
+            raise DataError(f"{place} is not text; fetch it again") from None
+        except csv.Error as error:
+            raise DataError(f"{place}, line {number}: not a CSV row ({error}); fetch the file again") from None
+
+
+def _from_csv(file: IO[bytes], place: str) -> dict[str, Split]:
+    table = rows(file, place)
+    header = [name.strip().lower() for name in next(table, ("", []))[1]]
+    for name in ("emotion", "pixels", "usage"):
+        if name not in header:
+            found = ", ".join(header)[:80]
+            raise DataError(f"{place}: no column {name!r}; expected emotion, pixels, Usage, found {found!r}")
+    columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
+    pixels: dict[str, list[bytes]] = {name: [] for name in USAGE.values()}
+    labels: dict[str, list[int]] = {name: [] for name in USAGE.values()}
+    for where, row in table:
+        if len(row) < len(header):
+            raise DataError(f"{where}: {len(row)} columns where the header has {len(header)}; fetch it again")
+        emotion, text, usage = (row[column].strip() for column in columns)
+        if usage not in USAGE:
+            raise DataError(f"{where}: Usage is {usage[:20]!r}; expected one of {', '.join(USAGE)}")
+        labels[USAGE[usage]].append(_label(emotion, where))
+        pixels[USAGE[usage]].append(_pixels(text, where))
     images = {
-        name: np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, SIDE, SIDE) for name, rows in pixels.items()
+        name: np.frombuffer(b"".join(every), dtype=np.uint8).reshape(-1, SIDE, SIDE) for name, every in pixels.items()
     }
     return _checked({name: (images[name], np.array(labels[name], dtype=np.int64)) for name in images}, place)
 
 
 def _label(text: str, where: str) -> int:
-    if text.isdecimal() and int(text) < len(EMOTIONS):
+    if text.isdecimal() and len(text) < 4 and int(text) < len(EMOTIONS):
         return int(text)
-    raise DataError(f"{where}: the label is {text!r}; expected 0 ({EMOTIONS[0]}) to 6 ({EMOTIONS[-1]})")
+    raise DataError(f"{where}: the label is {text[:20]!r}; expected 0 ({EMOTIONS[0]}) to 6 ({EMOTIONS[-1]})")
 
 
 def _pixels(text: str, where: str) -> bytes:
@@ -191,8 +261,8 @@ def _pixels(text: str, where: str) -> bytes:
     try:
         return bytes(map(int, values))  # refuses what is not a whole number from 0 to 255
     except ValueError:
-        wrong = next(v for v in values if not (v.isdecimal() and int(v) < 256))
-        raise DataError(f"{where}: a pixel is {wrong!r}; expected whole numbers from 0 to 255") from None
+        wrong = next(v for v in values if not re.fullmatch(r"\d{1,3}", v) or int(v) > 255)
+        raise DataError(f"{where}: a pixel is {wrong[:20]!r}; expected whole numbers from 0 to 255") from None
 
 
 def _from_images(members: Iterator[Member], place: str, seed: int) -> dict[str, Split]:

@@ -20,15 +20,21 @@ import cv2
 import numpy as np
 
 from fer import labels
-from fer.data.dataset import Split
+from fer.data.dataset import Split, empty
 from fer.errors import DataError
 from fer.files import expanded
+from fer.files import read as contents
+from fer.values import CHANNELS, SIZE, number
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _SPLITS = ("train", "val", "test")
 _ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 _TRIALS = 64
+_LARGEST = 1 << 30
+"""Bytes of an image file: more than 250 million pixels, the most that OpenCV is to take, have without compression."""
+_DEEPEST, _MOST = 64, 300_000
+"""Levels and number of folders: far more than datasets have, and an end to links that lead to links."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,9 +81,17 @@ def list_images(root: Path) -> list[Path]:
     """All images below `root`, by suffix (`IMAGE_SUFFIXES`, any case), in the order of their paths with /.
 
     Links to folders are followed, loops of them are not; hidden files and folders are left out. Raises
-    `DataError` where a folder cannot be listed.
+    `DataError` where a folder cannot be listed, and where folders are nested as no dataset's are.
     """
-    return sorted(_walk(root, ()), key=lambda path: path.relative_to(root).as_posix())
+    return sorted(_walk(root), key=lambda path: path.relative_to(root).as_posix())
+
+
+def image_file(path: Path) -> bytes:
+    """The bytes of an image file. Raises `DataError` where it cannot be read, is too large, or is a pipe or device."""
+    try:
+        return contents(path, _LARGEST)
+    except OSError as error:
+        raise DataError(f"{path} is not a readable image ({error.strerror}); take it away") from None
 
 
 def decode_grey(data: bytes, name: str) -> np.ndarray:
@@ -88,13 +102,16 @@ def decode_grey(data: bytes, name: str) -> np.ndarray:
 def decode(data: bytes | np.ndarray, name: str, channels: int) -> np.ndarray:
     """An image file's bytes, turned upright by their EXIF entry → uint8 (H, W) luma, or (H, W, 3) RGB.
 
-    Raises `DataError` with `name`, which says what file they are, where they are no image.
+    Raises `DataError` with `name`, which says what file they are, where they are no image, or one of more than 250
+    million pixels.
     """
     # OpenCV would print lines of its own about a broken file
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE" in str(error):  # found in the file's header, before any pixel is decoded
+            raise DataError(f"{name} claims more pixels than any camera has; make it smaller") from None
         image = None
     finally:
         cv2.utils.logging.setLogLevel(before)
@@ -104,13 +121,9 @@ def decode(data: bytes | np.ndarray, name: str, channels: int) -> np.ndarray:
 
 
 def _load(images: Sequence[_Image], classes: tuple[str, ...], size: int, channels: int, root: Path) -> Split:
-    pixels = np.empty((len(images), size, size) if channels == 1 else (len(images), size, size, 3), np.uint8)
-    for row, image in enumerate(images):
-        try:
-            data = np.fromfile(image.path, dtype=np.uint8)  # cv2.imread cannot open every non-ASCII path
-        except OSError as error:
-            raise DataError(f"{image.path} is not a readable image ({error.strerror}); take it away") from None
-        pixels[row] = _square(decode(data, str(image.path), channels), size)
+    pixels = empty(len(images), size, channels)
+    for row, image in enumerate(images):  # by their bytes, since cv2.imread cannot open every non-ASCII path
+        pixels[row] = _square(decode(image_file(image.path), str(image.path), channels), size)
     truth = np.array([classes.index(image.label) for image in images], dtype=np.int64)
     names = tuple(image.path.relative_to(root).as_posix() for image in images)
     return Split(pixels, truth, classes, names=names)
@@ -125,13 +138,14 @@ def _square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _check_arguments(size: int, channels: int, seed: int, val_fraction: float, test_fraction: float) -> None:
-    if size < 8:
-        raise DataError(f"data.size must be 8 pixels or more, not {size}")
-    if seed < 0:
+    if not SIZE(size):
+        raise DataError(f"data.size must be 8 pixels or more, up to 4096, not {size}")
+    if not number(0, whole=True)(seed):
         raise DataError(f"seed must be 0 or more, not {seed}")
-    if channels not in (1, 3):
+    if not CHANNELS(channels):
         raise DataError(f"data.channels must be 1 (grey) or 3 (RGB), not {channels}")
-    if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
+    shares = number(0, 1)(val_fraction) and number(0, 1)(test_fraction)
+    if not (shares and val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
         given = f"val_fraction={val_fraction} and test_fraction={test_fraction}"
         raise DataError(f"{given} must be above 0 and add up to less than 1")
 
@@ -153,19 +167,34 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     return sorted(entries, key=lambda entry: entry.name)
 
 
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    real = folder.resolve()
-    if any(parent.is_relative_to(real) for parent in above):  # a link back to where it hangs
-        return
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), (*above, real))
-        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-            yield Path(entry.path)
+def _walk(root: Path) -> Iterator[Path]:
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(root, (root.resolve(),))]
+    count = 0
+    while waiting:
+        folder, above = waiting.pop()
+        count += 1
+        if len(above) > _DEEPEST or count > _MOST:
+            what = f"more than {_MOST} folders" if count > _MOST else f"folders nested more than {_DEEPEST} deep"
+            raise DataError(f"{root} has {what}; set data.root to the folder with train/<class>/ or <class>/")
+        for entry in _entries(folder):
+            path = Path(entry.path)
+            if _is_folder(entry):
+                real = path.resolve()
+                if not any(parent.is_relative_to(real) for parent in above):  # a link back to where it hangs
+                    waiting.append((path, (*above, real)))
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                yield path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+    return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry)]
 
 
 def _split_folders(root: Path) -> tuple[Path, dict[str, Path]]:

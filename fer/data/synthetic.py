@@ -12,9 +12,10 @@ import math
 import cv2
 import numpy as np
 
-from fer.data.dataset import Split
+from fer.data.dataset import Split, empty
 from fer.errors import DataError
 from fer.labels import EMOTIONS
+from fer.values import SIZE, number
 
 ACTION_UNITS: dict[str, tuple[int, ...]] = {
     "angry": (4, 5, 7, 23),
@@ -54,20 +55,21 @@ def read(seed: int = 0, train: int = 3500, val: int = 700, test: int = 700, size
 
     Raises `DataError` for a negative seed, fewer than one image per emotion or a size under 24.
     """
-    if seed < 0:
+    if not number(0, whole=True)(seed):
         raise DataError(f"seed must be 0 or more, not {seed}")
-    if size < MIN_SIZE:
-        raise DataError(f"data.size must be {MIN_SIZE} pixels or more, not {size}: smaller faces lose their brows")
+    if not SIZE(size) or size < MIN_SIZE:
+        limits = f"{MIN_SIZE} pixels or more, up to 4096"
+        raise DataError(f"data.size must be {limits}, not {size}: smaller faces lose their brows")
     counts = dict(zip(_SPLITS, (train, val, test), strict=True))
     for name, count in counts.items():
-        if count < len(EMOTIONS):
+        if not number(len(EMOTIONS), 10**9, whole=True)(count):
             raise DataError(f"{name} must be {len(EMOTIONS)} or more, one per emotion, not {count}")
     splits = {}
-    for number, (name, count) in enumerate(counts.items()):
+    for place, (name, count) in enumerate(counts.items()):
+        images = empty(count, size)
         labels = np.arange(count, dtype=np.int64) % len(EMOTIONS)
-        images = np.empty((count, size, size), dtype=np.uint8)
         for row in range(count):
-            images[row] = draw(EMOTIONS[labels[row]], np.random.default_rng((seed, number, row)), size)
+            images[row] = draw(EMOTIONS[labels[row]], np.random.default_rng((seed, place, row)), size)
         splits[name] = Split(images, labels, EMOTIONS)
     return splits
 

@@ -1,7 +1,7 @@
 """FER+ (Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
 Distribution"): the votes of ten taggers for every image of FER-2013, `fer2013new.csv`."""
 
-import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +9,16 @@ import numpy as np
 
 from fer.data.dataset import Split
 from fer.data.fer2013 import USAGE
+from fer.data.fer2013 import rows as rows_of
 from fer.errors import DataError
 from fer.files import expanded
+from fer.files import read as contents
 from fer.labels import canonical
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 _AGREEMENT = 0.5
+_LARGEST = 1 << 24
+"""Bytes: the real file has 1.6 million."""
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -22,22 +26,22 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises `DataError` where the file is missing or is not the votes of FER+.
     """
-    rows: dict[str, list[list[int]]] = {name: [] for name in USAGE.values()}
     try:
-        with expanded(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in ("Usage", *COLUMNS) if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"data.votes={path} has no column {missing[0]!r}; give the fer2013new.csv of FER+")
-            for row in reader:
-                try:
-                    rows[USAGE[row["Usage"]]].append([int(row[name]) for name in COLUMNS])
-                except (KeyError, TypeError, ValueError):
-                    raise DataError(f"{path}, line {reader.line_num}: not a row of FER+; fetch it again") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read data.votes={path} ({reason}); give the fer2013new.csv of FER+") from None
-    return {name: np.array(votes, dtype=np.int64).reshape(-1, len(COLUMNS)) for name, votes in rows.items()}
+        table = rows_of(io.BytesIO(contents(expanded(path), _LARGEST)), str(path))
+    except OSError as error:
+        raise DataError(f"cannot read data.votes={path} ({error.strerror}); give the fer2013new.csv of FER+") from None
+    header = next(table, ("", []))[1]
+    missing = [name for name in ("Usage", *COLUMNS) if name not in header]
+    if missing:
+        raise DataError(f"data.votes={path} has no column {missing[0]!r}; give the fer2013new.csv of FER+")
+    found: dict[str, list[list[int]]] = {name: [] for name in USAGE.values()}
+    for where, row in table:
+        named = dict(zip(header, row, strict=False))
+        counts = [named.get(name, "").strip() for name in COLUMNS]
+        if named.get("Usage") not in USAGE or not all(n.isdecimal() and len(n) < 7 for n in counts):
+            raise DataError(f"{where}: not a row of FER+; fetch it again")
+        found[USAGE[named["Usage"]]].append([int(n) for n in counts])
+    return {name: np.array(votes, dtype=np.int64).reshape(-1, len(COLUMNS)) for name, votes in found.items()}
 
 
 def non_faces(counts: np.ndarray) -> np.ndarray:
