@@ -60,3 +60,10 @@ def test_interval_and_mcnemar_agree_with_scipy():
     second = np.array([1, 0, 0, 0, 0, 1, 1, 0], dtype=bool)
     assert scores.mcnemar(first, second) == (4, 1, pytest.approx(binomtest(1, 5).pvalue))
     assert scores.mcnemar(first, first) == (0, 0, 1.0)
+
+
+def test_ece_keeps_the_two_surest_bins_apart():
+    """All of 0.9 are right and 17 of 20 of 0.95: together they look calibrated, which they are not."""
+    sure, surer = [[0.9, 0.1]] * 20, [[0.95, 0.05]] * 20
+    labels = np.array([0] * 20 + [0] * 17 + [1] * 3)
+    assert scores.ece(np.array(sure + surer), labels) == pytest.approx(0.1)
