@@ -36,7 +36,7 @@ TABLE = [
     ("train.py data.root=missing", f"no FER-2013 in missing; {NO_DATA}"),
     (
         "train.py data.root=wrong.csv",
-        "wrong.csv: no column 'emotion'; expected emotion, pixels, Usage, found ['label', 'path']",
+        "wrong.csv: no column 'emotion'; expected emotion, pixels, Usage, found 'label, path'",
     ),
     (
         "train.py data=image_folder",
