@@ -157,8 +157,9 @@ def _wanted(name: str, source: Path) -> bool:
 
 def _unzip(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(regular(source)) as archive:
-        _check(len(archive.namelist()), max((info.file_size for info in archive.infolist()), default=0), source)
-        for name in [n for n in sorted(archive.namelist()) if _wanted(n, source)]:
+        names = [name for name in sorted(archive.namelist()) if _wanted(name, source)]
+        for name in names:
+            _check(len(names), archive.getinfo(name).file_size, source)
             if not stat.S_ISLNK(archive.getinfo(name).external_attr >> 16):
                 try:
                     file = archive.open(name)
@@ -189,8 +190,9 @@ def _untar(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
         inside = gzip.GzipFile(fileobj=file) if packed else file
         with _Tar(cast(io.RawIOBase, inside)) as stream, tarfile.TarFile(fileobj=stream) as archive:
             for count, member in enumerate(archive):
-                _check(count, member.size, source)
-                if _wanted(member.name, source) and member.isfile():
+                wanted = _wanted(member.name, source) and member.isfile()
+                _check(count, member.size if wanted else 0, source)
+                if wanted:
                     content = archive.extractfile(member)
                     assert content is not None
                     yield member.name, content

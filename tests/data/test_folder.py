@@ -1,7 +1,9 @@
 """Folders of images: every layout, the names, the splits by group, and one line for all that can be wrong."""
 
 import logging
+import os
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -313,6 +315,14 @@ def test_a_dangling_link_is_an_unreadable_image(tmp_path: Path) -> None:
     ("arguments", "fix"),
     [
         ({"size": 7}, "data.size must be 8 pixels or more"),
+        ({"size": 100_000}, "data.size must be 8 pixels or more, up to 4096"),
+        ({"size": 48.5}, "data.size must be"),
+        ({"size": "48"}, "data.size must be"),
+        ({"size": True}, "data.size must be"),
+        ({"channels": [1]}, "data.channels must be 1"),
+        ({"seed": None}, "seed must be 0 or more"),
+        ({"val_fraction": "x"}, "must be above 0"),
+        ({"val_fraction": float("nan")}, "must be above 0"),
         ({"seed": -1}, "seed must be 0 or more"),
         ({"channels": 2}, "data.channels must be 1"),
         ({"val_fraction": 0}, "must be above 0"),
@@ -332,6 +342,42 @@ def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
     (root / "train" / "x" / "more").symlink_to(tmp_path / "elsewhere")
     (root / "train" / "x" / "loop").symlink_to(root)
     assert folder.read(root)["train"].counts() == [2, 1]
+
+
+def test_a_link_to_itself_is_passed_over(tmp_path: Path) -> None:
+    root = tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    (root / "train" / "self").symlink_to("self")
+    assert folder.read(root)["train"].counts() == [1, 1]
+
+
+def test_folders_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deepest = tmp_path / "deep" / Path(*["a"] * 80)
+    deepest.mkdir(parents=True)
+    assert "has folders nested more than 64 deep" in refusal(tmp_path / "deep")
+    monkeypatch.setattr(folder, "_MOST", 10)
+    tree(tmp_path / "wide", "<c>/<p>/a.png", c=("x", "y"), p="abcdefg")
+    assert "has more than 10 folders" in refusal(tmp_path / "wide")
+
+
+def test_pipes_and_devices_are_no_images(tmp_path: Path) -> None:
+    root = tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    (root / "train" / "x" / "b.png").symlink_to("/dev/zero")
+    assert "b.png is not a readable image (it is no regular file)" in refusal(root)
+    (root / "train" / "x" / "b.png").unlink()
+    os.mkfifo(root / "train" / "x" / "b.png")
+    assert "b.png is not a readable image (it is no regular file)" in refusal(root)
+
+
+def test_an_image_that_would_fill_the_memory(tmp_path: Path) -> None:
+    root = tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    small = (root / "train" / "x" / "a.png").read_bytes()
+    large = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+    (root / "train" / "x" / "a.png").write_bytes(large)
+    assert "a.png claims more pixels than any camera has" in refusal(root)
+    with (root / "train" / "x" / "a.png").open("wb") as file:
+        file.truncate(2 << 30)  # a hole: it takes no room
+    assert "a.png is not a readable image (it is larger than 1024 MB)" in refusal(root)
 
 
 def test_images_are_listed_in_the_order_of_their_paths(tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ def test_other_sizes(size: int) -> None:
     [
         ({"seed": -1}, "seed must be 0 or more"),
         ({"size": 23}, "data.size must be 24 pixels or more"),
+        ({"size": 100_000}, "data.size must be 24 pixels or more, up to 4096"),
+        ({"size": None}, "data.size must be 24 pixels or more"),
+        ({"train": 10**9, "size": 4096}, "need 1.68e\\+07 GB of memory, more than there is; lower data.size"),
         ({"train": -7}, "train must be 7 or more"),
         ({"val": 0}, "val must be 7 or more"),
         ({"test": 6}, "test must be 7 or more"),
