@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fer.errors import ConfigError, hydra_in_one_line, one_line
 from fer.files import expanded
+from fer.targets import check_groups
 
 if TYPE_CHECKING:
     from fer.stream.recognizer import Recognizer
@@ -118,14 +119,16 @@ def run(cfg: DictConfig) -> "Stats":
 
 
 def _seconds(retry_for: Any) -> float:
-    if not isinstance(retry_for, int | float) or isinstance(retry_for, bool) or not 0 <= retry_for < float("inf"):
-        raise ConfigError(f"retry_for={retry_for} cannot work; give seconds, from 0")
+    if not isinstance(retry_for, int | float) or isinstance(retry_for, bool) or not 0 <= retry_for <= 1e9:
+        raise ConfigError(f"retry_for={retry_for} cannot work; give seconds, from 0 to a billion")
     return float(retry_for)
 
 
 def _virtual_camera(device: str, source: "Source") -> "VirtualCamera":
     from fer.stream.virtual import VirtualCamera
 
+    if not isinstance(device, str):
+        raise ConfigError(f"virtual_camera={device} is no camera; give its name, or auto")
     if source.rate is None:
         raise ConfigError(f"virtual_camera= shows a camera, stream or video, and {source.name} is none; leave it out")
     return VirtualCamera(device, source.rate)
@@ -143,6 +146,7 @@ def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Win
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")
 def _composed(cfg: DictConfig) -> None:
     with one_line():
+        check_groups(cfg, "detector", "tracking", "smoothing", "browser")
         if cfg.source == "browser":
             from fer.stream import browser
 

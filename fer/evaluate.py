@@ -24,6 +24,7 @@ from fer.contenders import Answers, Contender
 from fer.data.dataset import Split, twins
 from fer.errors import ConfigError, DataError, SinkError, hydra_in_one_line, one_line
 from fer.robustness import CORRUPTIONS, STRENGTHS, corrupted
+from fer.values import check_values, number
 
 _CONF = Path(__file__).parent.parent / "conf"
 AVERAGE = "average"
@@ -36,12 +37,16 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     images only `first` and only `second` gets right, and p. data, split, images, no_twins: what they were judged on.
     Raises `FerError`.
     """
+    check_values(cfg)
+    for name in ("no_twins", "average", "robustness"):
+        if not isinstance(cfg[name], bool):
+            raise ConfigError(f"{name}={cfg[name]} must be true or false")
     paths = _paths(cfg)
     device = _device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    if cfg.resamples < 1000:
-        raise ConfigError(f"resamples={cfg.resamples} is too few for a 95 % interval; give 1000 or more")
+    if not number(1000, 1e6, whole=True)(cfg.resamples):
+        raise ConfigError(f"resamples={cfg.resamples} cannot give a 95 % interval; give 1000 to a million")
     if cfg.average and len(paths) < 2:
         raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
     if cfg.trust:
@@ -138,7 +143,7 @@ def _warn_of_seen_images(entered: list[Contender], train: Split, cfg: DictConfig
 
 
 def _split(splits: dict[str, Split], name: str, no_twins: bool) -> Split:
-    if name not in splits:
+    if not isinstance(name, str) or name not in splits:
         raise ConfigError(f"split={name} is unknown; choose one of {', '.join(splits)}")
     split = splits[name]
     if no_twins:

@@ -51,7 +51,18 @@ def build(node: Any, **arguments: Any) -> Any:
         home = str(getattr(found, "__module__", None) or target)
         if not _within(home, (*_KNOWN, *own)):
             raise _refused(target, home)
-    return instantiate(node, **arguments)
+    try:
+        return instantiate(node, **arguments)
+    except TypeError as error:  # of Hydra's own flags; what a target raises comes as another error
+        raise ConfigError(f"this cannot be built: {' '.join(str(error).split())}; see conf") from error
+
+
+def check_groups(cfg: DictConfig, *names: str) -> None:
+    """Raises `ConfigError` for a group of values that is none any more, as after `callbacks=null`."""
+    for name in names:
+        group = cfg.get(name)
+        if not isinstance(group, DictConfig):
+            raise ConfigError(f"{name}={group} cannot work; give its values one by one, as {name}.<key>=<value>")
 
 
 def _within(name: str, packages: tuple[str, ...]) -> bool:

@@ -10,7 +10,14 @@ import signal
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
 from samples import SHARED
+
+# `pytest --hypothesis-profile=many` looks for longer, and elsewhere each time.
+_fuzz = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("few", max_examples=25, derandomize=True, **_fuzz)
+settings.register_profile("many", max_examples=2000, print_blob=True, **_fuzz)
+settings.load_profile("few")
 
 # For the whole session, since the models that tests make are loaded by programs that they start.
 _home = tempfile.TemporaryDirectory()

@@ -33,6 +33,21 @@ def test_what_does_not_exist_is_said():
         targets.build({"_target_": "fer.data.nothing"})
 
 
+def test_flags_that_are_none_are_one_line():
+    node = OmegaConf.create({"_target_": "fer.data.synthetic.read", "_partial_": "yes"})
+    with pytest.raises(ConfigError, match=r"cannot be built: .*_partial_ flag must be a bool") as caught:
+        targets.build(node)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, 3, "", [1]])
+def test_a_group_that_is_none_any_more_is_named(value):
+    targets.check_groups(OmegaConf.create({"a": {}, "b": value}), "a")
+    for name in ("b", "c"):
+        with pytest.raises(ConfigError, match=rf"{name}=.* cannot work; give its values one by one, as {name}\.<key>"):
+            targets.check_groups(OmegaConf.create({"a": {}, "b": value}), name)
+
+
 def test_a_package_that_the_user_names_is_built(monkeypatch):
     node = OmegaConf.create({"_target_": "fractions.Fraction", "numerator": 3})
     with pytest.raises(ConfigError, match="set FER_TARGETS=fractions"):

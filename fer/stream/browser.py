@@ -154,10 +154,9 @@ def _free(host: str, port: int) -> None:
         with socket.socket(kind) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(address)
-    except OSError as error:
-        raise SinkError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; set another browser.port= or browser.host="
-        ) from None
+    except (OSError, ValueError) as error:  # a name that is none is a UnicodeError
+        why = getattr(error, "strerror", None) or error
+        raise SinkError(f"cannot listen on {host}:{port}: {why}; set another browser.port= or browser.host=") from None
 
 
 def _shown(host: str) -> str:

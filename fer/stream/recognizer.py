@@ -55,6 +55,8 @@ class Recognizer:
         tracking: Mapping[str, Any] | None = None,
         smoothing: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(trust, bool):  # any word would do otherwise, "no" too
+            raise ConfigError(f"trust={trust} must be true or false")
         self._detector, self._turn = Detector(**(detector or {})), threading.Lock()
         self._tracking, self._smoothing = dict(tracking or {}), dict(smoothing or {})
         self.smoother()  # tells at once where its values cannot work
@@ -110,7 +112,7 @@ class Recognizer:
         max_frames: end after so many. Closing the generator, or leaving it to the garbage, stops its threads. Raises
         `SourceError`, and `ConfigError` for values that cannot work.
         """
-        if max_frames is not None and (type(max_frames) is not int or max_frames < 1):
+        if max_frames is not None and (type(max_frames) is not int or not 1 <= max_frames < 2**63):
             raise ConfigError(f"max_frames={max_frames} cannot work; give a whole number from 1, or null for all")
         opened = source if isinstance(source, Source) else open_source(_plain(source), self._threads)
         calm = self.calm(film=not opened.still)

@@ -81,6 +81,12 @@ def test_a_port_that_is_taken() -> None:
             browser.serve(config(f"browser.port={taken.getsockname()[1]}"))
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "a\0b"])
+def test_a_host_that_is_no_name(host: str) -> None:
+    with pytest.raises(SinkError, match=r"cannot listen on .*; set another browser\.port= or browser\.host="):
+        browser._free(host, 7999)
+
+
 def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.setattr(os, "environ", dict(os.environ))

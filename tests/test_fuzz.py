@@ -1,0 +1,378 @@
+"""Anything at all, given to whatever reads: a result, or one line that a user can act on.
+
+pytest tests/test_fuzz.py --hypothesis-profile=many     looks for longer
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import nn
+
+import infer
+from fer import artifact, leaderboard, trust
+from fer.classifier import EmotionClassifier
+from fer.errors import ArtifactError, DataError, FerError, SourceError
+from fer.files import json_object
+from fer.metadata import Metadata
+from fer.stream import browser
+from fer.stream.fakes import FakeSource
+from fer.stream.sources import open_source
+from fer.stream.stills import IMAGE_SUFFIXES
+from fer.stream.types import Faces, FrameResult
+from fer.stream.video import VideoFile
+
+ROOT = Path(__file__).parents[1]
+META = Metadata(classes=("a", "b", "c"), channels=1, input_size=16, mean=(0.5,), std=(0.25,))
+
+numbers = st.integers() | st.floats() | st.sampled_from([0, 1, 3, 16, 2**63, 10**400, 1e300, -0.0])
+anything = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where all of it happens; nothing appears beside it, or in the project."""
+    place = tmp_path_factory.mktemp("fuzz") / "run"
+    place.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("HOME", str(place))
+        patch.setenv("FER_CACHE", str(place / "cache"))
+        patch.setattr(signal, "signal", lambda *_: None)
+        before = set(ROOT.iterdir())
+        yield place
+        assert list(place.parent.iterdir()) == [place]
+        assert set(ROOT.iterdir()) - before <= {ROOT / ".hypothesis"}
+
+
+def one_line_only(error: BaseException) -> None:
+    """As the programs say it; a text that ends nowhere is none."""
+    assert len(str(error)) < 3000
+
+
+# What a model file holds
+
+
+@given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Metadata)]), anything, min_size=1))
+def test_metadata(changes: dict[str, Any]) -> None:
+    text = json.dumps(json.loads(META.to_json()) | changes)
+    try:
+        found = Metadata.from_json(text)
+        assert Metadata.from_json(found.to_json()) == found or "NaN" in text
+    except ArtifactError as error:
+        one_line_only(error)
+
+
+@given(st.text() | st.binary() | anything.map(json.dumps))
+def test_any_text_as_metadata_and_as_metrics(text: str | bytes) -> None:
+    with contextlib.suppress(ArtifactError):
+        Metadata.from_json(text)
+    with contextlib.suppress(ValueError):
+        assert isinstance(json_object(text), dict)
+
+
+@given(anything | st.dictionaries(st.sampled_from(["val/accuracy", "val/ece"]), numbers))
+def test_any_metrics_are_a_row_or_one_line(folder: Path, value: Any) -> None:
+    (folder / "metrics.json").write_text(json.dumps(value))
+    try:
+        found = leaderboard.read_metrics(folder / "metrics.json")
+    except DataError as error:
+        return one_line_only(error)
+    row = leaderboard.Row(["a=1"], [found, found])
+    return leaderboard.write([row], folder, "fuzz", leaderboard.Console(file=io.StringIO()))
+
+
+@dataclasses.dataclass
+class Damage:
+    """Bytes that are other ones, at shares of the length; and what is left of the whole."""
+
+    edits: list[tuple[float, int]]
+    left: float = 1.0
+
+    def of(self, whole: bytes) -> bytes:
+        data = bytearray(whole)
+        for share, value in self.edits:
+            data[int(share * (len(data) - 1))] = value
+        return bytes(data[: round(self.left * len(data))])
+
+
+places = st.floats(0, 1) | st.floats(0.9, 1)
+damages = st.builds(
+    Damage,
+    st.lists(st.tuples(places, st.integers(0, 255)), max_size=6),
+    st.just(1.0) | st.just(1.0) | st.floats(0, 1),
+)
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> dict[str, bytes]:
+    """Small models, by their suffix."""
+    network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16, 3))
+    found = {".ts": artifact.save(network, META, folder / "m.ts").read_bytes()}
+    with contextlib.suppress(FerError):
+        found[".onnx"] = artifact.save(network, META, folder / "m.onnx", "onnx").read_bytes()
+    small = {"name": "resnet_small", "widths": [4, 8], "depths": [1, 1], "drop_rate": 0.0}
+    model = EmotionClassifier(small, classes=("a", "b"), channels=1, input_size=16, mean=[0.4], std=[0.3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(folder / "m.ckpt")
+    return found | {".ckpt": (folder / "m.ckpt").read_bytes()}
+
+
+def answers(path: Path) -> None:
+    try:
+        loaded = artifact.load(path)
+        answer = loaded(torch.zeros(3, 1, 20, 20, dtype=torch.uint8))
+        assert answer.shape == (3, len(loaded.metadata.classes))
+    except ArtifactError as error:
+        one_line_only(error)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".onnx"])
+@given(damage=damages)
+def test_a_damaged_artifact(folder: Path, models: dict[str, bytes], suffix: str, damage: Damage) -> None:
+    if suffix not in models:
+        pytest.skip("the extra 'export' is not installed")
+    path = folder / f"damaged{suffix}"
+    path.write_bytes(damage.of(models[suffix]))
+    with contextlib.suppress(ArtifactError):
+        artifact.read_metadata(path)
+    answers(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trust, "check", lambda path: None)
+        answers(path)
+
+
+@given(damage=damages)
+def test_a_damaged_checkpoint(folder: Path, models: dict[str, bytes], damage: Damage) -> None:
+    path = folder / "damaged.ckpt"
+    path.write_bytes(damage.of(models[".ckpt"]))
+    try:
+        artifact.described(path)
+    except ArtifactError as error:
+        one_line_only(error)
+
+
+# What a source is
+
+
+def pictures() -> dict[str, bytes]:
+    """Small pictures of every kind, by name."""
+    rgb = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    whole, found = Image.fromarray(rgb), {}
+
+    def keep(name: str, image: Image.Image, kind: str, **options: Any) -> None:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        found[name] = buffer.getvalue()
+
+    keep("one pixel", whole.crop((0, 0, 1, 1)), "PNG")
+    keep("one row", Image.new("RGB", (20_000, 1), (9, 90, 200)), "PNG")
+    keep("one column", Image.new("L", (1, 20_000), 90), "JPEG")
+    keep("CMYK", whole.convert("CMYK"), "JPEG")
+    for mode in ("RGBA", "LA", "P", "L", "1"):
+        keep(f"{mode} PNG", whole.convert(mode), "PNG")
+    keep("16 bits", Image.fromarray(rgb[..., 0].astype(np.uint16) * 257), "PNG")
+    keep("16 bits TIFF", Image.fromarray(rgb[..., 0].astype(np.uint16) * 257), "TIFF")
+    keep("CMYK TIFF", whole.convert("CMYK"), "TIFF")
+    for turn in (3, 6, 8):
+        exif = Image.Exif()
+        exif[0x112] = turn
+        keep(f"EXIF {turn}", whole, "JPEG", exif=exif)
+    for kind in ("GIF", "WEBP", "PNG"):
+        keep(f"moving {kind}", whole, kind, save_all=True, append_images=[whole.rotate(90)], duration=40)
+    for kind in ("BMP", "PPM", "WEBP", "JPEG2000", "ICO"):
+        keep(kind, whole, kind)
+    found["grey PFM"] = b"Pf\n4 4\n-1.0\n" + np.ones(16, np.float32).tobytes()
+    found["PFM"] = b"PF\n4 4\n-1.0\n" + np.ones(48, np.float32).tobytes()
+    found["HDR"] = cv2.imencode(".hdr", rgb.astype(np.float32))[1].tobytes()
+    return found
+
+
+PICTURES = pictures()
+
+
+@given(
+    name=st.sampled_from(sorted(PICTURES)),
+    suffix=st.sampled_from([*sorted(IMAGE_SUFFIXES), ".gif", ""]),
+    damage=damages,
+)
+def test_a_picture_of_any_kind(folder: Path, name: str, suffix: str, damage: Damage) -> None:
+    path = folder / f"picture{suffix}"
+    path.write_bytes(damage.of(PICTURES[name]))
+    try:
+        with open_source(str(path)) as source:
+            for frame in source:
+                assert frame.image.dtype == np.uint8 and frame.image.shape[2:] == (3,)
+    except SourceError as error:
+        one_line_only(error)
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_a_picture_of_every_kind_is_read(name: str, tmp_path: Path) -> None:
+    ending = "gif" if "GIF" in name else "png"
+    (tmp_path / f"a.{ending}").write_bytes(PICTURES[name])
+    try:
+        with open_source(str(tmp_path / f"a.{ending}")) as source:
+            assert next(iter(source)).image.size
+    except SourceError:
+        assert name in ("ICO", "PFM", "grey PFM")
+
+
+@pytest.fixture(scope="module")
+def clips(folder: Path) -> dict[str, bytes]:
+    """Short films, by suffix."""
+    for suffix in (".mp4", ".mkv"):
+        with VideoFile(folder / f"clip{suffix}", Fraction(25)) as video:
+            for frame in FakeSource(4):
+                nothing = FrameResult(frame, Faces.none(), ("a", "b"), np.zeros((0, 2), np.float32))
+                video.write(nothing, frame.image)
+    return {suffix: (folder / f"clip{suffix}").read_bytes() for suffix in (".mp4", ".mkv")}
+
+
+@given(kind=st.sampled_from([".mp4", ".mkv"]), suffix=st.sampled_from([".mp4", ".avi", ".gif"]), damage=damages)
+def test_a_damaged_film(folder: Path, clips: dict[str, bytes], kind: str, suffix: str, damage: Damage) -> None:
+    path = folder / f"film{suffix}"
+    path.write_bytes(damage.of(clips[kind]))
+    try:
+        with open_source(str(path), threads=1) as source:
+            for frame in source:
+                assert frame.image.dtype == np.uint8 and frame.image.shape[2:] == (3,)
+    except SourceError as error:
+        one_line_only(error)
+
+
+words = ["-rf", "--help", " ", "\n", "a\nb", "é", "~", "~x", "*", "[", "[a]", "?", "%d", "\udcff", "a:b", "0", "$HOME"]
+names = st.sampled_from([*words, ".png", "x" * 300]) | st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=40
+)
+
+
+@given(name=names, suffix=st.sampled_from([".png", ".PNG", "", ".mp4", ".gif"]), there=st.booleans())
+def test_a_file_of_any_name(folder: Path, name: str, suffix: str, there: bool) -> None:
+    assume(name + suffix not in (".", "..", "~") and not re.fullmatch(r"\d+", name + suffix))
+    path = folder / "named" / (name + suffix)
+    path.parent.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError, UnicodeEncodeError):
+        if there:
+            path.write_bytes(PICTURES["one pixel"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        for source in (name + suffix, str(path)):
+            try:
+                with open_source(source) as opened:
+                    assert all(frame.image.size for frame in opened)
+            except SourceError as error:
+                one_line_only(error)
+    with contextlib.suppress(OSError, UnicodeEncodeError):
+        path.unlink()
+
+
+local = [f"{scheme}://127.0.0.1:1/" for scheme in ("http", "https", "rtsp", "rtmp", "tcp")]
+other = ["file:///", "file://", "data://", "concat://", "pipe://", "crypto://", "x+y://", "fd://", "unix://"]
+schemes = st.sampled_from([*local, *other, "hls+file://"])
+
+
+@given(scheme=schemes, rest=names)
+def test_an_address_of_any_kind(scheme: str, rest: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(scheme + rest)
+    one_line_only(caught.value)
+
+
+# What is given on the command line
+
+kinds = ["", "null", "true", "0", "-1", "1", "2", "3.7", "nan", "inf", "-inf", "1e999", "1e-320", "0x10", "1_000"]
+lists = ["[]", "[1,2]", "[[]]", "[null]", "{}", "{a:1}", "[" * 2000, "a,b", "{_target_:os.system}", "???", "auto"]
+lists += ["{_target_:fer.data.synthetic.read}", "${x}", "${name}", "${oc.env:NONE}", "\udc80", "-x", "~", "..", "."]
+quoted = ["'1'", "'é ü'", "'\n'", "'\0'", "'", "a=b", "a b", "x" * 300]
+long = ["9" * 19, "9" * 30, "9" * 400, "9" * 5000, "-" + "9" * 30]
+texts = st.text(st.characters(exclude_characters="/", exclude_categories=()), max_size=12)
+values = st.sampled_from([*kinds, *lists, *quoted, *long]) | texts | st.integers().map(str)
+
+
+def keys(config: Any, place: str = "") -> list[str]:
+    """All of a config, groups and leaves."""
+    if not isinstance(config, dict):
+        return []
+    here = [f"{place}{name}" for name in config]
+    return here + [key for name, child in config.items() for key in keys(child, f"{place}{name}.")]
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+Status = Callable[[Callable[[], object]], int]
+
+
+@pytest.fixture
+def status(capfd: pytest.CaptureFixture[str]) -> Status:
+    """Calls a program; its exit status, when it has said no more than its one line."""
+
+    def call(program: Callable[[], object]) -> int:
+        capfd.readouterr()
+        try:
+            program()
+        except SystemExit as done:
+            err = capfd.readouterr().err
+            last = err.rstrip("\n").rsplit("\n", 1)[-1]
+            assert done.code in (0, 1, 2) and (not done.code or last.startswith("error: ")), err
+            assert "Traceback" not in err
+            return int(done.code or 0)
+        return 0
+
+    return call
+
+
+INFER = keys(OmegaConf.to_container(composed("infer")))
+
+
+@given(key=st.sampled_from(INFER), value=values, still=st.booleans())
+def test_any_value_of_infer(
+    folder: Path, clips: dict[str, bytes], models: dict[str, bytes], status: Status, key: str, value: str, still: bool
+) -> None:
+    assume(key != "source" or not re.fullmatch(r"\d{1,3}|~|\.\.?|browser", value))  # no camera of whoever runs this
+    assume("~" not in value or key == "source")
+    (folder / "photo.png").write_bytes(PICTURES["16 bits"])
+    (folder / "clip.mp4").write_bytes(clips[".mp4"])
+    (folder / "model.ts").write_bytes(models[".ts"])
+    asked = {"source": "photo.png" if still else "clip.mp4", "artifact": "model.ts", "view": "none", "log": "log.jsonl"}
+    asked |= {"threads": "1"} | {key: value}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["infer.py", *(f"{name}={text}" for name, text in asked.items())])
+        status(infer.main)
+
+
+@given(key=st.sampled_from([k for k in INFER if k.startswith("browser")]), value=values)
+def test_any_value_of_the_browser(key: str, value: str, status: Status) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(browser, "serve", browser.check)
+        patch.setattr(sys, "argv", ["infer.py", "source=browser", f"{key}={value}"])
+        status(infer.main)
