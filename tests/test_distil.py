@@ -1,14 +1,21 @@
+import contextlib
 import copy
+import io
+import os
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fer import artifact, distil
 from fer.artifact import Metadata, golden_batch
 from fer.data.dataset import Split
 from fer.distil import Teachers, soft_labels, taught
-from fer.errors import ArtifactError, ConfigError
+from fer.errors import ArtifactError, ConfigError, FerError
 from fer.models import create
 
 CLASSES = ("a", "b", "c")
@@ -92,6 +99,67 @@ def test_damaged_soft_labels_are_one_line(teachers, tmp_path):
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     with pytest.raises(ArtifactError, match="holds no soft labels"):
         soft_labels([str(tmp_path / "array.npz")], split)
+
+
+ROWS = np.full((6, 3), 1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"probabilities": ROWS - 1}, "rows that are no probabilities"),
+        ({"probabilities": ROWS * 2}, "rows that are no probabilities"),
+        ({"probabilities": ROWS * 0}, "rows that are no probabilities"),
+        ({"probabilities": ROWS * np.nan}, "rows that are no probabilities"),
+        ({"probabilities": ROWS * np.inf}, "rows that are no probabilities"),
+        ({"probabilities": np.array([[2.0, -1.0, 0.0]] * 6)}, "rows that are no probabilities"),
+        ({"probabilities": ROWS.astype(object)}, "holds no soft labels"),
+        ({"probabilities": ROWS.astype(complex)}, "holds no soft labels"),
+        ({"probabilities": ROWS.astype(str)}, "holds no soft labels"),
+        ({"classes": np.array([1, 2, 3])}, "holds no soft labels"),
+    ],
+)
+def test_what_is_no_probability_is_not_learnt(tmp_path, change, said):
+    split, path = _split(np.zeros((6, 48, 48), np.uint8)), tmp_path / "soft.npz"
+    right = {"probabilities": ROWS, "classes": np.array(CLASSES), "fingerprint": np.array(split.fingerprint)}
+    np.savez(path, **right)
+    assert np.allclose(soft_labels([str(path)], split), ROWS)
+    np.savez(path, **right | change)
+    with pytest.raises(ArtifactError, match=said):
+        soft_labels([str(path)], split)
+
+
+def test_soft_labels_without_end_are_refused(tmp_path):
+    split = _split(np.zeros((6, 48, 48), np.uint8))
+    os.mkfifo(tmp_path / "pipe.npz")
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("probabilities.npy", bytes(300 << 20))
+    for name in ("pipe.npz", "bomb.npz"):
+        with pytest.raises(ArtifactError, match=r"it is no regular file|it unpacks to more than 256 MB"):
+            soft_labels([str(tmp_path / name)], split)
+
+
+@given(data=st.data())
+def test_any_soft_labels_are_probabilities_or_one_line(tmp_path, data):
+    split = _split(np.zeros((6, 48, 48), np.uint8))
+    kind = data.draw(st.sampled_from(["f2", "f4", "f8", "i8", "c8", "U3", "?"]))
+    number = st.floats(-1, 2) | st.sampled_from([0, 1, 1 / 3, -1, 5e-324, 1e300])
+    values = np.array(data.draw(st.lists(number, min_size=18, max_size=18)), dtype=np.float64)
+    rows = data.draw(st.sampled_from([ROWS, values.reshape(6, 3), values.reshape(3, 6), values[0]]))
+    file = io.BytesIO()
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        rows = rows.astype(kind)
+    np.savez(file, probabilities=rows, classes=np.array(CLASSES), fingerprint=np.array(split.fingerprint))
+    whole = bytearray(file.getvalue())
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(whole) - 1))
+        whole[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=8))
+    (tmp_path / "any.npz").write_bytes(whole)
+    with contextlib.suppress(FerError):
+        found = soft_labels([str(tmp_path / "any.npz")], split)
+        assert (found >= 0).all()
+        assert np.allclose(found.sum(1), 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["any.npz"]
 
 
 def test_taught_mixes_labels_votes_and_teachers():

@@ -1,11 +1,13 @@
+import bz2
 import errno
+import io
 import os
 from pathlib import Path
 
 import pytest
 
 from fer.errors import ConfigError
-from fer.files import expanded, json_object, read, write_whole
+from fer.files import expanded, json_object, read, unpacked, write_whole
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -48,6 +50,22 @@ def test_only_regular_files_of_a_size_are_read(tmp_path):
         with pytest.raises(OSError) as caught:
             read(tmp_path / name, most)
         assert caught.value.errno == code
+
+
+@pytest.mark.parametrize("path", [5, None, [1], "\ud800"])
+def test_what_is_no_path_is_one_line(path):
+    with pytest.raises(ConfigError, match=r"is no path; give|no file can be called"):
+        expanded(path)
+
+
+@pytest.mark.parametrize("most", [99_999, 100_000])
+def test_a_stream_unpacks_to_so_much_and_no_more(most):
+    with bz2.open(io.BytesIO(bz2.compress(bytes(100_000)))) as stream:
+        if most == 100_000:
+            assert unpacked(stream, most) == bytes(100_000)
+        else:
+            with pytest.raises(OSError, match="unpacks to more than 0 MB"):
+                unpacked(stream, most)
 
 
 @pytest.mark.parametrize("text", ["null", "[1]", "3", '"a"', "", "{", '{"a":' * 100 + "1" + "}" * 100, "[" * 10**5])
