@@ -11,7 +11,7 @@ from fer import artifact
 from fer.labels import EMOTIONS
 
 WEIGHTS = Path(artifact.BUNDLED).parent
-LIMITS = {"fast": 1_500_000}
+LIMITS = {"fast": 1_500_000, "accurate": 5_000_000}
 """Most parameters of each."""
 
 included = pytest.mark.parametrize("name", LIMITS)
