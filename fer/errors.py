@@ -104,6 +104,9 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
             sys.exit(2)
         if isinstance(error, RecursionError) or "integer string conversion" in str(error):  # of Hydra's parser
             error = HydraException("a value has more digits or brackets than anybody needs; give a shorter one")
+        elif not isinstance(error, HydraException) and _raised_in(error, "defaults_list.py"):  # null, true, a list
+            groups = [word for word in sys.argv[1:] if (config_dir / word.split("=")[0]).is_dir()]
+            error = HydraException(f"{' '.join(groups)}: a group takes the name of an option; --help lists them")
         if traceback or not isinstance(error, HydraException | OmegaConfBaseException | ConnectionError):
             raise
         text = str(error).split("Config search path")[0]
@@ -121,6 +124,13 @@ def hydra_in_one_line(config_dir: Path, config_name: str) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _raised_in(error: BaseException, file: str) -> bool:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_code.co_filename.endswith(file)
 
 
 _TRACEBACK = "FER_TRACEBACK"

@@ -138,6 +138,10 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
     watchers: callbacks beside those of the config, such as one that ends a trial early.
     """
     _quiet()
+    targets.check_groups(
+        cfg, "data", "augment", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "export", "votes"
+    )
+    check_values(cfg)
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     if cfg.resume not in (None, "auto"):
@@ -160,10 +164,6 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
 
 
 def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[str, float]:
-    targets.check_groups(
-        cfg, "data", "augment", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "export", "votes"
-    )
-    check_values(cfg)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)

@@ -52,8 +52,10 @@ SIZE = number(8, 4096, whole=True)
 CHANNELS: Check = lambda value: number(1, 3, whole=True)(value) and value != 2  # noqa: E731
 _YES_OR_NO = (_boolean, "true or false")
 _FILE_OR_NONE = (_or_null(_text), "a file, or null")
-_FROM_0 = (number(0), "a number from 0, 0 for none")
+_FROM_0 = (number(0, 1e9), "a number from 0 to a billion, 0 for none")
 _TABLE: dict[str, tuple[Check, str]] = {
+    "run_dir": (_text, "a folder"),
+    "model.name": (_text, "the name of a network, as in conf/model or of timm"),
     "seed": (number(0, 2**32 - 1, whole=True), "a whole number from 0 to 4294967295"),
     "threads": (_or_null(number(1, 4096, whole=True)), "a whole number from 1 to 4096, or null"),
     "trust": _YES_OR_NO,

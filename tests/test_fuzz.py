@@ -29,9 +29,10 @@ from PIL import Image
 from torch import nn
 
 import infer
-from fer import artifact, leaderboard, trust
+import train
+from fer import artifact, experiment, leaderboard, trust
 from fer.classifier import EmotionClassifier
-from fer.errors import ArtifactError, DataError, FerError, SourceError
+from fer.errors import ArtifactError, DataError, FerError, SourceError, hydra_in_one_line, one_line
 from fer.files import json_object
 from fer.metadata import Metadata
 from fer.stream import browser
@@ -376,3 +377,41 @@ def test_any_value_of_the_browser(key: str, value: str, status: Status) -> None:
         patch.setattr(browser, "serve", browser.check)
         patch.setattr(sys, "argv", ["infer.py", "source=browser", f"{key}={value}"])
         status(infer.main)
+
+
+TINY = [
+    "data=synthetic",
+    "+data.reader.train=64",
+    "+data.reader.val=21",
+    "+data.reader.test=21",
+    "data.batch_size=16",
+    "model.widths=[4,8]",
+    "model.depths=[1,1]",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "logger=csv",
+]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    TRAIN = [k for k in keys(OmegaConf.to_container(composed("train", *TINY, "run_dir=x"))) if "_target_" not in k]
+
+
+class Reached(BaseException):
+    """Training would begin."""
+
+
+@given(key=st.sampled_from(TRAIN), value=values)
+def test_any_value_of_train(folder: Path, status: Status, key: str, value: str) -> None:
+    def reach(*_: Any) -> None:
+        raise Reached
+
+    def program() -> None:
+        with contextlib.suppress(Reached), hydra_in_one_line(ROOT / "conf", "train"), one_line():
+            train.main()
+
+    number = len(list((folder / "runs").glob("*")))
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setattr(experiment, "_fit", reach)
+        patch.setattr(sys, "argv", ["train.py", *TINY, f"hydra.run.dir=runs/{number}", f"{key}={value}"])
+        status(program)

@@ -376,6 +376,28 @@ def test_missing_checkpoint_is_named(tmp_path):
         tiny(tmp_path, "ckpt_path=nowhere.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("ckpt_path=524", "ckpt_path=524 must be a file, or null"),
+        ("++model.name=524", "model.name=524 must be the name of a network"),
+        (f"mixup={'9' * 30}", "must be a number from 0 to a billion"),
+        ("data.reader._partial_=maybe", "cannot be built: .*_partial_ flag must be a bool"),
+        ("data.reader._partial_=false", "data.reader describes nothing that reads data"),
+    ],
+)
+def test_values_of_another_kind_are_told_first(override, words, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        tiny(tmp_path, override)
+
+
+def test_a_run_folder_that_is_no_text_is_told_first(tmp_path):
+    cfg = config(*TINY, run_dir=tmp_path)
+    cfg.run_dir = 524
+    with pytest.raises(ConfigError, match="run_dir=524 must be a folder"):
+        experiment.run(cfg)
+
+
 def test_trainer_that_cannot_be_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"trainer: .*see conf/trainer, or give trainer=auto"):
         tiny(tmp_path, "trainer.precision=17")
@@ -406,6 +428,9 @@ def test_program_prints_one_line_and_exits_with_two(tmp_path):
         ("experiment=quick", "Available options in 'experiment':"),
         ("--epochs=5", "--epochs=5 is no option; values are given without dashes, as trainer.max_epochs=…, and --help"),
         ("--zzz", "--zzz is no option; values are given without dashes, as key=…"),
+        ("callbacks=null", "callbacks=null: a group takes the name of an option; --help lists them"),
+        ("model=true", "model=true: a group takes the name of an option"),
+        ("augment=[1,2]", "augment=[1,2]: a group takes the name of an option"),
     ],
 )
 def test_what_hydra_refuses_is_one_line(override, words, capsys, monkeypatch):
