@@ -8,6 +8,7 @@ os.environ["WANDB_SILENT"] = "true"
 
 import signal
 import tempfile
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -39,3 +40,11 @@ def clean_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
     for name in ("FER2013_ROOT", "WANDB_API_KEY", "HYDRA_FULL_ERROR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Names that are no UTF-8 are printed by some tests, and cannot be sent from a worker to the terminal."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
