@@ -39,7 +39,7 @@ with TABLE.open("w", newline="", encoding="utf-8") as file:
     writer.writeheader()
     writer.writerows(table)
 
-figure = Figure(figsize=(10, 3.8), layout="constrained")
+figure = Figure(figsize=(12, 3.8), layout="constrained")
 left, right = figure.subplots(1, 2)
 for name in dict.fromkeys(row["run"] for row in table):
     mine = [row for row in table if row["run"] == name]
@@ -50,5 +50,5 @@ left.set(title="PublicTest, accuracy in per cent", xlabel="epoch", ylim=(45, Non
 right.set(title="PublicTest, loss", xlabel="epoch", ylim=(None, 1.4))
 for axes in (left, right):
     axes.grid(alpha=0.3)
-left.legend(loc="lower right")
+figure.legend(loc="outside right center")
 figure.savefig(TABLE.with_suffix(".png"), dpi=120)
