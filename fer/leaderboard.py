@@ -36,7 +36,8 @@ class Row:
     note: str = ""
 
     def values(self, name: str) -> list[float]:
-        return [metrics[name] for metrics in self.metrics if math.isfinite(metrics.get(name, math.nan))]
+        """Of the seeds; what is no number, or one that cannot be reckoned with, is left out."""
+        return [metrics[name] for metrics in self.metrics if abs(metrics.get(name, math.nan)) < 1e100]
 
     def mean(self, name: str) -> float | None:
         values = self.values(name)

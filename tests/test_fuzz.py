@@ -288,7 +288,7 @@ def test_a_file_of_any_name(folder: Path, name: str, suffix: str, there: bool) -
             try:
                 with open_source(source) as opened:
                     assert all(frame.image.size for frame in opened)
-            except SourceError as error:
+            except FerError as error:
                 one_line_only(error)
     with contextlib.suppress(OSError, UnicodeEncodeError):
         path.unlink()
@@ -301,7 +301,7 @@ schemes = st.sampled_from([*local, *other, "hls+file://"])
 
 @given(scheme=schemes, rest=names)
 def test_an_address_of_any_kind(scheme: str, rest: str) -> None:
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(FerError) as caught:
         open_source(scheme + rest)
     one_line_only(caught.value)
 
