@@ -33,7 +33,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fer import artifact, checkpoints, contenders, experiment, report, scores
+from fer import artifact, checkpoints, contenders, experiment, report, scores, sweep  # noqa: F401 (its resolvers)
 from fer.contenders import Answers, Contender
 from fer.data import fer2013
 from fer.data.dataset import Split, twins

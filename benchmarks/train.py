@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fer import artifact, experiment, models
+from fer import artifact, experiment, models, sweep  # noqa: F401 (sweep: resolvers of conf/train.yaml)
 from fer.data import cache, fer2013
 from fer.data.datamodule import EmotionDataModule
 from fer.data.dataset import Split
@@ -134,13 +134,25 @@ class _Clock(L.Callback):
             self.images += len(batch[1])
 
 
+class _Same:
+    """One batch, so many times; Lightning would take a list for several loaders."""
+
+    def __init__(self, batch: Any, count: int) -> None:
+        self.batch, self.count = batch, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.repeat(self.batch, self.count)
+
+
 class _Repeated(EmotionDataModule):
     """The same data module, whose batches are all the first one."""
 
     def train_dataloader(self) -> Any:
         loader = super().train_dataloader()
-        batch = next(iter(loader))
-        return list(itertools.repeat(batch, len(loader)))
+        return _Same(next(iter(loader)), len(loader))
 
 
 def training(rounds: int, steps: int, size: int) -> None:
@@ -151,7 +163,7 @@ def training(rounds: int, steps: int, size: int) -> None:
         "workers=2": (EmotionDataModule, 2),
     }
     found: dict[str, list[float]] = {name: [] for name in kinds}
-    cfg = config(f"input_size={size}", "progressive=[]", "trainer=cpu")
+    cfg = config(f"input_size={size}", "progressive=[]", "trainer=cpu", "run_dir=none")
     for _ in range(rounds + 1):
         for name, (kind, workers) in kinds.items():
             module = kind(lambda: dict(data), "random", pipeline("standard"), workers=workers)
