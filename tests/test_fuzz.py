@@ -402,6 +402,8 @@ class Reached(BaseException):
 
 @given(key=st.sampled_from(TRAIN), value=values)
 def test_any_value_of_train(folder: Path, status: Status, key: str, value: str) -> None:
+    assume(not (key.startswith("data.") and re.fullmatch(r"\d{4,8}", value)))  # so many faces would be drawn
+
     def reach(*_: Any) -> None:
         raise Reached
 
