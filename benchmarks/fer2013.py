@@ -7,7 +7,7 @@
     python benchmarks/fer2013.py margins      accuracy on faces as YuNet cuts them, by the margin around its box
     python benchmarks/fer2013.py seeds 1 2 3  train the cheap recipe, and the mean of its runs on PublicTest
     python benchmarks/fer2013.py release RUN NAME   judge a finished run on PrivateTest, once, into fer/weights
-    python benchmarks/fer2013.py ensemble MODEL…    the same for the mean of several artifacts
+    python benchmarks/fer2013.py ensemble MODEL…    the same for the mean of several artifacts and their mirror images
 
 FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release`, and by `table` once more.
 """
@@ -68,14 +68,16 @@ def milliseconds(call: Callable[[], Any], repetitions: int = 200) -> float:
     return statistics.median(times) * 1000
 
 
-def figures(answers: Answers, split: Split, train: Split) -> dict[str, float]:
-    """Accuracies, macro F1, recalls and ECE of one split, 0 to 1."""
-    right = answers.calibrated.argmax(1) == split.labels
-    found = scores.scores(scores.confusion(answers.calibrated.argmax(1), split.labels, 7), split.classes)
+def figures(answers: Answers, split: Split, train: Split, flip: bool = False) -> dict[str, float]:
+    """Accuracies without and with the mirror image; error, macro F1, recalls and ECE with it where `flip`. 0 to 1."""
+    said = answers.both if flip else answers.calibrated
+    right = said.argmax(1) == split.labels
+    found = scores.scores(scores.confusion(said.argmax(1), split.labels, 7), split.classes)
+    found["error"] = float(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(split)))
+    found["accuracy"] = float((answers.calibrated.argmax(1) == split.labels).mean())
     found["flip"] = float((answers.both.argmax(1) == split.labels).mean())
     found["no_twins"] = float(right[~twins(split, [train])].mean())
-    found["ece"] = scores.ece(answers.calibrated, split.labels)
-    found["error"] = float(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(split)))
+    found["ece"] = scores.ece(said, split.labels)
     return found
 
 
@@ -97,7 +99,11 @@ def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, A
             "parameters": loaded.metadata.parameters,
             "macs": loaded.metadata.macs,
             "ms": milliseconds(lambda loaded=loaded: loaded(face)),
-            **{n: figures(answers_of(contender, splits[n]), splits[n], splits["train"]) for n in ("val", "test")},
+            "averages_flips": loaded.metadata.flip,
+            **{
+                n: figures(answers_of(contender, splits[n]), splits[n], splits["train"], loaded.metadata.flip)
+                for n in ("val", "test")
+            },
         }
     return result
 
@@ -108,14 +114,17 @@ def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str
     rows = [f"| {' | '.join(head.split()).replace('_', ' ')} |", "| --- " * 10 + "|"]
     for name, r in result.items():
         val, test = r["val"], r["test"]
+        own = "flip" if r["averages_flips"] else "accuracy"
+        both = {key: f"{test[key]:.2%}" for key in ("accuracy", "flip")}
+        both[own] = f"**{both[own]}** ± {test['error']:.2%}"
         cells = [
             f"`{name}.ts`",
             f"{r['parameters'] / 1e6:.2f} M",
             f"{r['macs'] / 1e6:.0f}",
             f"{r['ms']:.1f}",
-            f"{val['accuracy']:.2%}",
-            f"**{test['accuracy']:.2%}** ± {test['error']:.2%}",
-            *(f"{test[key]:.2%}" for key in ("flip", "no_twins", "f1_macro")),
+            f"{val[own]:.2%}",
+            *both.values(),
+            *(f"{test[key]:.2%}" for key in ("no_twins", "f1_macro")),
             f"{test['ece']:.3f}",
         ]
         rows.append("| " + " | ".join(cells) + " |")
@@ -158,7 +167,7 @@ def card(metadata: artifact.Metadata) -> str:
     ]
     names = {
         "accuracy": "accuracy",
-        "accuracy_flip": "accuracy with flip averaging (off in the file)",
+        "accuracy_flip": f"accuracy with flip averaging ({'on' if metadata.flip else 'off'} in the file)",
         "accuracy_no_twins": "accuracy without the 288 twins of Training",
         "f1_macro": "macro F1",
         "ece": f"expected calibration error, 15 bins, temperature {metadata.temperature:.3f} fitted on PublicTest",
@@ -321,10 +330,10 @@ def ensemble(paths: list[Path]) -> None:
     renamed = {"flip": "accuracy_flip", "no_twins": "accuracy_no_twins", "error": "accuracy_error"}
     for name, both in logits.items():
         answers = Answers(*both, temperature)
-        found = figures(answers, splits[name], splits["train"])
+        found = figures(answers, splits[name], splits["train"], flip=True)
         found["ece_raw"] = scores.ece(answers.raw, splits[name].labels)
         metrics |= {f"{name}/{renamed.get(key, key)}": value for key, value in found.items()}
-    out = artifact.average(paths, WEIGHTS / "ensemble.ts", temperature, metrics, half=True)
+    out = artifact.average(paths, WEIGHTS / "ensemble.ts", temperature, metrics, half=True, flip=True)
     insert(out.with_suffix(".md"), card(artifact.read_metadata(out)))
     for key in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece"):
         print(f"ensemble test/{key}: {metrics[f'test/{key}']:.4f}")

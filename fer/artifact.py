@@ -477,13 +477,19 @@ class Mean(nn.Module):
     logarithm of the mean, since a mean is less sure than it is right (Rahaman & Thiery 2021).
     """
 
-    def __init__(self, members: Sequence[nn.Module], temperature: float = 1.0) -> None:
+    def __init__(self, members: Sequence[nn.Module], temperature: float = 1.0, flip: bool = False) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.temperature = temperature
-        self.flip = False
+        self.flip = flip
 
     def forward(self, images: Tensor) -> Tensor:
+        probabilities = self.calibrated(images)
+        if self.flip:
+            probabilities = (probabilities + self.calibrated(images.flip(3))) / 2
+        return probabilities
+
+    def calibrated(self, images: Tensor) -> Tensor:
         mean = torch.stack([member(images) for member in self.members]).mean(dim=0)
         return torch.softmax(torch.log(mean.clamp_min(1e-30)) / self.temperature, dim=1)
 
@@ -505,12 +511,13 @@ def average(
     temperature: float = 1.0,
     metrics: dict[str, float] | None = None,
     half: bool = False,
+    flip: bool = False,
 ) -> Path:
     """Write the mean of several TorchScript artifacts as one artifact, which loads and is used like any other.
 
-    half: as in `save`.
+    half: as in `save`. flip: whether the new file answers with the mean over an image and its mirror image.
 
-    Members are asked without their mirrored images, as `fer.evaluate` asks them. It takes the larger of their input
+    Members are asked without mirrored images of their own, as `fer.evaluate` asks them. It takes the larger of their input
     sizes and channels, the sums of their parameters and multiply-accumulates, and all their configs, under `members`.
     Raises `ArtifactError` where a member cannot be loaded, where the members differ in classes or crop margin, where
     the file cannot be written, or where it differs from the mean of the members by more than `PARITY`.
@@ -524,7 +531,7 @@ def average(
         widest,
         input_size=max(metadata.input_size for metadata in told),
         temperature=temperature,
-        flip=False,
+        flip=flip,
         parameters=sum(metadata.parameters for metadata in told),
         macs=sum(metadata.macs for metadata in told),
         metrics=metrics or {},
@@ -540,7 +547,7 @@ def average(
             with _one_line_of(path), torch.no_grad():
                 member.flip = False
                 _check_answer(member(_trial(metadata)), metadata)
-        eager = Mean(members, temperature).eval()
+        eager = Mean(members, temperature, flip).eval()
     if half:
         _rounded(eager)
 

@@ -120,6 +120,18 @@ def test_a_mean_stored_in_half_the_room_answers_as_its_members_do(tmp_path):
     assert torch.allclose(artifact.load(whole)(images), members, atol=1e-5)
 
 
+def test_a_mean_with_mirror_images_averages_every_members_answers_to_both(tmp_path):
+    paths = [artifact.save(network(), META, tmp_path / f"{name}.ts") for name in "ab"]
+    plain = artifact.load(artifact.average(paths, tmp_path / "plain.ts", temperature=0.8))
+    path = artifact.average(paths, tmp_path / "both.ts", temperature=0.8, flip=True)
+    both, images = artifact.load(path), golden_batch(1, 24)
+    assert both.metadata.flip
+    assert torch.allclose(both(images), (plain(images) + plain(images.flip(3))) / 2, atol=1e-6)
+    assert not torch.allclose(both(images), plain(images), atol=1e-3)
+    once = artifact.load(artifact.average(paths, tmp_path / "once.ts"))  # raw: neither temperature nor mirror image
+    assert torch.allclose(artifact.load(path, raw=True)(images), once(images), atol=1e-6)
+
+
 def test_colour_networks_take_grey_images(tmp_path):
     meta = dataclasses.replace(META, channels=3, mean=(0.5,) * 3, std=(0.2,) * 3)
     loaded = artifact.load(artifact.save(network(3), meta, tmp_path / "m.ts"))
