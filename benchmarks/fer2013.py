@@ -33,7 +33,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fer import artifact, checkpoints, contenders, experiment, report, scores, sweep  # noqa: F401 (its resolvers)
+from fer import artifact, checkpoints, contenders, experiment, report, scores, sweep, trust  # noqa: F401 (sweep: its resolvers)
 from fer.contenders import Answers, Contender
 from fer.data import fer2013
 from fer.data.dataset import Split, twins
@@ -319,6 +319,7 @@ def release(run: Path, name: str) -> None:
 
 def ensemble(paths: list[Path]) -> None:
     splits = data()
+    trust.accept(map(str, paths))
     entered = contenders.enter([str(path) for path in paths], torch.device("cpu"))
     logits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in ("val", "test"):
