@@ -518,8 +518,9 @@ def average(
 
     half: as in `save`. flip: whether the new file answers with the mean over an image and its mirror image.
 
-    Members are asked without mirrored images of their own, as `fer.evaluate` asks them. It takes the larger of their input
-    sizes and channels, the sums of their parameters and multiply-accumulates, and all their configs, under `members`.
+    Members are asked without mirrored images of their own, as `fer.evaluate` asks them. It takes the larger of their
+    input sizes and channels, the sums of their parameters and multiply-accumulates, and all their configs, under
+    `members`.
     Raises `ArtifactError` where a member cannot be loaded, where the members differ in classes or crop margin, where
     the file cannot be written, or where it differs from the mean of the members by more than `PARITY`.
     """
