@@ -26,7 +26,9 @@ def progress(source: Source) -> Iterator[Callable[[], None]]:
     """A bar on standard error, to be advanced once a frame; nothing where that is no terminal or there is one
     frame."""
     console = Console(stderr=True)
-    shown = console.is_terminal and source.kind != "image"
+    if not console.is_terminal or source.kind == "image":
+        yield lambda: None
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -34,7 +36,7 @@ def progress(source: Source) -> Iterator[Callable[[], None]]:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(source.name, total=source.total, speed="")
 
         def advance() -> None:
@@ -43,7 +45,7 @@ def progress(source: Source) -> Iterator[Callable[[], None]]:
             if speed:
                 bar.update(task, speed=f"{speed:.1f} frames/s")
 
-        yield advance if shown else lambda: None
+        yield advance
 
 
 def finish(outputs: Outputs, stats: Stats) -> None:
