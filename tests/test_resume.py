@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from lightning.pytorch.loggers import CSVLogger
 from omegaconf import OmegaConf
 from test_train import ROOT, config
 
@@ -316,6 +317,18 @@ def test_a_run_of_other_values_is_refused(undisturbed, tmp_path):
     (tmp_path / "run" / "metrics.json").unlink()
     with pytest.raises(ConfigError, match=r"mixup=0\.4, not 0\.1; set the same"):
         experiment.run(config(*SMALL, "resume=auto", "mixup=0.1", run_dir=tmp_path / "run"))
+
+
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")
+def test_only_the_rows_from_before_a_checkpoint_are_gone_on_with(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,0.9\n2,0.8\n3,0.7\n4,")  # the last was torn by the kill
+    logger = CSVLogger(tmp_path, name="", version="")
+    resume.restore_rows(logger, tmp_path, steps=3)  # step 3, counted from 0, is trained again
+    assert (tmp_path / "metrics.csv").read_text().split() == ["step,loss", "1,0.9", "2,0.8"]
+    logger.log_metrics({"loss": 0.6}, step=3)
+    logger.save()
+    assert (tmp_path / "metrics.csv").read_text().split()[1:] == ["1,0.9", "2,0.8", "3,0.6"]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_only_auto_is_understood(tmp_path):

@@ -26,6 +26,8 @@ def test_corruption_follows_from_its_seed(name):
     assert np.array_equal(once[:5], corrupted(IMAGES[:5], name, 2, seed=1))
     if name in ("noise", "low light", "occlusion"):
         assert not np.array_equal(once, corrupted(IMAGES, name, 2, seed=2))
+        first, second = corrupted(np.stack([IMAGES[0], IMAGES[0]]), name, 2)
+        assert not np.array_equal(first, second)  # every image is spoilt in its own way
 
 
 def test_colours_keep_their_order():
