@@ -321,13 +321,13 @@ def test_a_run_of_other_values_is_refused(undisturbed, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory")
 def test_only_the_rows_from_before_a_checkpoint_are_gone_on_with(tmp_path):
-    (tmp_path / "metrics.csv").write_text("step,loss\n1,0.9\n2,0.8\n3,0.7\n4,")  # the last was torn by the kill
+    (tmp_path / "metrics.csv").write_text("loss,step\n0.9,1\n0.8,2\n0.7,3\n0.6")  # the last was torn by the kill
     logger = CSVLogger(tmp_path, name="", version="")
     resume.restore_rows(logger, tmp_path, steps=3)  # step 3, counted from 0, is trained again
-    assert (tmp_path / "metrics.csv").read_text().split() == ["step,loss", "1,0.9", "2,0.8"]
+    assert (tmp_path / "metrics.csv").read_text().split() == ["loss,step", "0.9,1", "0.8,2"]
     logger.log_metrics({"loss": 0.6}, step=3)
     logger.save()
-    assert (tmp_path / "metrics.csv").read_text().split()[1:] == ["1,0.9", "2,0.8", "3,0.6"]
+    assert (tmp_path / "metrics.csv").read_text().split()[1:] == ["0.9,1", "0.8,2", "0.6,3"]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
