@@ -106,6 +106,33 @@ def twins(split: Split, others: Sequence[Split]) -> np.ndarray:
     return np.array([digest in seen for digest in digests(split.images)], dtype=bool)
 
 
+class _Draws(random.Random):
+    """Python's generator over numpy's. To seed Python's own for every image takes a tenth of an augmentation."""
+
+    def __init__(self, source: np.random.Generator) -> None:
+        self._source = source
+        self.restart()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Draws, (self._source,)
+
+    def restart(self) -> None:
+        """Draw what follows from the present state of the source."""
+        self._numbers: list[float] = []
+        self.gauss_next = None  # the second half of a pair of Gaussian numbers
+
+    def random(self) -> float:
+        if not self._numbers:
+            self._numbers = self._source.random(16).tolist()  # takes as long as two by themselves
+        return self._numbers.pop()
+
+    def getrandbits(self, k: int, /) -> int:
+        bits = 0
+        for place in range(0, k, 32):
+            bits |= int(self.random() * 2**32) << place
+        return bits & ((1 << k) - 1)
+
+
 class EmotionDataset(Dataset):
     """A split as tensors: `dataset[(epoch, row)]` → (uint8 (C, H, W), label), and batches by `__getitems__`.
 
@@ -119,12 +146,13 @@ class EmotionDataset(Dataset):
         self.split = split
         self.augment = augment
         self.seed = seed
-        # All transforms draw from the same two generators, which are set anew for every sample: to give each transform
+        # All transforms draw from the same bits, which are set anew for every sample: to give each transform
         # generators of its own takes longer than the transforms do, and seeds them all alike.
-        self._bits, self._python = np.random.Philox(key=seed), random.Random()
-        self._state = self._bits.state
+        self._bits = np.random.Philox(key=seed)
+        self._state, source = self._bits.state, np.random.Generator(self._bits)
+        self._python = _Draws(source)
         if augment is not None:
-            augment.set_random_state(np.random.Generator(self._bits), self._python)
+            augment.set_random_state(source, self._python)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -144,11 +172,10 @@ class EmotionDataset(Dataset):
         return batch if self.split.targets is None else (*batch, torch.from_numpy(self.split.targets[rows]))
 
     def _augmented(self, image: np.ndarray, index: Index) -> np.ndarray:
-        epoch, row = index
         # counter-based (Salmon et al. 2011): other counters and keys give streams that have nothing in common
         self._state["state"]["counter"][2:] = index
         self._bits.state = self._state
-        self._python.seed(self.seed << 128 | epoch << 64 | row)
+        self._python.restart()
         result = self.augment(image=image)["image"]
         return result.reshape(image.shape) if result.size == image.size else _refuse(image, result)
 

@@ -1,3 +1,5 @@
+import copy
+
 import albumentations as A
 import numpy as np
 import pytest
@@ -94,3 +96,28 @@ def test_neighbouring_seeds_epochs_and_rows_draw_differently():
     ]
     assert len(torch.cat(seen).unique()) > 60  # of 200, in some hundred levels of grey
     assert all(not torch.equal(a, b) for k, a in enumerate(seen) for b in seen[:k])
+
+
+def test_python_draws_start_anew_with_every_sample_and_travel_to_workers():
+    class Drawing:
+        """What a transform may ask of Python's generator."""
+
+        def set_random_state(self, numpy, python):
+            self.python = python
+
+        def __call__(self, image):
+            draw = self.python
+            drawn = [draw.gauss(0, 1), draw.randint(0, 9), draw.choice(range(7)), draw.uniform(0, 1), draw.random()]
+            drawn += [draw.getrandbits(70), *(draw.random() for _ in range(40))]
+            assert 0 <= drawn[5] < 2**70 and 0 <= drawn[1] <= 9
+            image[0, 0, 0] = hash(tuple(drawn)) % 251
+            return {"image": image}
+
+    split = Split(np.zeros((60, 8, 8), np.uint8), np.zeros(60, np.int64), ("a",))
+    indices = [(3, row) for row in range(60)]
+    dataset = EmotionDataset(split, Drawing(), seed=1)
+    drawn = dataset.__getitems__(indices)[0][:, 0, 0, 0]
+    assert len(drawn.unique()) > 40
+    assert torch.equal(dataset.__getitems__(indices[::-1])[0].flip(0)[:, 0, 0, 0], drawn)
+    twin = copy.deepcopy(dataset)  # as pickling for a worker that is started anew does
+    assert torch.equal(twin.__getitems__(indices)[0][:, 0, 0, 0], drawn)
