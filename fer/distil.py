@@ -154,7 +154,7 @@ def run(cfg: DictConfig) -> None:
     paths = list(cfg.teacher)
     if cfg.trust:
         trust.accept(paths)
-    split = targets.build(cfg.data.reader)()["train"]
+    split = targets.reader(cfg.data.reader)()["train"]
     answers = soft_labels(paths, split)
     write(out, answers, split)
     agree = (answers.argmax(1) == split.labels).mean()

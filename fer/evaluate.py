@@ -16,7 +16,6 @@ from typing import Any
 import hydra
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig
 
 from fer import artifact, comparison, contenders, scores, targets, trust
@@ -54,7 +53,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     entered = contenders.enter(paths, device)
     if cfg.average:
         artifact.check_alike([(contender.path, contender.metadata) for contender in entered])
-    splits = _splits(cfg)
+    splits = targets.reader(cfg.data.reader)()
     _check_classes(entered, splits["train"])
     split = _split(splits, cfg.split, cfg.no_twins)
     _warn_of_seen_images(entered, splits["train"], cfg)
@@ -112,14 +111,6 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not found:
         raise ConfigError("device=cuda, but PyTorch finds no GPU here; set device=cpu")
     return torch.device("cuda" if found and name != "cpu" else "cpu")
-
-
-def _splits(cfg: DictConfig) -> dict[str, Split]:
-    try:
-        return targets.build(cfg.data.reader)()
-    except (InstantiationException, TypeError) as error:  # an argument that the reader does not take
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ConfigError(f"data: {reason}; see conf/data") from error
 
 
 def _check_classes(entered: list[Contender], train: Split) -> None:

@@ -125,13 +125,6 @@ def _build(node: Any, group: str, **arguments: Any) -> Any:
         raise ConfigError(f"{group}: {reason}; see conf/{group}{easy}") from error
 
 
-def _reader(cfg: DictConfig) -> Any:
-    reader = _build(cfg.data.reader, "data")
-    if not callable(reader):
-        raise ConfigError("data.reader describes nothing that reads data; see conf/data")
-    return reader
-
-
 def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float]:
     """One run, from data to artifact: returns what `metrics.json` holds. Raises `FerError` where a user can help.
 
@@ -176,7 +169,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         raise ConfigError("callbacks.checkpoint=null leaves nothing to judge and export; take it out")
 
     data = EmotionDataModule(
-        reader=_reader(cfg),
+        reader=targets.reader(cfg.data.reader),
         name=cfg.data.name,
         augment=_build(cfg.augment.pipeline, "augment", _convert_="all"),  # OmegaConf's lists are slow to walk
         batch_size=cfg.data.batch_size,

@@ -3,11 +3,13 @@
 One that somebody handed on could otherwise call anything at all by its `_target_`.
 """
 
+import inspect
 import os
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -55,6 +57,22 @@ def build(node: Any, **arguments: Any) -> Any:
         return instantiate(node, **arguments)
     except TypeError as error:  # of Hydra's own flags; what a target raises comes as another error
         raise ConfigError(f"this cannot be built: {' '.join(str(error).split())}; see conf") from error
+
+
+def reader(node: Any) -> Callable[[], Any]:
+    """What gives the splits, of the node `data.reader`.
+
+    Raises `ConfigError` where that is nothing to be called, and for an argument that it does not take, or lacks.
+    """
+    try:
+        found = build(node)
+        if callable(found):
+            inspect.signature(found).bind()
+            return found
+    except (InstantiationException, TypeError, ValueError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"data.reader: {reason}; see conf/data") from error
+    raise ConfigError("data.reader describes nothing that reads data; see conf/data")
 
 
 def check_groups(cfg: DictConfig, *names: str) -> None:

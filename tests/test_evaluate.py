@@ -229,7 +229,7 @@ def test_names_are_short_and_differ(tmp_path):
         (["models=bundled", "threads=many"], ConfigError, "threads=many must be"),
         (["models=bundled", "split=[val]"], ConfigError, "is unknown; choose one of train, val, test"),
         (["models=bundled", "device=tpu"], ConfigError, "device=tpu is unknown"),
-        (["models=bundled", "+data.reader.sizes=3"], ConfigError, "data: .*see conf/data"),
+        (["models=bundled", "+data.reader.sizes=3"], ConfigError, "data.reader: .*see conf/data"),
     ],
 )
 def test_bad_input_is_one_line(overrides, error, words, tmp_path):

@@ -28,6 +28,7 @@ NO_DATA = (
 )
 ENDINGS = "(or .jpeg, .png, .bmp, .webp, .tif, .tiff)"
 MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
+NO_SUCH = "got an unexpected keyword argument 'foo'; see conf/data"
 SMALL = "data=synthetic +data.reader.train=14 +data.reader.val=7 +data.reader.test=7"
 
 TABLE = [
@@ -75,6 +76,7 @@ TABLE = [
     ("train.py optimizer.lr=fast", "optimizer.lr=fast must be a number from 0"),
     ("train.py data.batch_size=0", "data.batch_size=0 must be a whole number from 1"),
     ("train.py label_smoothing=2", "label_smoothing=2 must be a number from 0 to 1"),
+    (f"train.py {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
     ("train.py resume=yes", "resume=yes is unknown; give resume=auto, or ckpt_path=<a checkpoint>"),
     # Starting points.
     (
@@ -120,6 +122,8 @@ TABLE = [
     ("fer.evaluate", "models= names nothing to judge; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled"),
     ("fer.evaluate models=missing.ts", f"no model file missing.ts; {MAKE_ONE}"),
     ("fer.distil out=a.npz", "teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]"),
+    (f"fer.distil teacher=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
+    (f"fer.evaluate models=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
     (
         "fer.data.audit missing",
         "nothing at missing; give a folder of images by class, or fer2013.csv or its archive",

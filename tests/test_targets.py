@@ -40,6 +40,21 @@ def test_flags_that_are_none_are_one_line():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ({"_target_": "fer.data.synthetic.read", "_partial_": True, "foo": 1}, "unexpected keyword argument 'foo'"),
+        ({"_target_": "fer.data.folder.read", "_partial_": True}, "missing a required argument: 'root'"),
+        ({"_target_": "fer.data.synthetic.read", "size": 4}, "data.size must be 24 pixels or more"),
+        ({"_target_": "fer.data.synthetic.read", "train": 7, "val": 7, "test": 7}, "nothing that reads data"),
+        (None, "nothing that reads data"),
+    ],
+)
+def test_a_reader_that_cannot_be_called_is_told_before_it_reads(node, words):
+    with pytest.raises(ConfigError, match=f"{words}.*; see conf/data"):
+        targets.reader(OmegaConf.create({"reader": node}).reader)
+
+
 @pytest.mark.parametrize("value", [None, 3, "", [1]])
 def test_a_group_that_is_none_any_more_is_named(value):
     targets.check_groups(OmegaConf.create({"a": {}, "b": value}), "a")
