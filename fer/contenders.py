@@ -78,13 +78,13 @@ def pooled(members: Sequence[np.ndarray]) -> np.ndarray:
     return np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
 
 
-def enter(paths: Sequence[str], device: torch.device) -> list[Contender]:
-    """Load what lies at `paths`: `.ckpt` checkpoints, or TorchScript artifacts ("bundled": the one included).
+def enter(paths: Sequence[str], device: torch.device, taken: Sequence[str] = ()) -> list[Contender]:
+    """Load what lies at `paths`: `.ckpt` checkpoints, or artifacts ("bundled": the one included).
 
-    Raises `ArtifactError` where a file is missing or neither.
+    taken: names that none of them gets. Raises `ArtifactError` where a file is missing or neither.
     """
     places = [artifact.BUNDLED if path == "bundled" else expanded(path) for path in paths]
-    return [_load(place, name, device) for place, name in zip(places, _names(places), strict=True)]
+    return [_load(place, name, device) for place, name in zip(places, _names(places, taken), strict=True)]
 
 
 def _load(path: Path, name: str, device: torch.device) -> Contender:
@@ -103,7 +103,7 @@ def _load(path: Path, name: str, device: torch.device) -> Contender:
     return Contender(name, path, metadata, raw, None)
 
 
-def _names(places: Sequence[Path]) -> list[str]:
+def _names(places: Sequence[Path], taken: Sequence[str] = ()) -> list[str]:
     """Short, different names: `fast`, or `resnet_small/2026-01-31_12-00-00` for a file of a run's folder."""
     names: list[str] = []
     for place in places:
@@ -111,7 +111,7 @@ def _names(places: Sequence[Path]) -> list[str]:
         if name in _NO_NAMES:
             parts = [part for part in place.resolve().parent.parts[1:] if part != "checkpoints"]
             name = "/".join(parts[-2:]) or name
-        while name in names:
+        while name in (*names, *taken):
             name += "'"
         names.append(name)
     return names

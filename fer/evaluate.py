@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
     if cfg.trust:
         trust.accept(paths)
-    entered = contenders.enter(paths, device)
+    entered = contenders.enter(paths, device, [AVERAGE] if cfg.average else [])
     if cfg.average:
         artifact.check_alike([(contender.path, contender.metadata) for contender in entered])
     splits = targets.reader(cfg.data.reader)()
@@ -76,7 +76,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     if cfg.average:
         report[AVERAGE] |= {k: sum(report[c.name][k] for c in entered) for k in ("parameters", "macs")}
     if cfg.robustness:
-        for name, found in _robustness(entered, answers, split, cfg.seed).items():
+        for name, found in _robustness(entered, answers, split, cfg.seed, cfg.average).items():
             report[name] |= found
     right = {name: answer.calibrated.argmax(1) == split.labels for name, answer in answers.items()}
     pairs = [
@@ -178,14 +178,14 @@ def _figures(answer: Answers, split: Split, cfg: DictConfig) -> dict[str, float]
 
 
 def _robustness(
-    entered: list[Contender], answers: dict[str, Answers], split: Split, seed: int
+    entered: list[Contender], answers: dict[str, Answers], split: Split, seed: int, average: bool
 ) -> dict[str, dict[str, float]]:
     """Accuracy of every model under every corruption and strength, and the mean of them all."""
     found: dict[str, dict[str, float]] = {name: {} for name in answers}
     for corruption, strength in itertools.product(CORRUPTIONS, STRENGTHS):
         images = corrupted(split.images, corruption, strength, seed)
         said = {c.name: contenders.softmax(c.logits(images) / answers[c.name].temperature) for c in entered}
-        if AVERAGE in answers:
+        if average:
             said[AVERAGE] = contenders.pooled(list(said.values()))
         for name, values in said.items():
             accuracy = float((values.argmax(1) == split.labels).mean())

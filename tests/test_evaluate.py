@@ -138,6 +138,17 @@ def test_average_is_one_artifact_that_scores_as_told(finished, tmp_path):
     assert again["nll"] == pytest.approx(told["nll"], abs=1e-4)  # although b.ts mirrors by itself
 
 
+def test_a_model_that_is_called_average_keeps_its_own_figures(tmp_path):
+    a, b = model(tmp_path / "average.ts", 0), model(tmp_path / "b.ts", 1)
+    alone = judge(tmp_path / "alone", f"models='{a}'")["models"]["average"]
+    both = judge(tmp_path / "both", f"models=['{a}','{b}']")["models"]
+    assert both["average"] == alone
+    result = judge(tmp_path / "mean", f"models=['{a}','{b}']", "average=true")
+    assert list(result["models"]) == ["average'", "b", "average"]
+    assert result["models"]["average'"] == alone
+    assert len(result["mcnemar"]) == 3
+
+
 def test_average_without_mirrors_is_exact(tmp_path):
     paths = [model(tmp_path / "a.ts", 0), model(tmp_path / "b.ts", 1, temperature=0.4, channels=3, mean=[0.5] * 3,
                                                 std=[0.1] * 3, input_size=40)]  # fmt: skip
