@@ -70,13 +70,12 @@ def run(cfg: DictConfig) -> "Stats":
 
     Raises `FerError`, and `KeyboardInterrupt` after all outputs are closed and whole.
     """
-    if cfg.threads is not None and not (type(cfg.threads) is int and 1 <= cfg.threads <= 256):
-        raise ConfigError(f"threads={cfg.threads} cannot work; give 1 to 256, or null to leave it to the libraries")
-
     from fer.stream.blur import Blur
     from fer.stream.outputs import Outputs
+    from fer.stream.recognise import check_threads
     from fer.stream.sources import open_source
 
+    check_threads(cfg.threads)
     blur = Blur(cfg.blur) if cfg.blur is not None else None
     with open_source(cfg.source, cfg.threads, _seconds(cfg.retry_for)) as source:
         outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats, cfg.timeline, cfg.report)

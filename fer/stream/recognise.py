@@ -68,12 +68,20 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_threads(threads: int | None) -> None:
+    """Raises `ConfigError` for a number that no computer has."""
+    if threads is not None and not (type(threads) is int and 1 <= threads <= 256):
+        raise ConfigError(f"threads={threads} cannot work; give 1 to 256, or null to leave it to the libraries")
+
+
 def open_recogniser(path: str | None, device: str, threads: int | None) -> Recogniser:
     """Load an artifact, by default the bundled one, on `device`: auto, cpu or cuda.
 
     threads: of the CPU, for OpenCV and for PyTorch each; None gives each of them half of the cores.
-    Raises `ConfigError` for a device that is not here, `ArtifactError` for a file that is not an artifact.
+    Raises `ConfigError` for a device that is not here and for threads that cannot be, `ArtifactError` for a file that
+    is not an artifact.
     """
+    check_threads(threads)
     import torch
 
     from fer import artifact, onnx_artifact

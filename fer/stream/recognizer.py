@@ -8,13 +8,14 @@ for result in recognizer.stream("clip.mp4"):
 """
 
 import asyncio
+import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ from fer.stream.stats import Stats
 from fer.stream.stills import read_image
 from fer.stream.types import Array, Faces, Frame, FrameResult
 from fer.trust import accept
+
+T = TypeVar("T")
 
 
 class Recognizer:
@@ -57,7 +60,7 @@ class Recognizer:
     ) -> None:
         if not isinstance(trust, bool):  # any word would do otherwise, "no" too
             raise ConfigError(f"trust={trust} must be true or false")
-        self._detector, self._turn = Detector(**(detector or {})), threading.Lock()
+        self._detector, self._turn = _made(Detector, "detector", detector or {}), threading.Lock()
         self._tracking, self._smoothing = dict(tracking or {}), dict(smoothing or {})
         self.smoother()  # tells at once where its values cannot work
         self._threads = threads
@@ -73,7 +76,7 @@ class Recognizer:
 
     def smoother(self) -> Smoother:
         """A new smoother, as configured."""
-        return Smoother(**self._smoothing)
+        return _made(Smoother, "smoothing", self._smoothing)
 
     def calm(self, film: bool) -> Calm:
         """What one run remembers; for a `film` with ids."""
@@ -81,7 +84,7 @@ class Recognizer:
             return Calm(None, self.smoother())
         from fer.stream.track import Tracker  # its library takes a second or two to import, which stills can do without
 
-        return Calm(Tracker(**self._tracking), self.smoother())
+        return Calm(_made(Tracker, "tracking", self._tracking), self.smoother())
 
     def __call__(self, image: str | Path | Array) -> FrameResult:
         """The faces of one picture: a file, or uint8 (H, W, 3) RGB. No ids, nothing smoothed.
@@ -169,6 +172,16 @@ class Session:
         faces = pipeline.with_ids(self._recognizer.detect(frame), tracker, now)
         answers: Sequence[Array] = self._recognizer.recognise([(frame, faces)])
         return self._calm.result(frame, faces, self._recognizer.classes, answers[0])
+
+
+def _made(kind: Callable[..., T], name: str, values: Mapping[str, Any]) -> T:
+    """A `kind` with these values; `name` is what the config calls them."""
+    taken = inspect.signature(kind)
+    try:
+        taken.bind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}; it takes {', '.join(taken.parameters)}") from error
+    return kind(**values)
 
 
 def _plain(source: int | str | Path) -> int | str:

@@ -133,6 +133,7 @@ def test_an_async_stream_can_be_cancelled_within_a_frame(one: Recognizer) -> Non
 
 
 def test_values_that_cannot_work_are_told_at_once(model: Path) -> None:
-    for values in ({"detector": {"width": 3}}, {"smoothing": {"seconds": -1}}, {"device": "tpu"}):
+    wrong = [{"detector": {"width": 3}}, {"detector": {"foo": 1}}, {"smoothing": {"seconds": -1}}]
+    for values in (*wrong, {"device": "tpu"}, {"threads": "many"}, {"threads": -1}):
         with pytest.raises(ConfigError):
             Recognizer(model, **values)
