@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fer import experiment, leaderboard, report, resume, targets
 from fer.errors import ConfigError, FerError, TrainingError
 from fer.leaderboard import KEY
+from fer.values import number
 
 try:
     import optuna
@@ -56,8 +57,9 @@ def _checked(search: DictConfig, given: list[str]) -> dict[str, Any]:
     space = OmegaConf.to_container(search.space, resolve=True)
     if not isinstance(space, dict) or not space:
         raise ConfigError("search.space names no parameter; give it some, such as optimizer.lr: {low: 0.01, high: 0.3}")
-    if search.trials < 1:
-        raise ConfigError(f"search.trials={search.trials} must be at least 1")
+    for name, least in (("trials", 1), ("seed", 0)):
+        if not number(least, 10**9, whole=True)(search[name]):
+            raise ConfigError(f"search.{name}={search[name]} must be a whole number from {least} to a billion")
     firsts = []
     for key, values in space.items():
         name = str(key)
@@ -66,13 +68,14 @@ def _checked(search: DictConfig, given: list[str]) -> dict[str, Any]:
         elif (
             isinstance(values, dict)
             and {"low", "high"} <= values.keys() <= {"low", "high", "log", "step"}
-            and all(isinstance(values[end], int | float) for end in ("low", "high"))
+            and all(number(-1e300, 1e300)(values[end]) for end in ("low", "high"))
             and values["low"] < values["high"]
+            and ("step" not in values or (number(0)(values["step"]) and values["step"] > 0))
             and not (values.get("log") and (values["low"] <= 0 or "step" in values))
         ):
             firsts.append(f"{name}={values['low']}")
         else:
-            form = "a list of values, or low and high (low < high; log for low > 0, or step)"
+            form = "a list of values, or low and high (low < high; log for low > 0, or a step > 0)"
             raise ConfigError(f"search.space: {name} must have {form}, not {values}")
     for override in firsts:
         try:

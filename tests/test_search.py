@@ -138,12 +138,18 @@ def test_the_leaderboard_has_every_trial_and_the_best_is_a_command(killed_and_re
         ("+search.space={optimizer.lr:{low:1,high:0}}", "optimizer.lr must have a list of values, or low and high"),
         ("+search.space={optimizer.lr:{low:0,high:1,log:true}}", "optimizer.lr must have a list of values"),
         ("+search.space={optimizer.lr:0.1}", "optimizer.lr must have a list of values"),
+        ("+search.space={optimizer.lr:{low:0.1,high:0.3,step:0}}", "optimizer.lr must have a list of values"),
+        ("+search.space={optimizer.lr:{low:0.1,high:0.3,step:fine}}", "optimizer.lr must have a list of values"),
+        ("+search.space={optimizer.lr:{low:0.1,high:inf}}", "optimizer.lr must have a list of values"),
+        (f"{SPACE} search.trials=many", "search.trials=many must be a whole number from 1"),
+        (f"{SPACE} search.trials=0", "search.trials=0 must be a whole number from 1"),
+        (f"{SPACE} search.seed=any", "search.seed=any must be a whole number from 0"),
     ],
 )
 def test_a_space_that_cannot_be_is_one_line(space, words, tmp_path, monkeypatch, capsys):
     import train
 
-    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, space, f"hydra.run.dir={tmp_path}"])
+    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, *space.split(" "), f"hydra.run.dir={tmp_path}"])
     with pytest.raises(SystemExit) as done:
         train.main()
     assert done.value.code == 2
