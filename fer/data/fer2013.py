@@ -124,8 +124,10 @@ def _from_archive(source: Path, seed: int) -> dict[str, Split]:
 
 def _walk(root: Path) -> Iterator[Member]:
     for path in sorted(root.glob("*/*/*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path.relative_to(root).as_posix(), image_file(path)
+        inside = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in inside.parts)  # by a Mac, or a notebook
+        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden:
+            yield inside.as_posix(), image_file(path)
 
 
 def _members(source: Path) -> Iterator[Member]:

@@ -103,6 +103,15 @@ def test_what_a_mac_adds_to_its_archives_is_passed_over(tmp_path):
     assert fer2013.read(mac)["train"].fingerprint == fer2013.read(plain)["train"].fingerprint
 
 
+def test_what_is_hidden_in_the_folders_is_passed_over(tmp_path):
+    folder = kaggle_folder(tmp_path, fer_rows())
+    before = fer2013.read(folder)["train"].fingerprint
+    (folder / "train" / "happy" / "._a.jpg").write_bytes(b"Mac OS X")
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    (folder / "train" / ".ipynb_checkpoints" / "a.jpg").write_bytes(b"a notebook's")
+    assert fer2013.read(folder)["train"].fingerprint == before
+
+
 def test_kaggle_folder_without_prefixes_takes_a_stratified_seeded_val(tmp_path):
     rows = [(k % 7, np.full((48, 48), k, np.uint8), "Training") for k in range(210)]
     rows += [(k, np.full((48, 48), k, np.uint8), "PrivateTest") for k in range(7)]
