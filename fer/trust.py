@@ -51,7 +51,7 @@ def add(path: str | Path, name: str | None = None) -> None:
 def accept(paths: Iterable[object]) -> None:
     """Trust those of `paths` that are files: what `trust=true` of the programs does."""
     for path in paths:
-        if isinstance(path, str) and expanded(path).is_file():
+        if isinstance(path, str | Path) and expanded(path).is_file():
             add(expanded(path))
 
 

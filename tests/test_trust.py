@@ -48,7 +48,7 @@ def test_a_file_from_elsewhere_is_not_run(elsewhere, tmp_path, monkeypatch):
 
 
 def test_trusted_once_it_is_remembered_until_it_changes(elsewhere, tmp_path):
-    trust.accept([None, "bundled", "cuda", str(tmp_path / "nothing.ts"), str(elsewhere)])
+    trust.accept([None, "bundled", "cuda", str(tmp_path / "nothing.ts"), elsewhere])
     trust._in_this_process.clear()
     artifact.load(elsewhere)
     assert trust.list_file().read_text() == f"{trust.digest(elsewhere)} m.ts\n"
