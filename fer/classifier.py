@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,7 +68,7 @@ class EmotionClassifier(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"label_smoothing={label_smoothing} must lie in 0 … 1")
+            raise ConfigError(f"label_smoothing={label_smoothing} must lie in 0 … 1, below 1")
         if mixup < 0 or cutmix < 0:
             raise ConfigError(f"mixup={mixup} and cutmix={cutmix} must not be negative")
         for pair in progressive:
@@ -283,21 +284,30 @@ class EmotionClassifier(L.LightningModule):
         self.log(f"{split}/f1_macro", self.f1, **options)
 
     def _total_steps(self) -> int:
-        return int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise ConfigError("without an end there is no schedule; give trainer.max_epochs or +trainer.max_steps")
+        return int(steps)
 
     def configure_optimizers(self) -> Any:
         """SGD or AdamW as configured; biases and norms are not decayed (He et al. 2019, section 3.1)."""
         node = dict(self.hparams["optimizer"] or {"_target_": "torch.optim.SGD", "lr": 0.01})
         groups = param_groups_weight_decay(self.backbone, weight_decay=node.get("weight_decay", 0.0))
-        optimizer = targets.build(node, _partial_=True)(groups)
+        optimizer = self._built("optimizer", node, groups)
         if not self.hparams["scheduler"]:
             return optimizer
         node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}
         try:
-            scheduler = targets.build(node, _partial_=True)(optimizer)
+            scheduler = self._built("scheduler", node, optimizer)
         except ZeroDivisionError:  # OneCycleLR whose way up is one step long
             steps = self._total_steps()
             raise ConfigError(
                 f"scheduler: {steps} steps are too few for it; raise trainer.max_epochs, or set scheduler=cosine"
             ) from None
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _built(self, group: str, node: dict[str, Any], argument: Any) -> Any:
+        try:
+            return targets.build(node, _partial_=True)(argument)
+        except (TypeError, ValueError) as error:  # of a value that it refuses, or of one that it does not take
+            raise ConfigError(f"{group}: {' '.join(str(error).split())}; see conf/{group}") from error

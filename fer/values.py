@@ -43,6 +43,10 @@ def _steps(value: Any) -> bool:
     )
 
 
+def _epochs(value: Any) -> bool:
+    return number(-1, whole=True)(value) and value != 0
+
+
 def _files(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
 
@@ -84,7 +88,7 @@ _TABLE: dict[str, tuple[Check, str]] = {
     "teacher_weight": (number(0, 1), "a number from 0 to 1"),
     "optimizer.lr": (number(0), "a number from 0"),
     "optimizer.weight_decay": _FROM_0,
-    "trainer.max_epochs": (_or_null(number(-1, whole=True)), "a whole number from 1, or -1 for no end"),
+    "trainer.max_epochs": (_or_null(_epochs), "a whole number from 1, or -1 where +trainer.max_steps ends it"),
     "evaluate.test": _YES_OR_NO,
     "export.flip": _YES_OR_NO,
     "export.crop_margin": (number(-0.4, 2), "a number from -0.4 to 2"),

@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -51,6 +52,32 @@ def test_norms_and_biases_are_not_decayed():
     for group in optimizer.param_groups:
         flat = {p.ndim <= 1 for p in group["params"]}
         assert flat == {group["weight_decay"] == 0}
+
+
+@pytest.mark.parametrize(
+    ("group", "change", "words"),
+    [
+        ("optimizer", {"momentum": "x"}, "optimizer: '<' not supported"),
+        ("optimizer", {"momentum": -1}, "optimizer: Invalid momentum value: -1; see conf/optimizer"),
+        ("optimizer", {"foo": 1}, "optimizer: .*unexpected keyword argument 'foo'"),
+        ("scheduler", {"pct_start": 2}, "scheduler: Expected float between 0 and 1 pct_start"),
+    ],
+)
+def test_what_an_optimizer_or_scheduler_refuses_is_one_line(group, change, words):
+    one_cycle = "torch.optim.lr_scheduler.OneCycleLR"
+    nodes = {
+        "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1},
+        "scheduler": {"_target_": one_cycle, "max_lr": 0.1, "total_steps": "total_steps"},
+    }
+    nodes[group] |= change
+    with pytest.raises(ConfigError, match=words) as caught:
+        at_step(classifier(**nodes), 0).configure_optimizers()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_training_without_an_end_has_no_schedule():
+    with pytest.raises(ConfigError, match=r"give trainer\.max_epochs or \+trainer\.max_steps"):
+        at_step(classifier(), 0, total=math.inf).train_size()
 
 
 def test_scheduler_learns_the_number_of_steps():

@@ -25,6 +25,7 @@ from fer.values import check_values
         ("teacher=a.ts", "teacher=a.ts must be a list of files, [a.ts,b.ts]"),
         ("optimizer.lr=-1", "optimizer.lr=-1 must be a number from 0"),
         ("optimizer.lr=fast", "optimizer.lr=fast must be"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0 must be a whole number from 1, or -1 where"),
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5 must be"),
         ("evaluate.test=maybe", "evaluate.test=maybe must be true or false"),
         ("export.crop_margin=inf", "export.crop_margin=inf must be"),
