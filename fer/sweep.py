@@ -53,7 +53,7 @@ def _wandb_group() -> str | None:
 
 
 def _jobs_at_once() -> int:
-    return 1 if torch.cuda.is_available() else max(1, (os.cpu_count() or 1))
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
 OmegaConf.register_new_resolver("jobs_at_once", _jobs_at_once, replace=True)
