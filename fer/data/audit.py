@@ -213,7 +213,7 @@ def main(arguments: list[str]) -> None:
     if wrong:
         raise ConfigError(f"{wrong[0]} is no number; usage: {_USAGE}")
     found = audit(read(roots[0], **{name: int(value) for name, value in numbers.items()}), given.get("votes"))
-    out = Path(given.get("out", "audit"))
+    out = expanded(given.get("out", "audit"))
     title = f"Audit of {Path(roots[0]).resolve().name}"
     write(found, out, title)
     show(report(found))

@@ -147,6 +147,13 @@ def test_bad_votes_and_bad_out_leave_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fer2013.csv", "file"]
 
 
+def test_a_tilde_in_out_is_a_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    audit.main([str(write_csv(tmp_path / "fer2013.csv", fer_rows())), "out=~/audit"])
+    assert (tmp_path / "home" / "audit" / "audit.csv").exists()
+
+
 @pytest.mark.shared
 def test_the_real_fer2013_has_its_known_faults():
     found = audit.audit(fer2013.read(SHARED / "fer2013"), SHARED / "fer2013" / "fer2013new.csv")
