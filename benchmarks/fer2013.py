@@ -9,7 +9,8 @@
     python benchmarks/fer2013.py release RUN NAME   judge a finished run on PrivateTest, once, into fer/weights
     python benchmarks/fer2013.py ensemble MODEL…    the same for the mean of several artifacts and their mirror images
 
-FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release`, and by `table` once more.
+FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release` and `ensemble`,
+and by `table` once more.
 """
 
 import argparse

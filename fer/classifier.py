@@ -136,7 +136,8 @@ class EmotionClassifier(L.LightningModule):
         return found[-1]
 
     def teach(self, teachers: Callable[[Tensor], Tensor], weight: float) -> None:
-        """Let `teachers`, uint8 (N, C, H, W) → probabilities (N, K), be the share `weight`, 0 to 1, of the targets."""
+        """Let `teachers`, uint8 (N, C, H, W) → probabilities (N, K), be the share `weight` of the targets, above 0
+        to 1."""
         if not 0 < weight <= 1:
             raise ConfigError(f"teacher_weight={weight} must lie in 0 … 1, above 0")
         self.teachers, self.teacher_weight = teachers, weight

@@ -53,7 +53,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the shape, the pixels and the labels, as 64 hexadecimal digits."""
+        """SHA-256 over the shape, the classes, the pixels and the labels, as 64 hexadecimal digits."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels.astype("<i8")).data)
