@@ -60,7 +60,7 @@ def test_runs_are_released_with_cards_and_a_table(bench, tmp_path, monkeypatch, 
     assert said in card and card.startswith("before\n") and card.endswith("after\n") and "old" not in card
     assert "the mean of 2 networks" in (tmp_path / "ensemble.md").read_text()
     readme = (tmp_path / "README.md").read_text()
-    assert [name for name in ("fast", "accurate", "ensemble") if f"| `{name}.ts` | 0.0" in readme] != []
+    assert all(f"| `{name}.ts` | 0.0" in readme for name in ("fast", "accurate", "ensemble"))
     judged = bench.judged(bench.released(), splits)["ensemble"]
     told = artifact.read_metadata(tmp_path / "ensemble.ts").metrics
     assert judged["test"]["accuracy"] == pytest.approx(told["test/accuracy"], abs=0.05)
