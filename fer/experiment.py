@@ -24,6 +24,7 @@ from fer import artifact, checkpoints, distil, leaderboard, models, plots, repor
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, TrainingError
+from fer.files import expanded
 from fer.values import check_values
 
 log = logging.getLogger("train")
@@ -76,6 +77,8 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     not_of_the_model = ("run_dir", "logger", "ckpt_path", "resume", "checkpoint", "trust")
     recorded = {k: v for k, v in values.items() if k not in not_of_the_model}
     recorded["data"] = _without_folders(values["data"])
+    recorded["init_from"] = _without_home(values["init_from"])
+    recorded["teacher"] = [_without_home(path) for path in values["teacher"]]
     recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k not in ("default_root_dir", "plugins")}
     recorded["callbacks"] = {k: v for k, v in values["callbacks"].items() if k in ("ema", "early_stopping")}
     return EmotionClassifier(
@@ -106,6 +109,11 @@ def _without_folders(data: dict[str, Any]) -> dict[str, Any]:
     named = {key: Path(data[key]).name for key in ("root", "votes") if data.get(key)}
     reader = data["reader"] | ({"root": named["root"]} if "root" in named and "root" in data["reader"] else {})
     return data | named | {"reader": reader}
+
+
+def _without_home(path: str | None) -> str | None:
+    """Likewise of models that were started from; a place in the project is kept, so that a run can be repeated."""
+    return path if path is None or not expanded(path).is_absolute() else Path(path).name
 
 
 def _votes(values: dict[str, Any]) -> dict[str, Any]:

@@ -464,6 +464,15 @@ def test_soft_labels_of_the_originals_are_learnt(tmp_path):
         tiny(tmp_path / "odd", teacher, "teacher_sees=nothing")
 
 
+def test_an_artifact_does_not_tell_where_what_it_began_from_was(tmp_path):
+    tiny(tmp_path / "private")
+    model = tmp_path / "private" / "model.ts"
+    tiny(tmp_path / "run", f"teacher=['{model}']", f"init_from='{model}'")
+    recorded = artifact.read_metadata(tmp_path / "run" / "model.ts").config
+    assert "private" not in str(recorded)
+    assert (recorded["teacher"], recorded["init_from"]) == (["model.ts"], "model.ts")
+
+
 def test_an_artifact_does_not_tell_where_the_data_was(tmp_path):
     rows = fer_rows()
     root = write_csv(tmp_path / "private" / "fer2013.csv", rows)
