@@ -174,6 +174,8 @@ def check_same_run(path: str, model: EmotionClassifier) -> None:
     A schedule and an optimiser's state only fit the run that they come from.
     """
     old, new = load(path).hparams, model.hparams
+    if not old.get("config"):
+        raise ConfigError(f"{path} does not say which training it is from; only init_from can begin with it")
     pairs = [(name, old.get(name), new[name]) for name in new if name not in ("config", "git_commit")]
     for group, key in (("trainer", "max_epochs"), ("data", "batch_size")):
         pairs.append((f"{group}.{key}", old["config"][group][key], new["config"][group][key]))

@@ -319,6 +319,14 @@ def test_a_run_of_other_values_is_refused(undisturbed, tmp_path):
         experiment.run(config(*SMALL, "resume=auto", "mixup=0.1", run_dir=tmp_path / "run"))
 
 
+def test_a_checkpoint_that_a_program_of_ones_own_wrote_is_not_gone_on_with(undisturbed, tmp_path):
+    whole = torch.load(undisturbed / "checkpoints" / "last.ckpt", weights_only=True)
+    whole["hyper_parameters"]["config"] = None
+    torch.save(whole, tmp_path / "own.ckpt")
+    with pytest.raises(ConfigError, match=r"own\.ckpt does not say which training it is from"):
+        experiment.run(config(*SMALL, f"ckpt_path='{tmp_path}/own.ckpt'", run_dir=tmp_path / "run"))
+
+
 @pytest.mark.filterwarnings("ignore:Experiment logs directory")
 def test_only_the_rows_from_before_a_checkpoint_are_gone_on_with(tmp_path):
     (tmp_path / "metrics.csv").write_text("loss,step\n0.9,1\n0.8,2\n0.7,3\n0.6")  # the last was torn by the kill
