@@ -274,8 +274,8 @@ def shared_cache(place: Path, tally: Tally) -> None:
         running = [job.start(folder, env=env) for folder in pair]
         if number % 2:
             time.sleep(random.uniform(1, 6))
-            kill(running[1])
-        for process in running[: 1 if number % 2 else 2]:
+            kill(running.pop())
+        for process in running:
             process.communicate()
         ends = [job.run(folder, env=env) for folder in pair]
         tally.tried += 1

@@ -26,6 +26,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from test_train import TINY
 from torch import nn
 
 import infer
@@ -379,18 +380,6 @@ def test_any_value_of_the_browser(key: str, value: str, status: Status) -> None:
         status(infer.main)
 
 
-TINY = [
-    "data=synthetic",
-    "+data.reader.train=64",
-    "+data.reader.val=21",
-    "+data.reader.test=21",
-    "data.batch_size=16",
-    "model.widths=[4,8]",
-    "model.depths=[1,1]",
-    "trainer.max_epochs=1",
-    "trainer.accelerator=cpu",
-    "logger=csv",
-]
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     TRAIN = [k for k in keys(OmegaConf.to_container(composed("train", *TINY, "run_dir=x"))) if "_target_" not in k]
