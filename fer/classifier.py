@@ -294,21 +294,17 @@ class EmotionClassifier(L.LightningModule):
         """SGD or AdamW as configured; biases and norms are not decayed (He et al. 2019, section 3.1)."""
         node = dict(self.hparams["optimizer"] or {"_target_": "torch.optim.SGD", "lr": 0.01})
         groups = param_groups_weight_decay(self.backbone, weight_decay=node.get("weight_decay", 0.0))
-        optimizer = self._built("optimizer", node, groups)
+        optimizer = targets.build(node, "optimizer", groups)
         if not self.hparams["scheduler"]:
             return optimizer
         node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}
         try:
-            scheduler = self._built("scheduler", node, optimizer)
-        except ZeroDivisionError:  # OneCycleLR whose way up is one step long
+            scheduler = targets.build(node, "scheduler", optimizer)
+        except ConfigError as error:
+            if not isinstance(error.__cause__, ZeroDivisionError):  # OneCycleLR whose way up is one step long
+                raise
             steps = self._total_steps()
             raise ConfigError(
                 f"scheduler: {steps} steps are too few for it; raise trainer.max_epochs, or set scheduler=cosine"
             ) from None
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _built(self, group: str, node: dict[str, Any], argument: Any) -> Any:
-        try:
-            return targets.build(node, _partial_=True)(argument)
-        except (TypeError, ValueError) as error:  # of a value that it refuses, or of one that it does not take
-            raise ConfigError(f"{group}: {' '.join(str(error).split())}; see conf/{group}") from error

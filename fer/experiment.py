@@ -14,7 +14,6 @@ from typing import Any, cast
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -122,17 +121,6 @@ def _votes(values: dict[str, Any]) -> dict[str, Any]:
     return {"use": "targets", "weight": 1.0} if mixed else values["votes"]
 
 
-def _build(node: Any, group: str, **arguments: Any) -> Any:
-    """What a config node describes; a value that its class refuses is one clear line."""
-    try:
-        return targets.build(node, **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        easy = ", or give trainer=auto, which takes what is there" if group == "trainer" else ""
-        raise ConfigError(f"{group}: {reason}; see conf/{group}{easy}") from error
-
-
 def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float]:
     """One run, from data to artifact: returns what `metrics.json` holds. Raises `FerError` where a user can help.
 
@@ -179,7 +167,8 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     data = EmotionDataModule(
         reader=targets.reader(cfg.data.reader),
         name=cfg.data.name,
-        augment=_build(cfg.augment.pipeline, "augment", _convert_="all"),  # OmegaConf's lists are slow to walk
+        # converted, since OmegaConf's lists are slow to walk
+        augment=targets.build(cfg.augment.pipeline, "augment", _convert_="all"),
         batch_size=cfg.data.batch_size,
         workers=cfg.data.workers,
         balanced=cfg.data.balanced,
@@ -202,9 +191,9 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     if ckpt_path:
         checkpoints.check_same_run(ckpt_path, model)
         data.batches_done = checkpoints.batches_of(ckpt_path)
-    callbacks = {name: node for name, node in _build(cfg.callbacks, "callbacks").items() if node is not None}
+    callbacks = {name: node for name, node in targets.build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = _loggers(cfg, folder, ckpt_path)
-    trainer = _build(cfg.trainer, "trainer", callbacks=[*callbacks.values(), *watchers], logger=loggers)
+    trainer = targets.build(cfg.trainer, "trainer", callbacks=[*callbacks.values(), *watchers], logger=loggers)
     _check_processes(trainer, data, in_sweep() or bool(watchers))  # before any is started
     try:
         _fit(trainer, model, data, ckpt_path)
@@ -240,7 +229,7 @@ def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
         earlier = resume.wandb_id(folder)
         if earlier and node.get("wandb"):
             node.wandb |= {"id": earlier, "resume": "allow"}
-    loggers = [logger for logger in _build(node, "logger").values() if logger is not None]
+    loggers = [logger for logger in targets.build(node, "logger").values() if logger is not None]
     for logger in loggers:
         if going_on and isinstance(logger, CSVLogger):
             resume.restore_rows(logger, folder, checkpoints.step_of(str(ckpt_path)))

@@ -93,11 +93,11 @@ def _study(search: DictConfig, folder: Path) -> optuna.Study:
         storage=url.render_as_string(),
         study_name="search",
         direction="maximize",
-        pruner=targets.build(search.pruner),
+        pruner=targets.build(search.pruner, "search.pruner"),
         load_if_exists=True,
     )
     # A sampler that began anew with the same seed would propose what has been tried already.
-    study.sampler = targets.build(search.sampler, seed=search.seed + len(study.trials))
+    study.sampler = targets.build(search.sampler, "search.sampler", seed=search.seed + len(study.trials))
     return study
 
 

@@ -36,11 +36,14 @@ OWN = "FER_TARGETS"
 """The environment variable that names more packages, with commas between them."""
 
 
-def build(node: Any, **arguments: Any) -> Any:
+def build(node: Any, group: str, *values: Any, **arguments: Any) -> Any:
     """`hydra.utils.instantiate`, for nodes all of whose `_target_` may be built.
 
-    A target is looked at where it was defined too, so that no module hands on what it has imported itself. Raises
-    `ConfigError` for any other, and for one that does not exist.
+    group: where the node stands in the config, such as "optimizer". A target is looked at where it was defined too, so
+    that no module hands on what it has imported itself.
+
+    Raises `ConfigError` for any other, for one that does not exist, and for values that a target refuses or does not
+    take.
     """
     own = tuple(name.strip() for name in os.environ.get(OWN, "").split(",") if name.strip())
     for target in _targets(OmegaConf.to_container(node) if isinstance(node, DictConfig | ListConfig) else node):
@@ -54,9 +57,9 @@ def build(node: Any, **arguments: Any) -> Any:
         if not _within(home, (*_KNOWN, *own)):
             raise _refused(target, home)
     try:
-        return instantiate(node, **arguments)
-    except TypeError as error:  # of Hydra's own flags; what a target raises comes as another error
-        raise ConfigError(f"this cannot be built: {' '.join(str(error).split())}; see conf") from error
+        return instantiate(node, *values, **arguments)
+    except (InstantiationException, TypeError) as error:  # TypeErrors are of Hydra's own flags
+        raise _useless(group, error) from error.__cause__ or error
 
 
 def reader(node: Any) -> Callable[[], Any]:
@@ -64,15 +67,14 @@ def reader(node: Any) -> Callable[[], Any]:
 
     Raises `ConfigError` where that is nothing to be called, and for an argument that it does not take, or lacks.
     """
+    found = build(node, "data.reader")
+    if not callable(found):
+        raise ConfigError("data.reader describes nothing that reads data; see conf/data")
     try:
-        found = build(node)
-        if callable(found):
-            inspect.signature(found).bind()
-            return found
-    except (InstantiationException, TypeError, ValueError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ConfigError(f"data.reader: {reason}; see conf/data") from error
-    raise ConfigError("data.reader describes nothing that reads data; see conf/data")
+        inspect.signature(found).bind()
+    except (TypeError, ValueError) as error:
+        raise _useless("data.reader", error) from error
+    return found
 
 
 def check_groups(cfg: DictConfig, *names: str) -> None:
@@ -90,6 +92,13 @@ def _within(name: str, packages: tuple[str, ...]) -> bool:
 def _refused(target: str, home: str) -> ConfigError:
     package = home.split(".")[0]
     return ConfigError(f"_target_={target} is nothing that a config may build; if you trust it, set {OWN}={package}")
+
+
+def _useless(group: str, error: Exception) -> ConfigError:
+    cause = error.__cause__ or error
+    reason = " ".join(str(cause).split()) or type(cause).__name__
+    easy = ", or give trainer=auto, which takes what is there" if group == "trainer" else ""
+    return ConfigError(f"{group}: {reason}; see conf/{group.split('.')[0]}{easy}")
 
 
 def _targets(node: Any) -> Iterator[str]:

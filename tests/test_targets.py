@@ -25,19 +25,26 @@ def test_nothing_else_is_built(target, place, tmp_path, monkeypatch):
     if place == "nested":
         node = {"_target_": "albumentations.Compose", "transforms": [node]}
     with pytest.raises(ConfigError, match="nothing that a config may build"):
-        targets.build(OmegaConf.create(node))
+        targets.build(OmegaConf.create(node), "optimizer")
 
 
 def test_what_does_not_exist_is_said():
     with pytest.raises(ConfigError, match=r"fer\.data\.nothing does not exist"):
-        targets.build({"_target_": "fer.data.nothing"})
+        targets.build({"_target_": "fer.data.nothing"}, "data")
 
 
 def test_flags_that_are_none_are_one_line():
     node = OmegaConf.create({"_target_": "fer.data.synthetic.read", "_partial_": "yes"})
-    with pytest.raises(ConfigError, match=r"cannot be built: .*_partial_ flag must be a bool") as caught:
-        targets.build(node)
+    with pytest.raises(ConfigError, match=r"data: .*_partial_ flag must be a bool.*; see conf/data") as caught:
+        targets.build(node, "data")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [{"n_warmup_steps": -1}, {"foo": 1}])
+def test_values_that_a_target_refuses_are_one_line(values):
+    pytest.importorskip("optuna")
+    with pytest.raises(ConfigError, match=rf"^search\.pruner: .*{next(iter(values))}.*; see conf/search$"):
+        targets.build({"_target_": "optuna.pruners.MedianPruner", **values}, "search.pruner")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,6 @@ def test_a_group_that_is_none_any_more_is_named(value):
 def test_a_package_that_the_user_names_is_built(monkeypatch):
     node = OmegaConf.create({"_target_": "fractions.Fraction", "numerator": 3})
     with pytest.raises(ConfigError, match="set FER_TARGETS=fractions"):
-        targets.build(node)
+        targets.build(node, "optimizer")
     monkeypatch.setenv(targets.OWN, "other, fractions")
-    assert targets.build(node) == 3
+    assert targets.build(node, "optimizer") == 3
