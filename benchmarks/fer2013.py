@@ -7,7 +7,9 @@
     python benchmarks/fer2013.py margins      accuracy on faces as YuNet cuts them, by the margin around its box
     python benchmarks/fer2013.py seeds 1 2 3  train the cheap recipe, and the mean of its runs on PublicTest
     python benchmarks/fer2013.py release RUN NAME   judge a finished run on PrivateTest, once, into fer/weights
-    python benchmarks/fer2013.py ensemble MODEL…    the same for the mean of several artifacts and their mirror images
+    python benchmarks/fer2013.py ensemble MODEL… --scales 1.0 1.09 0.92
+                                              the same for the mean of several artifacts, over the face at these sizes
+                                              and its mirror images
 
 FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release` and `ensemble`,
 and by `table` once more.
@@ -153,7 +155,8 @@ def card(metadata: artifact.Metadata) -> str:
     """The figures of a model's card, all from its metadata."""
     m = metadata.metrics
     if "members" in m:
-        made = f"the mean of {m['members']:.0f} networks, kept as float16"
+        views = 2 * len(metadata.config["scales"])
+        made = f"the mean of {m['members']:.0f} networks over {views} views of it, kept as float16"
     else:
         made = (
             f"seed {m['train/seed']:.0f}, {m['train/epochs']:.0f} epochs in {m['train/minutes']:.0f} minutes on one of "
@@ -318,15 +321,13 @@ def release(run: Path, name: str) -> None:
         print(f"{name} test/{key}: {found[f'test/{key}']:.4f}")
 
 
-def ensemble(paths: list[Path]) -> None:
+def ensemble(paths: list[Path], scales: list[float]) -> None:
     splits = data()
     trust.accept(map(str, paths))
-    entered = contenders.enter([str(path) for path in paths], torch.device("cpu"))
-    logits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name in ("val", "test"):
-        said = [answers_of(contender, splits[name]) for contender in entered]
-        mirrored = [contenders.softmax(a.mirrored / a.temperature) for a in said]
-        logits[name] = contenders.pooled([a.calibrated for a in said]), contenders.pooled(mirrored)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = artifact.average(paths, Path(folder) / "draft.ts", half=True, flip=True, scales=scales)
+        (entered,) = contenders.enter([str(draft)], torch.device("cpu"))
+        logits = {n: [entered.logits(splits[n].images, flip) for flip in (False, True)] for n in ("val", "test")}
     temperature = contenders.fitted(logits["val"][0], splits["val"])
     metrics = {"val/temperature": temperature, "members": float(len(paths))}
     renamed = {"flip": "accuracy_flip", "no_twins": "accuracy_no_twins", "error": "accuracy_error"}
@@ -335,7 +336,7 @@ def ensemble(paths: list[Path]) -> None:
         found = figures(answers, splits[name], splits["train"], flip=True)
         found["ece_raw"] = scores.ece(answers.raw, splits[name].labels)
         metrics |= {f"{name}/{renamed.get(key, key)}": value for key, value in found.items()}
-    out = artifact.average(paths, WEIGHTS / "ensemble.ts", temperature, metrics, half=True, flip=True)
+    out = artifact.average(paths, WEIGHTS / "ensemble.ts", temperature, metrics, half=True, flip=True, scales=scales)
     insert(out.with_suffix(".md"), card(artifact.read_metadata(out)))
     for key in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece"):
         print(f"ensemble test/{key}: {metrics[f'test/{key}']:.4f}")
@@ -358,7 +359,8 @@ def main() -> None:
     one.set_defaults(run=lambda given: release(given.run_folder, given.name))
     mean = commands.add_parser("ensemble")
     mean.add_argument("models", type=Path, nargs="+")
-    mean.set_defaults(run=lambda given: ensemble(given.models))
+    mean.add_argument("--scales", type=float, nargs="+", default=[1.0])
+    mean.set_defaults(run=lambda given: ensemble(given.models, given.scales))
     given = parser.parse_args()
     given.run(given)
 

@@ -475,24 +475,50 @@ class Mean(nn.Module):
 
     Images and answers as in `Deployed`; each member prepares the images in its own way. The temperature divides the
     logarithm of the mean, since a mean is less sure than it is right (Rahaman & Thiery 2021).
+
+    scales: the sizes at which the face is shown to the members, 1 the image as it is, 2 the half of it in the middle;
+    below 1 its border is repeated around it (multi-scale testing, Simonyan & Zisserman 2015, section 3.2). Their mean
+    is taken with the members', and that of an image and its mirror image, with `flip`, after the temperature. Other
+    scales than 1 bring every image to `size` pixels.
     """
 
-    def __init__(self, members: Sequence[nn.Module], temperature: float = 1.0, flip: bool = False) -> None:
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        size: int,
+        temperature: float = 1.0,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+    ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.size = size
         self.temperature = temperature
         self.flip = flip
+        self.scales = [float(scale) for scale in scales]
 
     def forward(self, images: Tensor) -> Tensor:
         # All in one method: torch crashes on an error inside a second one that it has optimised for inference
-        mean = torch.stack([member(images) for member in self.members]).mean(dim=0)
-        probabilities = torch.softmax(torch.log(mean.clamp_min(1e-30)) / self.temperature, dim=1)
+        batch = images
+        if self.scales != [1.0] and images.shape[0] > 0:
+            height, width = images.shape[2], images.shape[3]
+            views = []
+            for scale in self.scales:
+                more = (1 / scale - 1) / 2
+                above, beside = round(height * more), round(width * more)
+                rows = torch.arange(-above, height + above, dtype=torch.long, device=images.device)
+                columns = torch.arange(-beside, width + beside, dtype=torch.long, device=images.device)
+                view = images[:, :, rows.clamp(0, height - 1)][:, :, :, columns.clamp(0, width - 1)].float()
+                size = [self.size, self.size]
+                view = F.interpolate(view, size=size, mode="bilinear", align_corners=False, antialias=True)
+                views.append(view.round().to(images.dtype))
+            batch = torch.cat(views)
         if self.flip:
-            mirrored = images.flip(3)
-            mean = torch.stack([member(mirrored) for member in self.members]).mean(dim=0)
-            again = torch.softmax(torch.log(mean.clamp_min(1e-30)) / self.temperature, dim=1)
-            probabilities = (probabilities + again) / 2
-        return probabilities
+            batch = torch.cat([batch, batch.flip(3)])
+        answers = torch.stack([member(batch) for member in self.members]).mean(dim=0)
+        mirrored = 2 if self.flip else 1
+        answers = answers.view(mirrored, len(self.scales), images.shape[0], answers.shape[1]).mean(dim=1)
+        return torch.softmax(torch.log(answers.clamp_min(1e-30)) / self.temperature, dim=2).mean(dim=0)
 
 
 def check_alike(models: Sequence[tuple[Path, Metadata]]) -> None:
@@ -513,14 +539,16 @@ def average(
     metrics: dict[str, float] | None = None,
     half: bool = False,
     flip: bool = False,
+    scales: Sequence[float] = (1.0,),
 ) -> Path:
     """Write the mean of several TorchScript artifacts as one artifact, which loads and is used like any other.
 
-    half: as in `save`. flip: whether the new file answers with the mean over an image and its mirror image.
+    half: as in `save`. flip: whether the new file answers with the mean over an image and its mirror image. scales: the
+    sizes at which it looks at a face, as in `Mean`.
 
     Members are asked without mirrored images of their own, as `fer.evaluate` asks them. It takes the larger of their
     input sizes and channels, the sums of their parameters and multiply-accumulates, and all their configs, under
-    `members`.
+    `members`, beside the scales.
     Raises `ArtifactError` where a member cannot be loaded, where the members differ in classes or crop margin, where
     the file cannot be written, or where it differs from the mean of the members by more than `PARITY`.
     """
@@ -538,7 +566,7 @@ def average(
         macs=sum(metadata.macs for metadata in told),
         metrics=metrics or {},
         data=told[0].data if same_data else {},
-        config={"members": [metadata.config for metadata in told]},
+        config={"members": [metadata.config for metadata in told], "scales": list(scales)},
         git_commit=git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -549,7 +577,7 @@ def average(
             with _one_line_of(path), torch.no_grad():
                 member.flip = False
                 _check_answer(member(_trial(metadata)), metadata)
-        eager = Mean(members, temperature, flip).eval()
+        eager = Mean(members, whole.input_size, temperature, flip, scales).eval()
     if half:
         _rounded(eager)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fer import artifact, onnx_artifact, trust
 from fer.artifact import Deployed, Metadata, golden_batch
@@ -130,6 +131,25 @@ def test_a_mean_with_mirror_images_averages_every_members_answers_to_both(tmp_pa
     assert not torch.allclose(both(images), plain(images), atol=1e-3)
     once = artifact.load(artifact.average(paths, tmp_path / "once.ts"))  # raw: neither temperature nor mirror image
     assert torch.allclose(artifact.load(path, raw=True)(images), once(images), atol=1e-6)
+
+
+def test_a_mean_at_several_scales_averages_the_answers_to_cut_and_to_padded_images(tmp_path):
+    paths = [artifact.save(network(), META, tmp_path / f"{name}.ts") for name in "ab"]
+    plain = artifact.load(artifact.average(paths, tmp_path / "plain.ts"))
+    path = artifact.average(paths, tmp_path / "scales.ts", temperature=0.8, scales=(1.0, 2.0, 0.5))
+    scaled, images = artifact.load(path), golden_batch(3, 60)
+    assert scaled.metadata.config["scales"] == [1.0, 2.0, 0.5]
+    near, far = images[:, :, 15:-15, 15:-15], F.pad(images.float(), (30, 30, 30, 30), mode="replicate").byte()
+    mean = torch.stack([plain(view) for view in (images, near, far)]).mean(0)
+    wanted = torch.softmax(mean.log() / 0.8, 1)
+    assert torch.allclose(scaled(images), wanted, atol=3e-4)  # a view is rounded to whole grey levels
+    assert not torch.allclose(scaled(images), torch.softmax(plain(images).log() / 0.8, 1), atol=1e-3)
+    assert torch.allclose(scaled(images)[:1], scaled(images[:1]), atol=1e-6)
+    assert scaled(images[:0]).shape == (0, 3)
+    both = artifact.load(
+        artifact.average(paths, tmp_path / "both.ts", temperature=0.8, scales=(1.0, 2.0, 0.5), flip=True)
+    )
+    assert torch.allclose(both(images), (scaled(images) + scaled(images.flip(3))) / 2, atol=1e-6)
 
 
 def test_colour_networks_take_grey_images(tmp_path):

@@ -48,7 +48,7 @@ def test_runs_are_released_with_cards_and_a_table(bench, tmp_path, monkeypatch, 
     for seed, name in enumerate(("fast", "accurate")):
         tiny(tmp_path / "runs" / name, f"seed={seed}", "evaluate.test=false")
         bench.release(tmp_path / "runs" / name, name)
-    bench.ensemble([tmp_path / "fast.ts", tmp_path / "accurate.ts"])
+    bench.ensemble([tmp_path / "fast.ts", tmp_path / "accurate.ts"], [1.0, 1.2])
     bench.table()
 
     metadata = artifact.read_metadata(tmp_path / "fast.ts")
@@ -58,7 +58,7 @@ def test_runs_are_released_with_cards_and_a_table(bench, tmp_path, monkeypatch, 
     )
     card = (tmp_path / "fast.md").read_text()
     assert said in card and card.startswith("before\n") and card.endswith("after\n") and "old" not in card
-    assert "the mean of 2 networks" in (tmp_path / "ensemble.md").read_text()
+    assert "the mean of 2 networks over 4 views of it" in (tmp_path / "ensemble.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert all(f"| `{name}.ts` | 0.0" in readme for name in ("fast", "accurate", "ensemble"))
     judged = bench.judged(bench.released(), splits)["ensemble"]
