@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from samples import SHARED
+from torch.nn import functional as F
 
 from fer import artifact, trust
 from fer.labels import EMOTIONS
@@ -47,19 +48,20 @@ def test_card_gives_the_figures_of_the_metadata(name):
     assert f"{100 * metrics['test/accuracy_no_twins']:.1f}" in card
 
 
-def test_ensemble_is_the_mean_of_three_networks_and_their_mirror_images():
+def test_ensemble_is_the_mean_of_three_networks_over_three_sizes_and_their_mirror_images():
     ensemble = artifact.load(WEIGHTS / "ensemble.ts")
     images = artifact.golden_batch(1, 48, 8)
-    teachers = WEIGHTS.parents[1] / "teachers"
-    paths = (WEIGHTS / "accurate.ts", teachers / "third.ts", teachers / "teacher_accurate.ts")
+    paths = (WEIGHTS / "fast.ts", WEIGHTS / "accurate.ts", WEIGHTS.parents[1] / "teachers" / "third.ts")
     trust.accept(map(str, paths))
     members = [artifact.load(path) for path in paths]
 
     def mean(images: torch.Tensor) -> torch.Tensor:
-        logits = torch.stack([member(images) for member in members]).mean(0).log()
+        padded = F.pad(images.float(), (2, 2, 2, 2), mode="replicate").byte()
+        views = (images, images[:, :, 2:-2, 2:-2], padded)
+        logits = torch.stack([member(view) for member in members for view in views]).mean(0).log()
         return torch.softmax(logits / ensemble.metadata.temperature, 1)
 
-    assert torch.allclose(ensemble(images), (mean(images) + mean(images.flip(3))) / 2, atol=1e-3)
+    assert torch.allclose(ensemble(images), (mean(images) + mean(images.flip(3))) / 2, atol=1e-2)  # whole grey levels
     assert ensemble.metadata.metrics["val/accuracy_flip"] > 0.72
 
 
