@@ -136,10 +136,10 @@ def test_a_mean_with_mirror_images_averages_every_members_answers_to_both(tmp_pa
 def test_a_mean_at_several_scales_averages_the_answers_to_cut_and_to_padded_images(tmp_path):
     paths = [artifact.save(network(), META, tmp_path / f"{name}.ts") for name in "ab"]
     plain = artifact.load(artifact.average(paths, tmp_path / "plain.ts"))
-    path = artifact.average(paths, tmp_path / "scales.ts", temperature=0.8, scales=(1.0, 2.0, 0.5))
-    scaled, images = artifact.load(path), golden_batch(3, 60)
-    assert scaled.metadata.config["scales"] == [1.0, 2.0, 0.5]
-    near, far = images[:, :, 15:-15, 15:-15], F.pad(images.float(), (30, 30, 30, 30), mode="replicate").byte()
+    path = artifact.average(paths, tmp_path / "scales.ts", temperature=0.8, scales=(1.0, 2.0, 0.75))
+    scaled, images = artifact.load(path), golden_batch(3, 60)[:, :, :, :36]
+    assert scaled.metadata.config["scales"] == [1.0, 2.0, 0.75]
+    near, far = images[:, :, 15:-15, 9:-9], F.pad(images.float(), (6, 6, 10, 10), mode="replicate").byte()
     mean = torch.stack([plain(view) for view in (images, near, far)]).mean(0)
     wanted = torch.softmax(mean.log() / 0.8, 1)
     assert torch.allclose(scaled(images), wanted, atol=3e-4)  # a view is rounded to whole grey levels
@@ -147,9 +147,17 @@ def test_a_mean_at_several_scales_averages_the_answers_to_cut_and_to_padded_imag
     assert torch.allclose(scaled(images)[:1], scaled(images[:1]), atol=1e-6)
     assert scaled(images[:0]).shape == (0, 3)
     both = artifact.load(
-        artifact.average(paths, tmp_path / "both.ts", temperature=0.8, scales=(1.0, 2.0, 0.5), flip=True)
+        artifact.average(paths, tmp_path / "both.ts", temperature=0.8, scales=(1.0, 2.0, 0.75), flip=True)
     )
     assert torch.allclose(both(images), (scaled(images) + scaled(images.flip(3))) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [(), (1.0, 0.0), (-1.0,), (float("nan"),), (5.0,)])
+def test_scales_that_are_none_are_refused(scales, tmp_path):
+    paths = [artifact.save(network(), META, tmp_path / f"{name}.ts") for name in "ab"]
+    with pytest.raises(ConfigError, match=r"scales=\[.*\] must be numbers in 0\.25 … 4"):
+        artifact.average(paths, tmp_path / "mean.ts", scales=scales)
+    assert not (tmp_path / "mean.ts").exists()
 
 
 def test_colour_networks_take_grey_images(tmp_path):
