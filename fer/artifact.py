@@ -550,8 +550,8 @@ def average(
     input sizes and channels, the sums of their parameters and multiply-accumulates, and all their configs, under
     `members`, beside the scales.
     Raises `ArtifactError` where a member cannot be loaded, where the members differ in classes or crop margin, where
-    the file cannot be written, or where it differs from the mean of the members by more than `PARITY`; `ConfigError` for
-    scales outside 0.25 … 4.
+    the file cannot be written, or where it differs from the mean of the members by more than `PARITY`;
+    `ConfigError` for scales outside 0.25 … 4.
     """
     if not scales or not all(0.25 <= scale <= 4 for scale in scales):
         raise ConfigError(f"scales={list(scales)} must be numbers in 0.25 … 4, 1 for the image as it is")
