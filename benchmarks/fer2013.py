@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -327,12 +328,12 @@ def ensemble(paths: list[Path], scales: list[float]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         draft = artifact.average(paths, Path(folder) / "draft.ts", half=True, flip=True, scales=scales)
         (entered,) = contenders.enter([str(draft)], torch.device("cpu"))
-        logits = {n: [entered.logits(splits[n].images, flip) for flip in (False, True)] for n in ("val", "test")}
-    temperature = contenders.fitted(logits["val"][0], splits["val"])
+        said = {name: answers_of(entered, splits[name]) for name in ("val", "test")}
+    temperature = contenders.fitted(said["val"].logits, splits["val"])
     metrics = {"val/temperature": temperature, "members": float(len(paths))}
     renamed = {"flip": "accuracy_flip", "no_twins": "accuracy_no_twins", "error": "accuracy_error"}
-    for name, both in logits.items():
-        answers = Answers(*both, temperature)
+    for name, draft_answers in said.items():
+        answers = replace(draft_answers, temperature=temperature)
         found = figures(answers, splits[name], splits["train"], flip=True)
         found["ece_raw"] = scores.ece(answers.raw, splits[name].labels)
         metrics |= {f"{name}/{renamed.get(key, key)}": value for key, value in found.items()}

@@ -56,12 +56,13 @@ def test_ensemble_is_the_mean_of_three_networks_over_three_sizes_and_their_mirro
     members = [artifact.load(path) for path in paths]
 
     def mean(images: torch.Tensor) -> torch.Tensor:
-        padded = F.pad(images.float(), (2, 2, 2, 2), mode="replicate").byte()
-        views = (images, images[:, :, 2:-2, 2:-2], padded)
+        cut, padded = images[:, :, 2:-2, 2:-2].float(), F.pad(images.float(), (2, 2, 2, 2), mode="replicate")
+        resized = [F.interpolate(view, size=(48, 48), mode="bilinear", antialias=True) for view in (cut, padded)]
+        views = (images, *(view.round().byte() for view in resized))
         logits = torch.stack([member(view) for member in members for view in views]).mean(0).log()
         return torch.softmax(logits / ensemble.metadata.temperature, 1)
 
-    assert torch.allclose(ensemble(images), (mean(images) + mean(images.flip(3))) / 2, atol=1e-2)  # whole grey levels
+    assert torch.allclose(ensemble(images), (mean(images) + mean(images.flip(3))) / 2, atol=1e-3)
     assert ensemble.metadata.metrics["val/accuracy_flip"] > 0.72
 
 
