@@ -382,7 +382,7 @@ def test_missing_checkpoint_is_named(tmp_path):
         ("ckpt_path=524", "ckpt_path=524 must be a file, or null"),
         ("++model.name=524", "model.name=524 must be the name of a network"),
         (f"mixup={'9' * 30}", "must be a number from 0 to a billion"),
-        ("data.reader._partial_=maybe", "cannot be built: .*_partial_ flag must be a bool"),
+        ("data.reader._partial_=maybe", "data.reader: .*_partial_ flag must be a bool, .*see conf/data"),
         ("data.reader._partial_=false", "data.reader describes nothing that reads data"),
     ],
 )
