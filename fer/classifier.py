@@ -34,7 +34,8 @@ class EmotionClassifier(L.LightningModule):
     progressive resizing). label_smoothing: 0 to 1 (Szegedy et al. 2016, section 7). class_weights: K factors of the
     loss. mixup, cutmix: alpha of the Beta distribution, 0 for none (Zhang et al. 2018; Yun et al. 2019).
     votes: how batches with targets (N, K) are learnt, or None: `use` "targets" mixes them into the labels, `weight`
-    is their share; `use` "auxiliary" gives them a second head, `weight` is the factor of its loss.
+    is their share; `use` "auxiliary" gives them a second head, `weight` is the factor of its loss. Targets (N, 2 K)
+    are those of both heads.
     optimizer, scheduler: Hydra nodes with `_target_`; a scheduler's value "total_steps" becomes that number.
     seed: of what is random in a step. augment, data, config, git_commit: recorded, not used.
     """
@@ -182,6 +183,8 @@ class EmotionClassifier(L.LightningModule):
 
     def _targets(self, images: Tensor, labels: Tensor, votes: Tensor | None = None) -> Tensor:
         """Probabilities (N, K), or (N, 2 K) where the second head has targets of its own."""
+        if votes is not None and votes.shape[1] > len(self.classes):
+            return votes  # those of both heads, as `distil.taught` has made them
         targets = F.one_hot(labels, len(self.classes)).float()
         if votes is not None and not self.auxiliary:
             targets = torch.lerp(targets, votes, float(self.hparams["votes"]["weight"]))

@@ -126,16 +126,18 @@ def taught(split: Split, answers: np.ndarray, weight: float, votes: Mapping[str,
     is `answers`, the soft labels of the teachers.
 
     That costs one pass over the images, not one in every epoch. `votes`: `use` and `weight` of the targets that the
-    split has already. Raises `ConfigError` where those are for a second head, or where `weight` is out of range.
+    split has already; those for a second head ("auxiliary") follow the others, which makes (N, 2 K). Raises
+    `ConfigError` where `weight` is out of range.
     """
     if not 0 < weight <= 1:
         raise ConfigError(f"teacher_weight={weight} must lie in 0 … 1, above 0")
     targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
-    if split.targets is not None:
-        if votes["use"] != "targets":
-            raise ConfigError(f"votes.use={votes['use']} needs teacher_sees=augmented; or give votes.use=targets")
+    second_head = split.targets is not None and votes["use"] == "auxiliary"
+    if split.targets is not None and not second_head:
         targets += np.float32(votes["weight"]) * (split.targets - targets)
     targets += np.float32(weight) * (answers - targets)
+    if second_head:
+        targets = np.concatenate([targets, split.targets], axis=1)
     return replace(split, targets=targets)
 
 

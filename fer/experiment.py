@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from fer import artifact, checkpoints, distil, leaderboard, models, plots, report, resume, targets, trust
 from fer.classifier import EmotionClassifier
 from fer.data.datamodule import EmotionDataModule
+from fer.data.dataset import Split
 from fer.errors import ConfigError, TrainingError
 from fer.files import expanded
 from fer.values import check_values
@@ -92,7 +93,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         class_weights=data.class_weights() if values["class_weights"] else None,
         mixup=values["mixup"],
         cutmix=values["cutmix"],
-        votes=_votes(values) if data.splits["train"].targets is not None else None,
+        votes=_votes(values, data.splits["train"]),
         optimizer=values["optimizer"],
         scheduler=values["scheduler"],
         seed=values["seed"],
@@ -115,10 +116,13 @@ def _without_home(path: str | None) -> str | None:
     return path if path is None or not expanded(path).is_absolute() else Path(path).name
 
 
-def _votes(values: dict[str, Any]) -> dict[str, Any]:
+def _votes(values: dict[str, Any], train: Split) -> dict[str, Any] | None:
     """How targets are learnt; those that `distil.taught` has mixed already are learnt as they are."""
+    if train.targets is None:
+        return None
     mixed = values["teacher"] and values["teacher_sees"] == "originals"
-    return {"use": "targets", "weight": 1.0} if mixed else values["votes"]
+    one_head = train.targets.shape[1] == len(train.classes)
+    return {"use": "targets", "weight": 1.0} if mixed and one_head else values["votes"]
 
 
 def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float]:

@@ -156,6 +156,18 @@ def test_votes_are_learnt_by_a_second_head_that_the_artifact_lacks(monkeypatch, 
     assert losses(plain, (images, labels, votes), monkeypatch) == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_targets_of_both_heads_are_learnt_as_they_are(monkeypatch):
+    images, labels = golden_batch(1, 48, 6), torch.arange(6) % 3
+    taught, votes = torch.rand(6, 3).softmax(1), torch.rand(6, 3).softmax(1)
+    model = classifier(votes={"use": "auxiliary", "weight": 2.0}).eval()
+    with torch.no_grad():
+        heads = model._heads(model.prepare(images))
+        entropy = torch.nn.functional.cross_entropy
+        wanted = entropy(heads[:, :3], taught) + 2 * entropy(heads[:, 3:], votes)
+    found = losses(model, (images, labels, torch.cat([taught, votes], 1)), monkeypatch)
+    assert found == pytest.approx(float(wanted), rel=1e-5)
+
+
 def test_teachers_are_a_share_of_the_target(monkeypatch):
     images, labels = golden_batch(1, 48, 6), torch.arange(6) % 3
     answers = torch.rand(6, 3).softmax(1)

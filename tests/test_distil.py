@@ -171,10 +171,15 @@ def test_taught_mixes_labels_votes_and_teachers():
     assert np.allclose(voted.targets, 0.5 * votes + 0.5 * said)
 
 
-def test_taught_refuses_a_second_head_and_a_weight_out_of_range():
+def test_votes_of_a_second_head_stay_beside_what_is_taught():
+    votes, said = np.full((6, 3), 1 / 3, np.float32), np.tile(np.float32([0.5, 0.25, 0.25]), (6, 1))
+    both = taught(_split(np.zeros((6, 48, 48), np.uint8), votes), said, 0.75, {"use": "auxiliary", "weight": 2.0})
+    assert np.allclose(both.targets, np.concatenate([0.25 * np.eye(3)[both.labels] + 0.75 * said, votes], 1))
+    assert both.only(np.arange(6) < 2).targets.shape == (2, 6)
+
+
+def test_taught_refuses_a_weight_out_of_range():
     votes = np.full((6, 3), 1 / 3, np.float32)
     split = _split(np.zeros((6, 48, 48), np.uint8), votes)
-    with pytest.raises(ConfigError, match=r"give votes\.use=targets"):
-        taught(split, votes, 0.5, {"use": "auxiliary", "weight": 0.5})
     with pytest.raises(ConfigError, match=r"teacher_weight=1\.5"):
         taught(split, votes, 1.5, {"use": "targets", "weight": 0.5})

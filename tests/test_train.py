@@ -486,3 +486,19 @@ def test_an_artifact_does_not_tell_where_the_data_was(tmp_path):
     assert "private" not in str(recorded)
     assert (recorded["data"]["root"], recorded["data"]["votes"]) == ("fer2013.csv", "fer2013new.csv")
     assert recorded["data"]["reader"]["root"] == "fer2013.csv"
+
+
+def test_soft_labels_and_votes_of_a_second_head_are_learnt_together(tmp_path):
+    rows = fer_rows()
+    root = write_csv(tmp_path / "fer2013.csv", rows)
+    votes = write_votes(tmp_path / "fer2013new.csv", rows)
+    sized = [o for o in TINY if o.startswith(("+model", "logger"))]
+    overrides = ["data=fer2013", f"data.root='{root}'", f"data.votes='{votes}'", "data.batch_size=4", *sized]
+    overrides += ["trainer=cpu", "trainer.max_epochs=2", "votes.use=auxiliary"]
+    experiment.run(config(*overrides, run_dir=tmp_path / "teacher"))
+    teacher = [f"teacher=['{tmp_path}/teacher/model.ts']", "teacher_sees=originals"]
+    experiment.run(config(*overrides, *teacher, run_dir=tmp_path / "both"))
+    both = checkpoints.load(str(tmp_path / "both" / "checkpoints" / "best.ckpt"))
+    assert both.hparams["votes"] == {"use": "auxiliary", "weight": 0.5}
+    assert len(both.backbone.head[-1].weight) == 14
+    assert artifact.load(tmp_path / "both" / "model.ts")(artifact.golden_batch(1, 48, 2)).shape == (2, 7)

@@ -26,7 +26,8 @@ class Split:
     """The images of one split.
 
     images: uint8 (N, H, W) grey or (N, H, W, 3) RGB. labels: int64 (N,) in 0 … K-1. classes: the K names.
-    targets: float32 (N, K), rows that sum to 1, where there is more to learn from than the labels (votes), or None.
+    targets: float32 (N, K), rows that sum to 1, where there is more to learn from than the labels (votes), or None;
+    (N, 2 K) where the first K are those of the labels and the others those of a second head.
     names: the file of each image below the root, where each has one, or None.
     Raises `DataError` where shapes, types or labels do not fit together.
     """
@@ -45,8 +46,9 @@ class Split:
             raise DataError(f"labels must be int64 ({len(self.images)},), not {self.labels.shape}")
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise DataError(f"labels must lie in 0 … {len(self.classes) - 1}")
-        if self.targets is not None and self.targets.shape != (len(self.labels), len(self.classes)):
-            raise DataError(f"targets must be ({len(self.labels)}, {len(self.classes)}), not {self.targets.shape}")
+        rows, classes = len(self.labels), len(self.classes)
+        if self.targets is not None and self.targets.shape not in ((rows, classes), (rows, 2 * classes)):
+            raise DataError(f"targets must be ({rows}, {classes}) or ({rows}, {2 * classes}), not {self.targets.shape}")
 
     def __len__(self) -> int:
         return len(self.labels)
