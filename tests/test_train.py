@@ -473,12 +473,16 @@ def test_an_artifact_does_not_tell_where_what_it_began_from_was(tmp_path):
     assert (recorded["teacher"], recorded["init_from"]) == (["model.ts"], "model.ts")
 
 
-def test_an_artifact_does_not_tell_where_the_data_was(tmp_path):
+def voted(folder: Path) -> list[str]:
+    """A tiny run on a FER-2013 of a few images with votes, both written into `folder`."""
     rows = fer_rows()
-    root = write_csv(tmp_path / "private" / "fer2013.csv", rows)
-    votes = write_votes(tmp_path / "private" / "fer2013new.csv", rows)
+    root, votes = write_csv(folder / "fer2013.csv", rows), write_votes(folder / "fer2013new.csv", rows)
     sized = [o for o in TINY if o.startswith(("+model", "trainer", "logger"))]
-    overrides = ["data=fer2013", f"data.root='{root}'", f"data.votes='{votes}'", "data.batch_size=4", *sized]
+    return ["data=fer2013", f"data.root='{root}'", f"data.votes='{votes}'", "data.batch_size=4", *sized]
+
+
+def test_an_artifact_does_not_tell_where_the_data_was(tmp_path):
+    overrides = voted(tmp_path / "private")
     with pytest.raises(ConfigError, match="5 steps are too few"):
         experiment.run(config(*overrides, run_dir=tmp_path / "short"))
     experiment.run(config(*overrides, "trainer.max_epochs=2", run_dir=tmp_path / "run"))
@@ -489,12 +493,7 @@ def test_an_artifact_does_not_tell_where_the_data_was(tmp_path):
 
 
 def test_soft_labels_and_votes_of_a_second_head_are_learnt_together(tmp_path):
-    rows = fer_rows()
-    root = write_csv(tmp_path / "fer2013.csv", rows)
-    votes = write_votes(tmp_path / "fer2013new.csv", rows)
-    sized = [o for o in TINY if o.startswith(("+model", "logger"))]
-    overrides = ["data=fer2013", f"data.root='{root}'", f"data.votes='{votes}'", "data.batch_size=4", *sized]
-    overrides += ["trainer=cpu", "trainer.max_epochs=2", "votes.use=auxiliary"]
+    overrides = [*voted(tmp_path), "trainer.max_epochs=2", "votes.use=auxiliary"]
     experiment.run(config(*overrides, run_dir=tmp_path / "teacher"))
     teacher = [f"teacher=['{tmp_path}/teacher/model.ts']", "teacher_sees=originals"]
     experiment.run(config(*overrides, *teacher, run_dir=tmp_path / "both"))
