@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, cast
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from fer.config import check_groups
 from fer.errors import ConfigError, hydra_in_one_line, one_line
 from fer.files import expanded
-from fer.targets import check_groups
 
 if TYPE_CHECKING:
     from fer.stream.recognizer import Recognizer
+    from fer.stream.sinks.window import Window
     from fer.stream.sources import Source
     from fer.stream.stats import Stats
     from fer.stream.virtual import VirtualCamera
-    from fer.stream.window import Window
 
 _CONF = Path(__file__).parent / "conf"
 _PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report|collect|snapshots)=(.*)", re.DOTALL)
@@ -70,9 +70,9 @@ def run(cfg: DictConfig) -> "Stats":
 
     Raises `FerError`, and `KeyboardInterrupt` after all outputs are closed and whole.
     """
-    from fer.stream.blur import Blur
+    from fer.stream.draw.blur import Blur
+    from fer.stream.faces.classify import check_threads
     from fer.stream.outputs import Outputs
-    from fer.stream.recognise import check_threads
     from fer.stream.sources import open_source
 
     check_threads(cfg.threads)
@@ -82,7 +82,8 @@ def run(cfg: DictConfig) -> "Stats":
         wants_window = outputs.wants_window(cfg.view)
         settings = {k: v for k, v in cast(Any, OmegaConf.to_container(cfg)).items() if k not in _NOT_IN_RESULTS}
 
-        from fer.stream import pipeline, report
+        from fer.stream import pipeline
+        from fer.stream import summary as report
         from fer.stream.recognizer import Recognizer
         from fer.stream.resume import going_on
         from fer.stream.stats import Stats
@@ -134,8 +135,8 @@ def _virtual_camera(device: str, source: "Source") -> "VirtualCamera":
 
 
 def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Window":
-    from fer.stream.collect import Collector
-    from fer.stream.window import Window
+    from fer.stream.sinks.collect import Collector
+    from fer.stream.sinks.window import Window
 
     metadata = recognizer.recognise.metadata
     collector = Collector(expanded(cfg.collect), metadata.crop_margin, metadata.input_size) if cfg.collect else None
@@ -147,7 +148,7 @@ def _composed(cfg: DictConfig) -> None:
     with one_line():
         check_groups(cfg, "detector", "tracking", "smoothing", "browser")
         if cfg.source == "browser":
-            from fer.stream import browser
+            from fer.stream.browser import page as browser
 
             browser.serve(cfg)
         else:

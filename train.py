@@ -10,8 +10,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from fer import experiment, resume, sweep
 from fer.errors import hydra_in_one_line, one_line
+from fer.train import resume, sweep
+from fer.train import run as experiment
 
 _CONF = Path(__file__).parent / "conf"
 
@@ -22,7 +23,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         return sweep.job(cfg)
     with one_line():
         if cfg.get("search"):
-            from fer import search  # Optuna is an extra
+            from fer.train import search  # Optuna is an extra
 
             return search.run(cfg)
         return experiment.run(cfg)

@@ -37,13 +37,19 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fer import artifact, checkpoints, contenders, experiment, report, scores, sweep, trust  # noqa: F401 (sweep: its resolvers)
-from fer.contenders import Answers, Contender
+from fer import artifact
+from fer import metrics as scores
+from fer.artifact import trust
 from fer.data import fer2013
 from fer.data.dataset import Split, twins
-from fer.stream.detect import Detector
-from fer.stream.recognise import cut
+from fer.evaluate import judge as report
+from fer.evaluate import predict as contenders
+from fer.evaluate.predict import Answers, Contender
+from fer.models import checkpoints
+from fer.stream.faces.classify import cut
+from fer.stream.faces.detect import Detector
 from fer.stream.types import Frame
+from fer.train import run as experiment
 
 WEIGHTS = ROOT / "fer" / "weights"
 BEGIN, END = "<!-- benchmarks/fer2013.py: begin -->\n", "<!-- benchmarks/fer2013.py: end -->\n"

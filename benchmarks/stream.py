@@ -29,14 +29,14 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from fer.stream import pipeline
-from fer.stream.detect import Detector
-from fer.stream.html_report import HtmlReport
-from fer.stream.live import Live
+from fer.stream.faces.detect import Detector
 from fer.stream.recognizer import Recognizer
-from fer.stream.sinks import JsonLines
+from fer.stream.sinks.base import JsonLines
+from fer.stream.sinks.report import HtmlReport
+from fer.stream.sinks.timeline import Timeline
 from fer.stream.sources import Kind, Source, open_source
+from fer.stream.sources.live import Live
 from fer.stream.stats import Stats
-from fer.stream.timeline import Timeline
 from fer.stream.types import Array, Frame
 
 SIZES = {"640×360": (640, 360), "1920×1080": (1920, 1080)}

@@ -35,11 +35,12 @@ from torch.utils.data import DataLoader
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fer import artifact, experiment, models, sweep  # noqa: F401 (sweep: resolvers of conf/train.yaml)
+from fer import artifact, models
 from fer.data import cache, fer2013
 from fer.data.datamodule import EmotionDataModule
 from fer.data.dataset import Split
 from fer.labels import EMOTIONS
+from fer.train import run as experiment
 
 COUNTS = {"train": 28_709, "val": 3_589, "test": 3_589}
 PIPELINES = ("none", "light", "standard", "strong")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from fer.data.dataset import Split
 from fer.labels import colour
-from fer.scores import worst
+from fer.metrics import worst
 
 
 def _figure(width: float, height: float) -> Figure:

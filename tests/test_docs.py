@@ -19,11 +19,13 @@ from hydra.core.global_hydra import GlobalHydra
 from samples import fer_rows, write_csv, write_votes
 
 import infer
-from fer import artifact, distil, evaluate
+from fer import artifact
 from fer.data import audit, synthetic
+from fer.evaluate import __main__ as evaluate
 from fer.labels import EMOTIONS
 from fer.stream import recognizer
 from fer.stream.fakes import FakeDetector, FakeRecogniser
+from fer.train import distil
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -105,7 +107,7 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         evaluate.main()
         assert "95 % interval" in capsys.readouterr().out
     else:
-        {"fer.distil": distil.main, "fer.artifact": lambda: artifact.main(arguments)}[program]()
+        {"fer.train.distil": distil.main, "fer.artifact": lambda: artifact.main(arguments)}[program]()
         (out,) = (word.removeprefix("out=") for word in arguments if word.startswith("out="))
         assert Path(out).exists()
 

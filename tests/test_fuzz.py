@@ -31,17 +31,20 @@ from torch import nn
 
 import infer
 import train
-from fer import artifact, experiment, leaderboard, trust
-from fer.classifier import EmotionClassifier
+from fer import artifact
+from fer.artifact import trust
+from fer.artifact.metadata import Metadata
 from fer.errors import ArtifactError, DataError, FerError, SourceError, hydra_in_one_line, one_line
 from fer.files import json_object
-from fer.metadata import Metadata
-from fer.stream import browser
+from fer.models.classifier import EmotionClassifier
+from fer.stream.browser import page as browser
 from fer.stream.fakes import FakeSource
+from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import open_source
-from fer.stream.stills import IMAGE_SUFFIXES
+from fer.stream.sources.stills import IMAGE_SUFFIXES
 from fer.stream.types import Faces, FrameResult
-from fer.stream.video import VideoFile
+from fer.train import leaderboard
+from fer.train import run as experiment
 
 ROOT = Path(__file__).parents[1]
 META = Metadata(classes=("a", "b", "c"), channels=1, input_size=16, mean=(0.5,), std=(0.25,))

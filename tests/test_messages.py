@@ -15,10 +15,12 @@ from torch import nn
 
 import infer
 import train
-from fer import artifact, distil, evaluate, resume
+from fer import artifact
 from fer.data import audit
 from fer.errors import hydra_in_one_line, one_line
+from fer.evaluate import __main__ as evaluate
 from fer.labels import EMOTIONS
+from fer.train import distil, resume
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,8 +123,8 @@ TABLE = [
     # The tools.
     ("fer.evaluate", "models= names nothing to judge; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled"),
     ("fer.evaluate models=missing.ts", f"no model file missing.ts; {MAKE_ONE}"),
-    ("fer.distil out=a.npz", "teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]"),
-    (f"fer.distil teacher=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
+    ("fer.train.distil out=a.npz", "teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]"),
+    (f"fer.train.distil teacher=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
     (f"fer.evaluate models=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
     (
         "fer.data.audit missing",
@@ -162,7 +164,7 @@ PROGRAMS: dict[str, Callable[[], object]] = {
     "train.py": _train,
     "infer.py": infer.main,
     "fer.evaluate": evaluate.main,
-    "fer.distil": distil.main,
+    "fer.train.distil": distil.main,
     "fer.data.audit": _audit,
 }
 

@@ -8,7 +8,8 @@ import torch
 from samples import SHARED
 from torch.nn import functional as F
 
-from fer import artifact, trust
+from fer import artifact
+from fer.artifact import trust
 from fer.labels import EMOTIONS
 
 WEIGHTS = Path(artifact.BUNDLED).parent

@@ -15,8 +15,9 @@ from torch import nn
 
 from fer.errors import ConfigError
 
-for _file in pkgutil.iter_modules(__path__, f"{__name__}."):
-    importlib.import_module(_file.name)
+for _file in pkgutil.iter_modules(__path__):
+    if _file.name not in ("classifier", "checkpoints"):
+        importlib.import_module(f"{__name__}.{_file.name}")
 
 
 def create(name: str, classes: int, channels: int, pretrained: bool = False, **arguments: Any) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Self
 from fer.errors import ConfigError, SinkError
 from fer.files import expanded
 from fer.stream.resume import Done
-from fer.stream.sinks import (
+from fer.stream.sinks.base import (
     IMAGE_ENDINGS,
     LOG_ENDINGS,
     Csv,
@@ -18,10 +18,10 @@ from fer.stream.sinks import (
     Sink,
     mended,
 )
+from fer.stream.sinks.timeline import TIMELINE_ENDINGS, Timeline
+from fer.stream.sinks.video import VIDEO_FORMATS, VideoFile
 from fer.stream.sources import Folder, Source
 from fer.stream.stats import Stats
-from fer.stream.timeline import TIMELINE_ENDINGS, Timeline
-from fer.stream.video import VIDEO_FORMATS, VideoFile
 
 _SAVES = {
     "image": ("an image", IMAGE_ENDINGS),
@@ -135,7 +135,7 @@ class Outputs:
         if self.timeline:
             sinks.append(Timeline(self.timeline, classes))
         if self.report:
-            from fer.stream.html_report import HtmlReport
+            from fer.stream.sinks.report import HtmlReport
 
             sinks.append(HtmlReport(self.report, classes, self.source, model, stats or Stats()))
         return sinks
@@ -150,7 +150,7 @@ class Outputs:
             raise ConfigError(f"view={view} is unknown; choose auto, window or none")
         if view == "auto" and (not sys.stdin or not sys.stdin.isatty() or (self.source.still and self.paths())):
             return False
-        from fer.stream.window import why_no_window
+        from fer.stream.sinks.window import why_no_window
 
         why = why_no_window()
         if why and view == "window":

@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fer.errors import ConfigError, FerError
-from fer.stream.annotate import annotate
-from fer.stream.pipes import Pipe, close, fill
+from fer.stream.draw.annotate import annotate
+from fer.stream.faces.smooth import Smoother
+from fer.stream.faces.track import UNSETTLED, CutDetector, Tracker, settle
+from fer.stream.queues import Pipe, close, fill
 from fer.stream.resume import Done, replayed
-from fer.stream.sinks import Sink, Stop
-from fer.stream.smooth import Smoother
+from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
-from fer.stream.track import UNSETTLED, CutDetector, Tracker, settle
 from fer.stream.types import Array, Faces, Frame, FrameResult
 
 Detect = Callable[[Frame], Faces]

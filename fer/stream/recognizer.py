@@ -19,20 +19,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fer.artifact.trust import accept
 from fer.errors import ConfigError, SourceError
 from fer.files import expanded
 from fer.stream import pipeline
-from fer.stream.detect import Detector
+from fer.stream.faces.classify import open_recogniser
+from fer.stream.faces.detect import Detector
+from fer.stream.faces.smooth import Smoother
 from fer.stream.pipeline import Calm
-from fer.stream.pipes import close
-from fer.stream.recognise import open_recogniser
+from fer.stream.queues import close
 from fer.stream.resume import Done
-from fer.stream.smooth import Smoother
 from fer.stream.sources import Source, open_source
+from fer.stream.sources.stills import read_image
 from fer.stream.stats import Stats
-from fer.stream.stills import read_image
 from fer.stream.types import Array, Faces, Frame, FrameResult
-from fer.trust import accept
 
 T = TypeVar("T")
 
@@ -82,7 +82,9 @@ class Recognizer:
         """What one run remembers; for a `film` with ids."""
         if not film:
             return Calm(None, self.smoother())
-        from fer.stream.track import Tracker  # its library takes a second or two to import, which stills can do without
+        from fer.stream.faces.track import (
+            Tracker,  # its library takes a second or two to import, which stills can do without
+        )
 
         return Calm(_made(Tracker, "tracking", self._tracking), self.smoother())
 
@@ -155,7 +157,7 @@ class Session:
     """
 
     def __init__(self, recognizer: Recognizer) -> None:
-        from fer.stream.track import CutDetector
+        from fer.stream.faces.track import CutDetector
 
         self._recognizer, self._calm, self._is_cut = recognizer, recognizer.calm(film=True), CutDetector()
         self._frames, self._start = 0, time.monotonic()

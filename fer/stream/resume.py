@@ -13,10 +13,10 @@ from filelock import FileLock, Timeout
 
 from fer.errors import ConfigError
 from fer.files import json_object, read, regular
-from fer.stream.sinks import mended, write_whole
+from fer.stream.sinks.base import mended, write_whole
+from fer.stream.sinks.video import frames_kept
 from fer.stream.sources import Source
 from fer.stream.types import Faces, Frame, FrameResult
-from fer.stream.video import frames_kept
 
 
 @dataclass(frozen=True)

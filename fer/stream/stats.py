@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fer.stream.pipes import close
+from fer.stream.queues import close
 from fer.stream.types import FrameResult
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 
 from fer.errors import SinkError
-from fer.stream.sinks import Sink
+from fer.stream.sinks.base import Sink
 from fer.stream.types import Array, FrameResult
 
 

@@ -5,8 +5,9 @@ import importlib.util
 import pytest
 from test_train import ROOT, tiny
 
-from fer import artifact, experiment
+from fer import artifact
 from fer.data import synthetic
+from fer.train import run as experiment
 
 
 @pytest.fixture(scope="module")

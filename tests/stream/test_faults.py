@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from fer.errors import FerError, SinkError, SourceError
+from fer.stream.faces.smooth import Smoother
+from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
 from fer.stream.pipeline import Calm, results, run
-from fer.stream.sinks import Csv, JsonLines, Sink
-from fer.stream.smooth import Smoother
+from fer.stream.sinks.base import Csv, JsonLines, Sink
+from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import open_source
 from fer.stream.stats import Stats
-from fer.stream.track import Tracker
-from fer.stream.video import VideoFile
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("happy", "sad", "odd")

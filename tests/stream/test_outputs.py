@@ -5,12 +5,12 @@ import pytest
 
 from fer.errors import ConfigError, SinkError
 from fer.stream import outputs as module
-from fer.stream import window
 from fer.stream.fakes import FakeSource
 from fer.stream.outputs import Outputs
-from fer.stream.sinks import Csv, JsonLines, Pictures, Sink
+from fer.stream.sinks import window
+from fer.stream.sinks.base import Csv, JsonLines, Pictures, Sink
+from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import Kind, open_source
-from fer.stream.video import VideoFile
 
 
 def source(kind: Kind = "video", path: Path | None = None) -> FakeSource:

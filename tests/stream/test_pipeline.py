@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from fer.errors import ConfigError, SinkError, SourceError
+from fer.stream.faces.smooth import Smoother
+from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
 from fer.stream.pipeline import Calm, results, run
-from fer.stream.sinks import Sink, Stop
-from fer.stream.smooth import Smoother
+from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Kind
 from fer.stream.stats import Stats
-from fer.stream.track import Tracker
 from fer.stream.types import Array, Faces, Frame, FrameResult
 
 CLASSES = ("happy", "sad", "odd")

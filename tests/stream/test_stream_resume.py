@@ -15,15 +15,15 @@ import pytest
 from filelock import FileLock
 
 from fer.errors import ConfigError, SinkError
+from fer.stream.faces.smooth import Smoother
+from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeSource
 from fer.stream.outputs import Outputs
 from fer.stream.pipeline import Calm, results, run
 from fer.stream.resume import Done, going_on, replayed
-from fer.stream.sinks import JsonLines, Sink
-from fer.stream.smooth import Smoother
+from fer.stream.sinks.base import JsonLines, Sink
 from fer.stream.sources import open_source
 from fer.stream.stats import Stats
-from fer.stream.track import Tracker
 from fer.stream.types import Array, Faces, Frame, FrameResult
 
 CLASSES = ("happy", "sad", "odd")

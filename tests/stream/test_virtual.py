@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from test_sinks import picture, result
+from test_logs import picture, result
 
 from fer.errors import SinkError
 from fer.stream.virtual import VirtualCamera

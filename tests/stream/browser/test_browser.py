@@ -1,0 +1,293 @@
+"""The browser page, in a real browser where there is one."""
+
+import base64
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from chromium import PROGRAM, Chromium, Page
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from torch import nn
+
+from fer import artifact
+from fer.errors import ConfigError, SinkError
+from fer.labels import EMOTIONS
+from fer.stream.browser import page as browser
+from fer.stream.types import Array
+
+ROOT = Path(__file__).parents[3]
+
+chromium = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not installed (apt-get install chromium)")
+
+
+def config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("infer", ["source=browser", *overrides])
+
+
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("browser.host=0.0.0.0", "set browser.password=user:password"),
+        ("browser.host=192.168.1.5", "set browser.password=user:password"),
+        ("browser.host=example.org", "set browser.password=user:password"),
+        ("browser.password=secret", "must be user:password"),
+        ("browser.password='user:'", "must be user:password"),
+        ("browser.port=0", r"browser\.port=0"),
+        ("browser.max_mb=-1", r"browser\.max_mb"),
+        ("browser.max_mb=0.5", r"browser\.max_mb=0\.5 cannot work; give a whole number from 1"),
+        ("browser.max_mb=1e3", r"browser\.max_mb=1000\.0"),
+        ("browser.max_seconds=long", r"browser\.max_seconds"),
+        ("save=out.mp4", "save= does not go with source=browser"),
+        ("virtual_camera=auto", "virtual_camera= does not go"),
+        ("blur=all", "faces, others"),
+    ],
+)
+def test_what_cannot_work_is_told_first(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        browser.check(config(override))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "'::1'"])
+def test_this_computer_needs_no_password(host: str) -> None:
+    browser.check(config(f"browser.host={host}"))
+    browser.check(config("browser.host=0.0.0.0", "browser.password='me:se:cret'"))
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SinkError, match=r"cannot listen on 127\.0\.0\.1:\d+: .*set another browser\.port"):
+            browser.serve(config(f"browser.port={taken.getsockname()[1]}"))
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "a\0b"])
+def test_a_host_that_is_no_name(host: str) -> None:
+    with pytest.raises(SinkError, match=r"cannot listen on .*; set another browser\.port= or browser\.host="):
+        browser._free(host, 7999)
+
+
+def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[browser\]"'):
+        browser.serve(config(f"browser.port={free_port()}"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(144, 7))
+    return artifact.save(
+        network, artifact.Metadata(EMOTIONS, 1, 48, (0.5,), (0.25,)), tmp_path_factory.mktemp("model") / "own.ts"
+    )
+
+
+class Server:
+    def __init__(self, port: int, folder: Path, *arguments: str) -> None:
+        self.url, self.port, self.folder, self.said = f"http://127.0.0.1:{port}/", port, folder, ""
+        command = [sys.executable, "infer.py", "source=browser", f"browser.port={port}", *arguments]
+        environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        """Until it has said where to open it, which it does once it listens."""
+        watchdog = threading.Timer(90, self.kill)
+        watchdog.start()
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.said += line
+            if line.startswith("open http"):
+                break
+        watchdog.cancel()
+        if "open http" not in self.said:
+            raise TimeoutError(self.said)
+
+    def stop(self) -> tuple[int, str]:
+        """Ctrl-C: its status and what it said."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.said += self.process.communicate(timeout=30)[0]
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        return self.process.returncode, self.said
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate(timeout=10)
+
+    def files(self) -> set[str]:
+        """Names of all that is kept; Gradio leaves an empty file for each upload."""
+        return {path.name for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size}
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[Server]:
+    server = Server(free_port(), folder, *arguments)
+    try:
+        server.wait()
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
+def test_a_password_is_asked_for_and_ctrl_c_ends_it(tmp_path: Path, model: Path) -> None:
+    with serving(tmp_path, f"artifact={model}", "browser.password=me:secret") as server:
+
+        def status(method: str, path: str) -> int:
+            with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+                connection.request(method, path, "{}", {"Content-Type": "application/json"})
+                with connection.getresponse() as answer:
+                    return answer.status
+
+        assert status("GET", "/config") == 401
+        assert status("POST", "/gradio_api/component_server") == 401
+        assert status("POST", "/gradio_api/upload") == 401
+        code, said = server.stop()
+    assert code == 130 and f"open http://127.0.0.1:{server.port}" in said and "Traceback" not in said
+    assert not list(tmp_path.glob("fer_browser_*")), "nothing stays"
+
+
+@chromium
+def test_an_upload_is_answered_and_nothing_of_it_stays(
+    tmp_path: Path, model: Path, make_clip: Callable[..., Path]
+) -> None:
+    clip, picture = make_clip(frames=8), tmp_path / "photo.png"
+    cv2.imwrite(str(picture), np.full((48, 64, 3), 90, np.uint8))
+    long = make_clip("long.mp4", frames=80)
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with (
+        serving(folder, f"artifact={model}", "browser.max_seconds=2", "browser.max_mb=1") as server,
+        Chromium() as chrome,
+    ):
+        page = chrome.page(server.url)
+        page.until("document.querySelector('.fer-live button')")
+        page.evaluate("[...document.querySelectorAll('[role=tab]')].find(t => t.innerText.trim() == 'Upload').click()")
+        assert "8 frames, 0 with faces" in uploaded(page, clip)
+        page.until("document.querySelectorAll('#files a').length >= 3 && document.querySelector('#film video')")
+        names = page.evaluate("[...document.querySelectorAll('#files a')].map(a => a.href.split('/').pop())")
+        assert {"log.jsonl", "timeline.png", "result.mp4"} <= set(names)
+        address = page.evaluate("[...document.querySelectorAll('#files a')].find(a => /jsonl/.test(a.href)).href")
+        rows = page.evaluate(f"fetch({json.dumps(address)}).then(r => r.text())").splitlines()
+        assert [json.loads(row)["frame"] for row in rows] == list(range(8))
+        assert server.files() == {"log.jsonl", "timeline.png", "result.mp4"}, "the upload itself has gone"
+        assert "0 faces" in uploaded(page, picture)
+        assert server.files() == {"log.jsonl", "result.png"}, "so has the answer before"
+        assert "longer than the 2 seconds" in uploaded(page, long)
+        assert not server.files(), "what is refused leaves nothing"
+        assert "0 faces" in uploaded(page, picture) and server.files()
+        page.close()
+        end = time.monotonic() + 20
+        while server.files() and time.monotonic() < end:
+            time.sleep(0.2)
+        assert not server.files(), "the page has closed"
+        ours = [url for url in chrome.requests if not url.startswith((server.url, "data:", "blob:", "about:"))]
+        assert not ours, "nothing is asked of the network"
+        assert server.stop()[0] == 130
+    assert not list(folder.iterdir())
+
+
+def uploaded(page: Page, path: Path) -> str:
+    """Upload a file and return what the page says of it."""
+    page.until("document.querySelector('#upload input[type=file]')")
+    before = page.evaluate("document.querySelector('#words').innerText")
+    page.choose("#upload input[type=file]", path)
+    page.until(f"document.querySelector('#upload').innerText.includes({json.dumps(path.stem)})")
+    page.evaluate("document.querySelector('#read').click()")
+    page.until(f"![{json.dumps(before)}, ''].includes(document.querySelector('#words').innerText)")
+    page.until("document.querySelector('#upload input[type=file]')")
+    return str(page.evaluate("document.querySelector('#words').innerText"))
+
+
+@chromium
+@pytest.mark.shared
+def test_the_camera_shows_emotions_and_pages_keep_to_themselves(tmp_path: Path, shared: Path) -> None:
+    from fer.stream.faces.detect import Detector
+    from fer.stream.sources import open_source
+    from fer.stream.types import Frame
+
+    images = [frame.image for frame in open_source(str(shared / "single_face.mp4"))]
+    here, there = film(tmp_path / "here.mjpeg", images), film(tmp_path / "there.mjpeg", images, shift=-200)
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with serving(folder) as server, Chromium(here) as one, Chromium(there) as other:
+        pages = watching(one, server), watching(other, server)
+        for page in pages:
+            page.until("document.querySelector('.fer-live').dataset.results > 5 && window.ferFaces().length")
+        start = [int(page.evaluate("document.querySelector('.fer-live').dataset.results")) for page in pages]
+        begun = time.monotonic()
+        time.sleep(4)
+        done = [int(page.evaluate("document.querySelector('.fer-live').dataset.results")) for page in pages]
+        rates = [(b - a) / (time.monotonic() - begun) for a, b in zip(start, done, strict=True)]
+        assert min(rates) > 1.5, f"{rates} results a second; 5 or more where nothing else runs"
+        find = Detector()
+        lefts = []
+        for page in pages:
+            last = page.evaluate(
+                "(({lastImage, lastAnswer}) => ({lastImage, lastAnswer}))(document.querySelector('.fer-live'))"
+            )
+            (face,) = last["lastAnswer"]["faces"]
+            assert face["id"] == 1, "each page has a first face of its own"
+            assert face["emotion"] in page.evaluate("document.querySelector('.fer-people').innerText")
+            data = np.frombuffer(base64.b64decode(last["lastImage"].split(",")[1]), np.uint8)
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+            assert image is not None
+            faces = find(Frame(image, 0, 0.0))
+            assert iou(faces.boxes[0], np.array(face["box"])) > 0.5
+            lefts.append(face["box"][0])
+        assert lefts[0] - lefts[1] > 100, "and sees its own camera"
+        assert server.files() == set(), "no frame is written"
+        foreign = [url for url in one.requests if not url.startswith((server.url, "data:", "blob:", "about:"))]
+        assert not foreign
+    print(f"results a second: {rates}")
+
+
+def film(path: Path, images: list[Array], shift: int = 0) -> Path:
+    """Motion JPEG for Chromium's camera, moved sideways by `shift` pixels."""
+    moved = [cv2.cvtColor(np.roll(image, shift, axis=1), cv2.COLOR_RGB2BGR) for image in images]
+    path.write_bytes(b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in moved))
+    return path
+
+
+def watching(chrome: Chromium, server: Server) -> Page:
+    page = chrome.page(server.url)
+    page.until("document.querySelector('.fer-live button')")
+    page.evaluate("window.ferFaces = () => JSON.parse(document.querySelector('.fer-live').dataset.faces || '[]')")
+    page.evaluate("document.querySelector('.fer-live button').click()")
+    return page
+
+
+def iou(a: Array, b: Array) -> float:
+    shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))

@@ -1,0 +1,154 @@
+import base64
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from torch import nn
+
+from fer import artifact
+from fer.stream import Recognizer, recognizer
+from fer.stream.browser.viewers import Models, Viewers
+from fer.stream.types import Faces, Frame
+
+ALICE, BOB = "a" * 32, "b" * 32
+
+
+class Bright:
+    """Finds a face wherever a frame is bright."""
+
+    def __call__(self, frame: Frame) -> Faces:
+        rows, columns = np.nonzero(frame.image[..., 0] > 200)
+        if not len(rows):
+            return Faces.none()
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        return Faces(np.array([box], np.float32), np.full(1, 0.9, np.float32))
+
+
+def jpeg(left: int | None, size: tuple[int, int] = (160, 120), ending: str = ".jpg") -> str:
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    if left is not None:
+        image[30:80, left : left + 40] = 255
+    return "data:image/jpeg;base64," + base64.b64encode(cv2.imencode(ending, image)[1].tobytes()).decode()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16, 3))
+    metadata = artifact.Metadata(("a", "b", "c"), 1, 16, (0.5,), (0.25,))
+    return artifact.save(network, metadata, tmp_path_factory.mktemp("model") / "model.ts")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loaded() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def viewers(model: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, loaded: list[str]) -> Viewers:
+    monkeypatch.setattr(recognizer, "Detector", lambda **_: Bright())
+
+    def load(name: str) -> Recognizer:
+        loaded.append(name)
+        return Recognizer(model)
+
+    return Viewers(Models(["one", "two"], load), clock)
+
+
+def look(viewers: Viewers, key: str, left: int | None, model: str = "one", times: int = 3) -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    for _ in range(times):
+        answer = viewers.look({"viewer": key, "model": model, "image": jpeg(left)})
+    return answer
+
+
+def test_an_answer_has_the_row_and_the_size(viewers: Viewers) -> None:
+    answer = look(viewers, ALICE, 20)
+    (face,) = answer["faces"]
+    assert (answer["width"], answer["height"], face["id"]) == (160, 120, 1)
+    assert face["box"] == pytest.approx([20, 30, 60, 80], abs=2)
+    assert set(face["probabilities"]) == {"a", "b", "c"}
+
+
+def test_nobody_sees_the_ids_or_faces_of_others(viewers: Viewers) -> None:
+    for _ in range(4):
+        mine, theirs = look(viewers, ALICE, 10, times=1), look(viewers, BOB, 110, times=1)
+    assert [face["id"] for face in mine["faces"]] == [1] and mine["faces"][0]["box"][0] < 20
+    assert [face["id"] for face in theirs["faces"]] == [1] and theirs["faces"][0]["box"][0] > 100
+    assert look(viewers, "c" * 32, None)["faces"] == []
+
+
+def test_viewers_are_forgotten_when_they_leave_or_fall_silent(viewers: Viewers, clock: Clock) -> None:
+    look(viewers, ALICE, 20)
+    look(viewers, BOB, 20)
+    viewers.leave(ALICE)
+    viewers.leave("nobody")
+    assert len(viewers) == 1
+    clock.now = 10.5
+    assert len(viewers) == 0
+
+
+def test_no_more_than_32(viewers: Viewers) -> None:
+    for i in range(32):
+        assert "error" not in look(viewers, f"{i:032x}", None, times=1)
+    assert "try again later" in look(viewers, "f" * 32, None, times=1)["error"]
+    assert "error" not in look(viewers, f"{0:032x}", None, times=1)
+
+
+def test_models_are_loaded_once_when_they_are_asked_for(viewers: Viewers, loaded: list[str]) -> None:
+    look(viewers, ALICE, 20)
+    assert loaded == ["one"]
+    look(viewers, ALICE, 20, model="two")
+    look(viewers, BOB, 20, model="../../etc/passwd")
+    assert loaded == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        [],
+        {"viewer": "x", "image": jpeg(None)},
+        {"viewer": ALICE},
+        {"viewer": ALICE, "image": "data:image/jpeg;base64,%%"},
+        {"viewer": ALICE, "image": "http://example.org/a.jpg"},
+        {"viewer": ALICE, "image": jpeg(None, ending=".png")},
+        {"viewer": ALICE, "image": jpeg(None, (2000, 10))},
+        {"viewer": ALICE, "image": jpeg(None)[:80]},
+        {"viewer": ALICE, "image": "data:image/jpeg;base64," + "A" * 5_000_000},
+    ],
+)
+def test_nonsense_is_refused_in_words(viewers: Viewers, asked: object) -> None:
+    assert "load" in viewers.look(asked)["error"]
+    assert len(viewers) == 0
+
+
+def test_many_threads(viewers: Viewers) -> None:
+    bad: list[object] = []
+
+    def watch(key: str, left: int) -> None:
+        for _ in range(20):
+            faces = look(viewers, key, left, times=1)["faces"]
+            if any(face["id"] != 1 or abs(face["box"][0] - left) > 3 for face in faces):
+                bad.append(faces)
+
+    threads = [threading.Thread(target=watch, args=(key, left)) for key, left in ((ALICE, 10), (BOB, 100))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not bad

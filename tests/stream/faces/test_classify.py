@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fer import artifact
+from fer.errors import ArtifactError, ConfigError
+from fer.stream.faces.classify import Recogniser, cut, open_recogniser
+from fer.stream.types import Faces, Frame
+
+NUMBERED = np.arange(100, dtype=np.uint8).reshape(10, 10, 1).repeat(3, axis=2)  # pixel (x, y) is 10·y + x
+
+
+def test_a_square_around_the_centre() -> None:
+    # 2 × 4 around (5, 5): the longer side is 4, and no margin.
+    face = cut(NUMBERED, np.array([4, 3, 6, 7], np.float32), 0.0, 4)
+    np.testing.assert_array_equal(face[..., 0], NUMBERED[3:7, 3:7, 0])
+
+
+def test_the_margin_is_a_share_of_the_longer_side_on_each_side() -> None:
+    face = cut(NUMBERED, np.array([4, 3, 6, 7], np.float32), 0.25, 6)
+    np.testing.assert_array_equal(face[..., 0], NUMBERED[2:8, 2:8, 0])
+
+
+def test_beyond_the_frame_its_border_is_repeated() -> None:
+    face = cut(NUMBERED, np.array([0, 0, 4, 4], np.float32), 0.5, 8)[..., 0]
+    np.testing.assert_array_equal(face[2:, 2:], NUMBERED[:6, :6, 0])
+    assert (face[:3, :3] == 0).all()
+    np.testing.assert_array_equal(face[0, 2:], NUMBERED[0, :6, 0])
+    face = cut(NUMBERED, np.array([6, 6, 10, 10], np.float32), 0.5, 8)[..., 0]
+    np.testing.assert_array_equal(face[:6, :6], NUMBERED[4:, 4:, 0])
+    assert (face[5:, 5:] == 99).all()
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 0.2, 0.2), (9.8, 9.8, 10, 10), (0, 0, 10, 1), (4.4, 0, 4.6, 10), (0, 0, 10, 10)]
+)
+@pytest.mark.parametrize("margin", [-0.49, 0.0, 2.0])
+def test_any_box_of_a_frame_can_be_cut(box: tuple[float, ...], margin: float) -> None:
+    assert cut(NUMBERED, np.array(box, np.float32), margin, 12).shape == (12, 12, 3)
+
+
+def test_reducing_averages() -> None:
+    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    face = cut(board, np.array([0, 0, 64, 64], np.float32), 0.0, 16)
+    assert np.abs(face.astype(int) - 128).max() <= 2
+
+
+class Seen:
+    """An artifact that answers with what it was shown."""
+
+    def __init__(self) -> None:
+        self.metadata = artifact.Metadata(("a", "b"), 3, 8, (0.5,) * 3, (0.5,) * 3, crop_margin=0.0)
+        self.batches: list[torch.Tensor] = []
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        self.batches.append(images)
+        return torch.tensor([[0.25, 0.75]]).expand(len(images), 2)
+
+
+def test_all_faces_of_several_frames_are_one_batch_of_rgb() -> None:
+    seen = Seen()
+    recognise = Recogniser(seen)
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[:, :20], image[:, 20:] = (200, 0, 0), (0, 0, 100)
+    faces = Faces(np.array([[2, 2, 18, 18], [22, 2, 38, 18]], np.float32), np.ones(2, np.float32))
+    first, none, last = recognise([(Frame(image, 0, 0.0), f) for f in (faces, Faces.none(), faces)])
+    assert (none.shape, last.shape) == ((0, 2), (2, 2))
+    answer = first
+    (batch,) = seen.batches
+    assert batch.shape == (4, 3, 8, 8) and batch.dtype == torch.uint8
+    assert batch[:, :, 4, 4].tolist() == [[200, 0, 0], [0, 0, 100]] * 2
+    assert answer.shape == (2, 2) and answer.dtype == np.float32
+
+
+def test_no_faces_need_no_model() -> None:
+    seen = Seen()
+    (answer,) = Recogniser(seen)([(Frame(NUMBERED, 0, 0.0), Faces.none())])
+    assert answer.shape == (0, 2) and answer.dtype == np.float32 and seen.batches == []
+
+
+def test_a_real_artifact_answers(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    metadata = artifact.Metadata(("a", "b", "c"), 1, 8, (0.5,), (0.5,))
+    path = artifact.save(model, metadata, tmp_path / "model.ts")
+    recognise = open_recogniser(str(path), "auto" if not torch.cuda.is_available() else "cpu", 1)
+    assert recognise.classes == ("a", "b", "c")
+    faces = Faces(np.array([[2, 2, 8, 8]], np.float32), np.ones(1, np.float32))
+    (answer,) = recognise([(Frame(NUMBERED, 0, 0.0), faces)])
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
+
+
+def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArtifactError, match="no model file"):
+        open_recogniser(str(tmp_path / "none.ts"), "cpu", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"device=cuda.*device=cpu"):
+        open_recogniser(None, "cuda", None)

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer.errors import ConfigError
+from fer.stream.faces.detect import Detector
+from fer.stream.sources import open_source
+from fer.stream.types import Array, Frame
+
+
+class FakeNet:
+    """Gives detections at fixed shares of whatever picture it is shown, and remembers the sizes shown."""
+
+    def __init__(self, *rows: tuple[float, float, float, float, float]) -> None:
+        self.rows = rows
+        self.sizes: list[tuple[int, ...]] = []
+        self.first: Array | None = None
+
+    def detect(self, image: Array, *, details: bool) -> Array:
+        assert details
+        self.sizes.append(image.shape[:2])
+        self.first = image[0, 0]
+        height, width = image.shape[:2]
+        answer = np.zeros((len(self.rows), 15), np.float32)
+        for row, (x, y, w, h, score) in zip(answer, self.rows, strict=True):
+            row[:] = [x * width, y * height, w * width, h * height, *[x * width, y * height] * 5, score]
+        return answer
+
+
+def detector(net: FakeNet, **values: int | None) -> Detector:
+    made = Detector(**values)
+    made._net = net
+    return made
+
+
+def frame(width: int, height: int, file: str | None = None) -> Frame:
+    return Frame(np.full((height, width, 3), (250, 5, 5), np.uint8), 0, 0.0, file=file)
+
+
+def test_the_search_is_on_a_reduced_copy_and_answers_in_pixels_of_the_frame() -> None:
+    net = FakeNet((0.25, 0.5, 0.25, 0.25, 0.9))
+    faces = detector(net)(frame(1280, 722))
+    assert net.sizes == [(180, 320)]
+    assert net.first is not None and net.first.tolist() == [5, 5, 250], "YuNet wants BGR"
+    np.testing.assert_allclose(faces.boxes, [[320, 361, 640, 541.5]], rtol=1e-4)
+    assert faces.landmarks is not None
+    np.testing.assert_allclose(faces.landmarks[0, 0], [320, 361], rtol=1e-4)
+
+
+def test_nothing_is_enlarged() -> None:
+    net = FakeNet()
+    detector(net)(frame(200, 100))
+    detector(net)(frame(200, 100, file="still.png"))
+    assert net.sizes == [(100, 200)] * 2
+
+
+def test_a_still_is_searched_twice_and_a_face_counts_once() -> None:
+    net = FakeNet((0.25, 0.5, 0.25, 0.25, 0.9))
+    faces = detector(net)(frame(1000, 500, file="still.png"))
+    assert net.sizes == [(160, 320), (480, 960)]
+    assert len(faces) == 1
+    detector(net, still_width=None)(frame(1000, 500, file="still.png"))
+    assert net.sizes[2:] == [(160, 320)]
+
+
+def test_the_surer_of_two_boxes_on_a_face_stays() -> None:
+    net = FakeNet((0.1, 0.1, 0.5, 0.5, 0.7), (0.12, 0.1, 0.5, 0.5, 0.8), (0.3, 0.3, 0.1, 0.1, 0.65))
+    faces = detector(net)(frame(320, 320))
+    np.testing.assert_allclose(faces.scores, [0.8])
+
+
+def test_boxes_are_clipped_and_nonsense_is_dropped() -> None:
+    nan = float("nan")
+    net = FakeNet(
+        (-0.1, -0.1, 0.5, 0.5, 0.7),
+        (0.9, 0.9, 0.5, 0.5, 1.2),
+        (2.0, 2.0, 0.5, 0.5, 0.9),
+        (0.5, 0.5, 0.0, 0.0, 0.9),
+        (nan, 0.5, 0.2, 0.2, 0.9),
+        (-0.19, 0.5, 0.2, 0.2, 0.9),
+        (-4e28, 0.5, 0.2, 0.2, 0.9),
+    )
+    faces = detector(net)(frame(100, 100))
+    np.testing.assert_allclose(faces.boxes, [[90, 90, 100, 100], [0, 0, 40, 40]], atol=1e-3)
+    np.testing.assert_allclose(faces.scores, [1.0, 0.7])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (2000, 1), (1, 2000), (16, 16)])
+def test_a_sliver_has_no_face(size: tuple[int, int]) -> None:
+    assert len(Detector()(frame(*size))) == 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"width": 0}, {"width": None}, {"width": 1.5}, {"still_width": 8}, {"score": 0}, {"score": "x"}],
+)
+def test_values_that_cannot_work(values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"detector\."):
+        Detector(**values)
+
+
+@pytest.mark.shared
+def test_the_five_faces_of_a_photo(shared: Path) -> None:
+    with open_source(str(shared / "multi_face.jpg")) as source:
+        (photo,) = source
+    faces = Detector()(photo)
+    assert len(faces) == 5
+    assert (faces.scores > 0.85).all()
+    assert (faces.boxes[:, 2:] <= [1000, 667]).all()
+
+
+@pytest.mark.shared
+def test_a_face_that_fills_a_large_photo_is_one_face(shared: Path) -> None:
+    import cv2
+
+    with open_source(str(shared / "single_face.mp4")) as source:
+        image = next(iter(source)).image
+    close = cv2.resize(image[50:330, 200:400], (1600, 2240))
+    assert len(Detector()(Frame(close, 0, 0.0, file="close.png"))) == 1

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from fer.errors import ConfigError
+from fer.stream.faces.smooth import Smoother
+from fer.stream.types import LOGGED
+
+ONE = np.array([1])
+HAPPY, SAD = np.array([[0.9, 0.1]], np.float32), np.array([[0.1, 0.9]], np.float32)
+
+
+@pytest.mark.parametrize("rate", [5, 30, 100])
+def test_the_frame_rate_does_not_matter(rate: int) -> None:
+    smooth = Smoother(seconds=0.5)
+    smooth(ONE, HAPPY, 0.0)
+    for k in range(1, rate // 5 * 5 + 1):
+        values, _, _ = smooth(ONE, SAD, k / rate)
+    assert values[0, 0] == pytest.approx(0.1 + 0.8 * np.exp(-1 / 0.5), abs=1e-3)
+
+
+def test_rows_go_on_summing_to_one() -> None:
+    smooth, rng = Smoother(), np.random.default_rng(0)
+    for k in range(50):
+        values, _, _ = smooth(np.array([1, 2]), rng.dirichlet(np.ones(7), 2).astype(np.float32), k / 30)
+    np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_label_changes_only_by_a_margin() -> None:
+    smooth = Smoother(seconds=0, margin=0.2)
+    found = []
+    for k, p in enumerate((0.9, 0.45, 0.55, 0.41, 0.39, 0.45, 0.59, 0.61)):
+        _, labels, _ = smooth(ONE, np.array([[p, 1 - p]], np.float32), k / 30)
+        found.append(int(labels[0]))
+    assert found == [0, 0, 0, 0, 1, 1, 1, 0]
+
+
+def test_each_face_has_a_memory_of_its_own() -> None:
+    smooth = Smoother(seconds=1)
+    smooth(np.array([1, 2]), np.concatenate([HAPPY, SAD]), 0.0)
+    values, labels, _ = smooth(np.array([2, 1, 3]), np.concatenate([HAPPY, SAD, SAD]), 0.1)
+    assert labels.tolist() == [1, 0, 1]
+    assert values[2].tolist() == SAD[0].tolist()
+
+
+def test_doubt_is_about_the_smoothed_value() -> None:
+    smooth = Smoother(seconds=1, uncertain=0.6)
+    assert smooth(ONE, HAPPY, 0.0)[2].tolist() == [False]
+    assert smooth(ONE, SAD, 0.1)[2].tolist() == [False]
+    assert smooth(ONE, SAD, 0.6)[2].tolist() == [True]
+    assert smooth(np.zeros(0, np.int64), np.zeros((0, 2), np.float32), 0.7)[2].shape == (0,)
+
+
+def test_time_that_stands_still_or_runs_back_changes_nothing() -> None:
+    smooth = Smoother()
+    smooth(ONE, HAPPY, 5.0)
+    for time in (5.0, 4.0):
+        assert smooth(ONE, SAD, time)[0].tolist() == HAPPY.tolist()
+
+
+def test_faces_long_gone_are_forgotten() -> None:
+    smooth = Smoother()
+    for k in range(200):
+        smooth(np.array([k + 1]), HAPPY, float(k))
+    assert len(smooth._faces) < 70
+
+
+@pytest.mark.parametrize("values", [{"seconds": -1}, {"margin": 2}, {"uncertain": True}, {"seconds": "long"}])
+def test_values_that_cannot_work_are_named(values: dict) -> None:
+    with pytest.raises(ConfigError, match=f"smoothing.{next(iter(values))}="):
+        Smoother(**values)
+
+
+def test_a_memory_that_comes_from_the_log_says_the_same() -> None:
+    """Bit for bit: the log rounds, and so does the memory."""
+    rng = np.random.default_rng(0)
+    answers = rng.dirichlet(np.ones(7), (40, 1)).astype(np.float32)
+    ids, whole, resumed = np.array([1]), Smoother(), Smoother()
+    for number, answer in enumerate(answers[:20]):
+        smoothed, labels, _ = whole(ids, answer, number / 25)
+    logged = np.array([[round(float(value), LOGGED) for value in smoothed[0]]], np.float32)
+    resumed.replay(ids, logged, labels, 19 / 25)
+    for number, answer in enumerate(answers[20:], 20):
+        for one, other in zip(whole(ids, answer, number / 25), resumed(ids, answer, number / 25), strict=True):
+            assert np.array_equal(one, other)

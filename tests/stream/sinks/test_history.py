@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from fer.stream.sinks.history import History, clock
+
+
+def fed(history: History, times: np.ndarray, ids: list[int], label: int = 0) -> History:
+    count = len(history.classes)
+    row = np.full(count, 0.2 / (count - 1), np.float32)
+    row[label] = 0.8
+    for time in times:
+        history.put(float(time), ids, np.tile(row, (len(ids), 1)), np.full(len(ids), label, np.int64))
+    return history
+
+
+def test_seconds_by_label_and_track() -> None:
+    history = History(("a", "b"))
+    fed(history, np.arange(0, 2, 0.1), [1])
+    fed(history, np.arange(2, 3, 0.1), [1, 2], label=1)
+    history.finish()
+    assert history.labels == pytest.approx([2.0, 2.0])
+    assert history.tracks[1].labels == pytest.approx([2.0, 1.0])
+    assert history.tracks[2].labels == pytest.approx([0.0, 1.0])
+    assert (history.start, history.end) == (0.0, pytest.approx(3.0))
+
+
+def test_means_and_gaps() -> None:
+    history = History(("a", "b"))
+    fed(history, np.arange(5, 6, 1 / 30), [1])
+    fed(history, np.arange(6, 8, 1 / 30), [])
+    fed(history, np.arange(8, 9, 1 / 30), [1], label=1)
+    history.finish()
+    first, second = history.runs(1)
+    assert (first[0][0], first[0][-1]) == (5.0, pytest.approx(6.0, abs=0.11))
+    assert (second[0][0], second[0][-1]) == (pytest.approx(8.0, abs=0.11), pytest.approx(9.0, abs=0.01))
+    assert first[1] == pytest.approx(np.tile([0.8, 0.2], (len(first[1]), 1)), abs=1e-6)
+    assert second[1] == pytest.approx(np.tile([0.2, 0.8], (len(second[1]), 1)), abs=1e-6)
+
+
+def test_two_hours_take_no_more_than_a_minute() -> None:
+    short, long = History(("a", "b")), History(("a", "b"))
+    fed(short, np.arange(0, 59, 0.5), [1]).finish()
+    fed(long, np.arange(0, 7200, 0.5), [1]).finish()
+    assert long.tracks[1].sums.nbytes == short.tracks[1].sums.nbytes
+    assert (short.width, long.width) == (0.1, 12.8)
+    assert long.tracks[1].total == pytest.approx(7200) and long.tracks[1].seconds.sum() == pytest.approx(7200)
+    ((edges, means),) = long.runs(1)
+    assert (edges[0], edges[-1]) == (0, 7200) and means[:, 0] == pytest.approx(0.8, abs=1e-5)
+
+
+def test_many_tracks_are_counted_not_kept() -> None:
+    history = History(("a", "b"))
+    fed(history, np.arange(0, 10, 0.1), [1])
+    for identity in range(2, 102):
+        fed(history, 10 + 0.5 * identity + np.array([0, 0.1]), [identity])
+    history.finish()
+    assert len(history.tracks) == 64 and history.left_out == 37
+    assert 1 in history.tracks, "the longest stay"
+    assert history.longest(2)[0] == 1
+    assert history.rest(8).startswith("and 93 more, in sight for 0:")
+    assert sum(t.total for t in history.tracks.values()) + history.left_out_seconds == pytest.approx(
+        history.labels.sum()
+    )
+
+
+def test_a_source_that_stands_still_and_time_that_runs_backwards() -> None:
+    history = History(("a", "b"))
+    fed(history, np.array([0.0, 0.5, 100.0, 50.0, 100.5]), [1])
+    history.finish()
+    assert history.tracks[1].total == pytest.approx(0.5 + 1 + 0.5 + 0.5), "a frame stands for one second at most"
+
+
+def test_faces_without_ids_and_no_faces_at_all() -> None:
+    history = History(("a", "b"))
+    history.finish()
+    assert history.longest(8) == [] and history.rest(8) == "" and history.start is None
+    fed(history, np.arange(0, 1, 0.1), [0])
+    history.finish()
+    assert not history.tracks and history.labels[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (750, "12:30"), (3725, "1:02:05"), (59.6, "1:00")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer.errors import SinkError
+from fer.labels import COLOURS, EMOTIONS
+from fer.stream.faces.smooth import Smoother
+from fer.stream.faces.track import Tracker
+from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
+from fer.stream.pipeline import Calm, results, run
+from fer.stream.sinks.timeline import Timeline
+from fer.stream.stats import Stats
+
+
+def watched(path: Path, blind: range = range(0), until: int | None = None) -> None:
+    stats, calm = Stats(), Calm(Tracker(), Smoother())
+    detect = FakeDetector((10, 8, 40, 44), blind=frozenset(blind))
+    answers = results(FakeSource(100), detect, FakeRecogniser(EMOTIONS, 3), EMOTIONS, calm, stats)
+
+    def interrupt() -> None:
+        if stats.frames == until:
+            raise KeyboardInterrupt
+
+    run(answers, [Timeline(path, EMOTIONS)], stats, interrupt)
+
+
+def coloured(path: Path, name: str) -> np.ndarray:
+    """In which columns of the picture, 0 to 1 across, the colour of an emotion fills much of the height."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert picture is not None
+    near = (np.abs(picture.astype(int) - COLOURS[name]) < 6).all(axis=2)
+    return np.flatnonzero(near.mean(axis=0) > 0.2) / picture.shape[1]
+
+
+def test_the_colour_of_the_emotion_and_a_gap_where_the_face_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "emotions.png"
+    watched(path, blind=range(40, 60))
+    columns = coloured(path, "happy")
+    assert len(columns) and columns.min() < 0.15 and columns.max() > 0.9
+    gaps = np.diff(columns)
+    assert 0.1 < gaps.max() < 0.25 and (gaps > 0.02).sum() == 1
+    assert not len(coloured(path, "angry"))
+    assert [p.name for p in tmp_path.iterdir()] == ["emotions.png"]
+
+
+def test_ctrl_c_draws_what_was_seen(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        watched(tmp_path / "emotions.png", until=30)
+    assert len(coloured(tmp_path / "emotions.png", "happy"))
+
+
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Timeline(tmp_path / "emotions.png", EMOTIONS):
+        _ = 1 / 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_no_face_at_all(tmp_path: Path, ending: str, magic: bytes) -> None:
+    path = tmp_path / f"emotions.{ending}"
+    watched(path, blind=range(100))
+    assert path.read_bytes().startswith(magic)
+
+
+def test_a_place_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="cannot write"), Timeline(tmp_path / "gone" / "emotions.png", EMOTIONS):
+        pass

@@ -1,0 +1,298 @@
+import multiprocessing
+import os
+import resource
+import signal
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from test_logs import picture, result
+
+from fer.errors import SinkError
+from fer.stream.sinks.base import part_of
+from fer.stream.sinks.video import VideoFile, frames_kept
+
+
+def frames_of(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("size", [(64, 48), (63, 47), (2, 2), (1, 1)])
+def test_a_video_is_whole_and_plays_anywhere(tmp_path: Path, ending: str, size: tuple[int, int]) -> None:
+    path = tmp_path / f"a:b 100%d.{ending}"
+    with VideoFile(path, Fraction(25)) as video:
+        for i in range(10):
+            video.write(result(i, time=i / 25), picture(*size, 10 * i))
+        assert {p.name for p in tmp_path.iterdir()} <= {part_of(path).name}
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    frames = frames_of(path)
+    assert len(frames) == 10
+    assert (frames[0].width, frames[0].height) == tuple(side + side % 2 for side in size)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
+        assert stream.average_rate == 25
+    if ending != "mkv":
+        data = path.read_bytes()
+        assert data.index(b"moov") < data.index(b"mdat"), "the index comes first"
+
+
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60), Fraction(15, 2)])
+def test_the_rate_of_the_source_is_kept(tmp_path: Path, rate: Fraction) -> None:
+    path = tmp_path / "out.mp4"
+    with VideoFile(path, rate) as video:
+        for i in range(12):
+            video.write(result(i, time=float(i / rate)), picture(32, 32))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == rate
+        assert container.streams.video[0].frames == 12
+
+
+def test_the_times_of_the_source_are_kept(tmp_path: Path) -> None:
+    times = [5.0, 5.04, 5.5, 5.5, 5.4, 6.0]  # it starts late, stands still, and runs backwards
+    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
+        for i, time in enumerate(times):
+            video.write(result(i, time=time), picture(32, 32))
+    written = [float(frame.time or 0) for frame in frames_of(tmp_path / "out.mp4")]
+    assert written == pytest.approx([0, 0.04, 0.5, 0.5, 0.5, 1.0], abs=1e-3)
+    assert written == sorted(set(written))
+
+
+def test_colours_survive(tmp_path: Path) -> None:
+    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
+        video.write(result(0), picture(64, 64, 220))
+    (frame,) = frames_of(tmp_path / "out.mp4")
+    assert int(frame.colorspace) == 1, "BT.709, and said so"
+    np.testing.assert_allclose(frame.to_ndarray(format="rgb24")[32, 32], [220, 50, 200], atol=6)
+
+
+def test_a_frame_of_another_size_is_scaled(tmp_path: Path) -> None:
+    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
+        video.write(result(0), picture(64, 48))
+        video.write(result(1, time=0.04), picture(31, 77))
+    assert [(f.width, f.height) for f in frames_of(tmp_path / "out.mp4")] == [(64, 48)] * 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_what_was_written_is_kept_however_the_run_ends(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"older")
+    with pytest.raises(error), VideoFile(path, Fraction(25)) as video:
+        for i in range(4):
+            video.write(result(i, time=i / 25), picture(64, 48))
+        raise error
+    assert len(frames_of(path)) == 4
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_no_frame_no_file(tmp_path: Path) -> None:
+    with VideoFile(tmp_path / "out.mp4", Fraction(25)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SinkError, match="cannot write"),
+        VideoFile(tmp_path / "no" / "out.mp4", Fraction(25)) as video,
+    ):
+        video.write(result(0), picture(64, 48))
+
+
+def noise(index: int) -> np.ndarray:
+    return np.random.default_rng(index).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def add(video: VideoFile, first: int, last: int, start: float = 2.0) -> None:
+    for i in range(first, last):
+        video.write(result(i, time=start + i / 25), noise(i))
+
+
+def _die(path: Path, frames: int, rows: int | None) -> None:
+    with VideoFile(path, Fraction(25), done=None if rows is None else (rows, 2.0)) as video:
+        add(video, rows or 0, frames)
+        signal.raise_signal(signal.SIGKILL)
+
+
+def killed(path: Path, frames: int, rows: int | None = None) -> None:
+    """A run that is killed after so many frames."""
+    process = multiprocessing.get_context("spawn").Process(target=_die, args=(path, frames, rows))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def played(path: Path) -> list[av.VideoFrame]:
+    """What a player shows of a file that is cut short."""
+    frames = []
+    with suppress(av.error.InvalidDataError), av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            frames.append(frame)
+    return frames
+
+
+def test_a_killed_video_plays_and_is_gone_on_with(tmp_path: Path) -> None:
+    path, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
+    killed(path, 170)
+    assert not path.exists()
+    assert len(played(part_of(path))) >= 100
+    assert frames_kept(path, range(31)) == 0 and frames_kept(path, range(61)) in (49, 50)
+    kept = frames_kept(path, range(121))
+    assert 90 <= kept <= 100, "where a fragment ends"
+    killed(path, 240, rows=kept)  # and once more
+    kept = frames_kept(path, range(241))
+    assert 190 <= kept <= 240
+    with VideoFile(path, Fraction(25), done=(kept, 2.0)) as video:
+        add(video, kept, 260)
+    with VideoFile(whole, Fraction(25)) as video:
+        add(video, 0, 260)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
+    found, expected = frames_of(path), frames_of(whole)
+    assert [f.pts for f in found] == [f.pts for f in expected] and len(found) == 260
+    for i in (0, 97, 98, 99, 100, 101, kept - 1, kept, 259):
+        np.testing.assert_allclose(
+            found[i].to_ndarray(format="gray").astype(int), expected[i].to_ndarray(format="gray"), atol=90
+        )
+        ours = found[i].to_ndarray(format="rgb24").astype(float)
+        near = [np.abs(ours - noise(j)).mean() for j in range(max(0, i - 2), min(260, i + 3))]
+        assert int(np.argmin(near)) == min(i, 2), "each frame in its place"
+
+
+def stopped(path: Path, frames: int) -> bytes:
+    """A run that ends with Ctrl-C after so many frames, and the film that it leaves."""
+    with pytest.raises(KeyboardInterrupt), VideoFile(path, Fraction(25)) as video:
+        add(video, 0, frames)
+        raise KeyboardInterrupt
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_a_film_that_was_put_together_is_gone_on_with(tmp_path: Path, ending: str) -> None:
+    path, whole = tmp_path / f"out.{ending}", tmp_path / f"whole.{ending}"
+    data = stopped(path, 130)
+    assert frames_kept(path, range(131), since=path.stat().st_mtime) == 130
+    kept = frames_kept(path, range(121))
+    assert 90 <= kept <= 100, "where a picture stands for itself"
+    assert path.read_bytes() == data, "it is only read"
+    with VideoFile(path, Fraction(25), done=(kept, 2.0)) as video:
+        add(video, kept, 160)
+    with VideoFile(whole, Fraction(25)) as video:
+        add(video, 0, 160)
+    assert [f.time for f in frames_of(path)] == [f.time for f in frames_of(whole)]
+
+
+def test_a_film_of_more_than_four_gigabytes_is_understood(tmp_path: Path) -> None:
+    """Its `mdat` says 1 in place of its length, and the length in 64 bits behind that."""
+    path = tmp_path / "out.mp4"
+    data = stopped(path, 60)
+    at = data.index(b"mdat") - 4
+    (length,) = struct.unpack(">I", data[at : at + 4])
+    assert data[at - 8 : at] == b"\0\0\0\x08free", "the place that FFmpeg keeps for it"
+    data = data[: at - 8] + struct.pack(">I4sQ", 1, b"mdat", length + 8) + data[at + 8 :]
+    path.write_bytes(data)
+    assert frames_kept(path, range(61)) == 60 and path.read_bytes() == data
+
+
+def test_what_was_there_before_the_run_is_not_its_own_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    data = stopped(path, 60)
+    part_of(path).write_bytes(data + b"cut short")
+    for left in (part_of(path), path):
+        os.utime(left, (1000, 1000))
+    for _ in range(2):
+        assert frames_kept(path, range(61), since=1001) == 0
+    assert path.read_bytes() == data and part_of(path).read_bytes() == data + b"cut short"
+
+
+def test_a_run_anew_forgets_the_killed_one(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    killed(path, 170)
+    killed(path, 110, rows=frames_kept(path, range(121)))
+    with VideoFile(path, Fraction(25)) as video:
+        add(video, 0, 10)
+    assert len(frames_of(path)) == 10
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def _fill(path: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    with pytest.raises(SinkError, match="make room"), VideoFile(path, Fraction(25)) as video:
+        add(video, 0, 2000)
+
+
+def test_a_full_disk_leaves_a_video_that_plays(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    process = multiprocessing.get_context("spawn").Process(target=_fill, args=(path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert len(frames_of(path)) >= 40
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def film(path: Path, codec: str, frames: int = 75) -> Path:
+    """25 frames a second, and a tone that begins in the middle."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound = out.add_stream(codec, rate=16_000)
+        sound.layout = "mono"
+        for _ in range(frames):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture(64, 48), format="rgb24")))
+        out.mux(video.encode(None))
+        time = np.arange(frames * 640) / 16_000
+        tone = (np.sin(2 * np.pi * 440 * time) * (time > frames / 50) * 20_000).astype(np.int16)
+        for k in range(0, len(tone), 1024):
+            piece = av.AudioFrame.from_ndarray(tone[None, k : k + 1024], format="s16", layout="mono")
+            piece.sample_rate, piece.pts = 16_000, k
+            out.mux(sound.encode(piece))
+        out.mux(sound.encode(None))
+    return path
+
+
+def loud_from(path: Path) -> tuple[str, float, float]:
+    """The codec of the sound, when it begins to be loud, and when it ends, in seconds."""
+    with av.open(str(path)) as container:
+        codec = container.streams.audio[0].codec_context.name
+        rate = container.streams.audio[0].codec_context.sample_rate
+        pieces = [(f.time, f.to_ndarray()[0]) for f in container.decode(audio=0)]
+    volume = np.concatenate([p.astype(float) / (32768 if p.dtype == np.int16 else 1) for _, p in pieces])
+    return codec, pieces[0][0] + int(np.argmax(np.abs(volume) > 0.3)) / rate, pieces[0][0] + len(volume) / rate
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "ending", "becomes"),
+    [("a.mp4", "aac", "mp4", "aac"), ("a.mov", "pcm_s16le", "mp4", "aac"), ("a.mov", "pcm_s16le", "mkv", "pcm_s16le")],
+)
+def test_the_sound_stays_with_its_pictures(tmp_path: Path, source: str, codec: str, ending: str, becomes: str) -> None:
+    clip = film(tmp_path / source, codec)
+    with VideoFile(tmp_path / f"out.{ending}", Fraction(25), sound=clip) as video:
+        add(video, 0, 75, start=0.0)
+    name, loud, end = loud_from(tmp_path / f"out.{ending}")
+    assert name == becomes
+    assert loud == pytest.approx(1.5, abs=0.1) and end == pytest.approx(3.0, abs=0.2)
+    assert len(frames_of(tmp_path / f"out.{ending}")) == 75
+
+
+def test_sound_ends_with_a_video_that_is_stopped(tmp_path: Path) -> None:
+    clip = film(tmp_path / "a.mp4", "aac")
+    with pytest.raises(KeyboardInterrupt), VideoFile(tmp_path / "out.mp4", Fraction(25), sound=clip) as video:
+        add(video, 0, 50, start=0.0)
+        raise KeyboardInterrupt
+    assert loud_from(tmp_path / "out.mp4")[2] == pytest.approx(2.0, abs=0.15)
+
+
+def test_a_source_without_sound_or_none_that_can_be_read(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    for k, clip in enumerate((make_clip("a.mp4"), tmp_path / "none.mp4")):
+        with VideoFile(tmp_path / f"out{k}.mp4", Fraction(25), sound=clip) as video:
+            add(video, 0, 5)
+        with av.open(str(tmp_path / f"out{k}.mp4")) as container:
+            assert not container.streams.audio

@@ -1,0 +1,233 @@
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socket import SOCK_DGRAM, socket
+
+import cv2
+import numpy as np
+import pytest
+
+from fer.errors import SourceError
+from fer.stream.sources import live, open_source
+
+
+def test_a_missing_camera_names_those_that_exist(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/video10"), Path("/dev/video2"), Path("/dev/video")]))
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(SourceError, match=r"no camera 97; there is source=2, source=10"):
+        open_source(97)
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([]))
+    with pytest.raises(SourceError, match="shows none"):
+        open_source("/dev/video97")
+    assert capfd.readouterr() == ("", "")
+
+
+class FakeCapture:
+    """A camera of three pictures, then a pulled cable."""
+
+    def __init__(self, index: int) -> None:
+        self.left = 3
+        self.released = False
+
+    def isOpened(self) -> bool:
+        return True
+
+    def set(self, key: int, value: float) -> None: ...
+
+    def get(self, key: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        return (True, np.full((4, 4, 3), (255, 0, 0), np.uint8)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_camera_gives_rgb_and_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    source = open_source(0)
+    frames = []
+    with pytest.raises(SourceError, match="camera 0 stopped"):
+        for frame in source:
+            frames.append(frame)
+    assert len(frames) == 3
+    assert frames[0].image[0, 0].tolist() == [0, 0, 255]
+    assert frames[0].time == 0 and frames[2].time >= frames[1].time
+    assert isinstance(source, live.Camera) and source._capture.released
+    assert source.rate == 30
+
+
+class Flaky(FakeCapture):
+    """Each connection gives three pictures; of the attempts to connect again the first two fail."""
+
+    attempts = 0
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        Flaky.attempts += 1
+
+    def isOpened(self) -> bool:
+        return Flaky.attempts not in (2, 3)
+
+
+def test_a_camera_that_drops_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Flaky.attempts = 0
+    monkeypatch.setattr(cv2, "VideoCapture", Flaky)
+    monkeypatch.setattr(live, "_FIRST_WAIT", 0.02)
+    source = open_source(0, retry_for=5)
+    frames = [frame for frame, _ in zip(source, range(5), strict=False)]
+    source.close()
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert [frame.event is None for frame in frames] == [True, True, True, False, True]
+    assert re.fullmatch(r"camera 0 was away for \d\.\d s", str(frames[3].event))
+    assert frames[3].time - frames[2].time > 0.1
+    assert source.notes and "dropped; trying for 5 s" in capsys.readouterr().err
+
+
+def test_a_camera_without_pictures_is_away_and_said_to_be_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connections: list[FakeCapture] = []
+
+    class Dark(FakeCapture):
+        """Connects always; only its first connection has pictures."""
+
+        def __init__(self, index: int) -> None:
+            super().__init__(index)
+            self.left = 0 if connections else 3
+            connections.append(self)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Dark)
+    monkeypatch.setattr(live, "_FIRST_WAIT", 0.05)
+    with pytest.raises(SourceError, match="did not come back"):
+        list(open_source(0, retry_for=1))
+    assert capsys.readouterr().err.count("dropped") == 1
+    assert len(connections) <= 7, "after 0.05, 0.15, 0.35, 0.75 and 1 second, and at most once more"
+
+
+def test_a_camera_that_stays_away_is_an_error_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    Flaky.attempts = 0
+    monkeypatch.setattr(cv2, "VideoCapture", Flaky)
+    monkeypatch.setattr(Flaky, "isOpened", lambda self: Flaky.attempts == 1)
+    source, start = open_source(0, retry_for=0.6), time.monotonic()
+    with pytest.raises(SourceError, match=r"did not come back within 0.6 s.*retry_for="):
+        list(source)
+    assert time.monotonic() - start > 0.6
+
+
+@pytest.fixture
+def ffmpeg() -> str:
+    return str(pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe())
+
+
+@pytest.fixture
+def port() -> int:
+    with socket(type=SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def sender(ffmpeg: str, port: int) -> subprocess.Popen[bytes]:
+    pictures = ["-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=25"]
+    encoded = ["-c:v", "libx264", "-tune", "zerolatency", "-g", "5", "-f", "mpegts"]
+    command = [ffmpeg, "-loglevel", "quiet", *pictures, *encoded, f"udp://127.0.0.1:{port}"]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+
+def test_a_stream_of_the_network_is_killed_and_comes_back(
+    ffmpeg: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_SILENCE", 1.0)
+    processes = [sender(ffmpeg, port)]
+    later = threading.Timer(2.5, lambda: processes.append(sender(ffmpeg, port)))
+    source = open_source(f"udp://127.0.0.1:{port}", retry_for=20)
+    frames = []
+    try:
+        assert (source.kind, source.live) == ("network", True)
+        for frame in source:
+            frames.append(frame)
+            if len(frames) == 5:
+                processes[0].kill()
+                later.start()
+            if frame.event or len(frames) > 200:
+                break
+    finally:
+        later.cancel()
+        later.join()
+        source.close()
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert "was away for" in str(frames[-1].event)
+    times = [frame.time for frame in frames]
+    assert times == sorted(times) and times[-1] - times[-2] > 2
+    assert frames[0].image.shape == (120, 160, 3)
+
+
+def test_a_silent_stream_ends_after_its_time(ffmpeg: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_SILENCE", 0.5)
+    process = sender(ffmpeg, port)
+    try:
+        source = open_source(f"udp://127.0.0.1:{port}", retry_for=0)
+        with pytest.raises(SourceError, match="stopped answering"):
+            for frame in source:
+                if frame.index == 3:
+                    process.kill()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_film_on_a_server_is_read_whole(site: str, make_clip: Callable[..., Path]) -> None:
+    clip = make_clip("film.mp4", frames=12)
+    with open_source(f"{site}/{clip.name}") as source:
+        assert (source.kind, source.live, source.path, source.total) == ("video", False, None, 12)
+        assert len(list(source)) == 12
+
+
+@pytest.mark.parametrize("path", ["none.mp4", "notes.txt"])
+def test_what_a_server_does_not_have_is_one_line(site: str, tmp_path: Path, path: str) -> None:
+    (tmp_path / "notes.txt").write_text("only text\n" * 99)
+    with pytest.raises(SourceError, match=r"cannot open http://127|holds no video"):
+        open_source(f"{site}/{path}")
+
+
+def test_passwords_are_not_shown() -> None:
+    with pytest.raises(SourceError) as error:
+        open_source("rtsp://me:secret@127.0.0.1:9/cam")
+    assert "secret" not in str(error.value) and "127.0.0.1:9/cam" in str(error.value)
+    assert live.without_password("rtsp://me:sec@ret@host:9/a@b") == "rtsp://host:9/a@b"
+
+
+def test_a_playlist_of_the_network_names_no_files_of_this_computer(
+    site: str, tmp_path: Path, make_clip: Callable[..., Path]
+) -> None:
+    clip = make_clip("film.ts", frames=30)
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.2,\n"
+    (tmp_path / "list.m3u8").write_text(f"{head}file://{clip}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(SourceError), open_source(f"{site}/list.m3u8") as source:
+        list(source)
