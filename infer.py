@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fer.config import check_groups
 from fer.errors import ConfigError, hydra_in_one_line, one_line
-from fer.files import expanded
+from fer.files import expand
 
 if TYPE_CHECKING:
     from fer.stream.recognizer import Recognizer
@@ -138,9 +138,9 @@ def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Win
     from fer.stream.sinks.collect import Collector
     from fer.stream.sinks.window import Window
 
-    metadata = recognizer.recognise.metadata
-    collector = Collector(expanded(cfg.collect), metadata.crop_margin, metadata.input_size) if cfg.collect else None
-    return Window(source.name, source.still, expanded(cfg.snapshots) if cfg.snapshots else None, collector)
+    metadata = recognizer.classify.metadata
+    collector = Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size) if cfg.collect else None
+    return Window(source.name, source.still, expand(cfg.snapshots) if cfg.snapshots else None, collector)
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")

@@ -41,10 +41,10 @@ from fer import artifact
 from fer import metrics as scores
 from fer.artifact import trust
 from fer.data import fer2013
-from fer.data.dataset import Split, twins
+from fer.data.base import Split, duplicates
 from fer.evaluate import judge as report
-from fer.evaluate import predict as contenders
-from fer.evaluate.predict import Answers, Contender
+from fer.evaluate import predict
+from fer.evaluate.predict import Model, Predictions
 from fer.models import checkpoints
 from fer.stream.faces.classify import cut
 from fer.stream.faces.detect import Detector
@@ -78,7 +78,7 @@ def milliseconds(call: Callable[[], Any], repetitions: int = 200) -> float:
     return statistics.median(times) * 1000
 
 
-def figures(answers: Answers, split: Split, train: Split, flip: bool = False) -> dict[str, float]:
+def figures(answers: Predictions, split: Split, train: Split, flip: bool = False) -> dict[str, float]:
     """Accuracies without and with the mirror image; error, macro F1, recalls and ECE with it where `flip`. 0 to 1."""
     said = answers.both if flip else answers.calibrated
     right = said.argmax(1) == split.labels
@@ -86,16 +86,16 @@ def figures(answers: Answers, split: Split, train: Split, flip: bool = False) ->
     found["error"] = float(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(split)))
     found["accuracy"] = float((answers.calibrated.argmax(1) == split.labels).mean())
     found["flip"] = float((answers.both.argmax(1) == split.labels).mean())
-    found["no_twins"] = float(right[~twins(split, [train])].mean())
+    found["without_duplicates"] = float(right[~duplicates(split, [train])].mean())
     found["ece"] = scores.ece(said, split.labels)
     return found
 
 
-def answers_of(contender: Contender, split: Split) -> Answers:
+def answers_of(contender: Model, split: Split) -> Predictions:
     """What an artifact, with its own temperature, says of a split and of its mirror images."""
     assert contender.temperature is not None
     plain, mirrored = (contender.logits(split.images, flip) for flip in (False, True))
-    return Answers(plain, mirrored, contender.temperature)
+    return Predictions(plain, mirrored, contender.temperature)
 
 
 def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, Any]]:
@@ -103,7 +103,7 @@ def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, A
     face = artifact.golden_batch(1, 48, 1)
     torch.set_num_threads(THREADS)
     result: dict[str, dict[str, Any]] = {}
-    for contender in contenders.enter([str(path) for path in paths], torch.device("cpu")):
+    for contender in predict.load_models([str(path) for path in paths], torch.device("cpu")):
         loaded = artifact.load(contender.path)
         result[contender.name] = {
             "parameters": loaded.metadata.parameters,
@@ -134,7 +134,7 @@ def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str
             f"{r['ms']:.1f}",
             f"{val[own]:.2%}",
             *both.values(),
-            *(f"{test[key]:.2%}" for key in ("no_twins", "f1_macro")),
+            *(f"{test[key]:.2%}" for key in ("without_duplicates", "f1_macro")),
             f"{test['ece']:.3f}",
         ]
         rows.append("| " + " | ".join(cells) + " |")
@@ -179,7 +179,7 @@ def card(metadata: artifact.Metadata) -> str:
     names = {
         "accuracy": "accuracy",
         "accuracy_flip": f"accuracy with flip averaging ({'on' if metadata.flip else 'off'} in the file)",
-        "accuracy_no_twins": "accuracy without the 288 twins of Training",
+        "accuracy_without_duplicates": "accuracy without the 288 duplicates of Training",
         "f1_macro": "macro F1",
         "ece": f"expected calibration error, 15 bins, temperature {metadata.temperature:.3f} fitted on PublicTest",
         "ece_raw": "the same before the temperature",
@@ -318,13 +318,13 @@ def seeds(numbers: list[int]) -> None:
 def release(run: Path, name: str) -> None:
     path = WEIGHTS / f"{name}.ts"
     checkpoint = run / "checkpoints" / "best.ckpt"
-    backbone, metadata, _ = artifact.described(checkpoint)
+    backbone, metadata, _ = artifact.from_checkpoint(checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         found = report.judge(checkpoints.load(str(checkpoint)), data(), Path(folder), test=True)
     values = {**metadata.__dict__, "metrics": metadata.metrics | found}
     artifact.save(backbone, artifact.Metadata(**values), path, half=True)
     insert(path.with_suffix(".md"), card(artifact.read_metadata(path)))
-    for key in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece"):
+    for key in ("accuracy", "accuracy_flip", "accuracy_without_duplicates", "f1_macro", "ece"):
         print(f"{name} test/{key}: {found[f'test/{key}']:.4f}")
 
 
@@ -332,20 +332,22 @@ def ensemble(paths: list[Path], scales: list[float]) -> None:
     splits = data()
     trust.accept(map(str, paths))
     with tempfile.TemporaryDirectory() as folder:
-        draft = artifact.average(paths, Path(folder) / "draft.ts", half=True, flip=True, scales=scales)
-        (entered,) = contenders.enter([str(draft)], torch.device("cpu"))
+        draft = artifact.save_ensemble(paths, Path(folder) / "draft.ts", half=True, flip=True, scales=scales)
+        (entered,) = predict.load_models([str(draft)], torch.device("cpu"))
         said = {name: answers_of(entered, splits[name]) for name in ("val", "test")}
-    temperature = contenders.fitted(said["val"].logits, splits["val"])
+    temperature = predict.fitted(said["val"].logits, splits["val"])
     metrics = {"val/temperature": temperature, "members": float(len(paths))}
-    renamed = {"flip": "accuracy_flip", "no_twins": "accuracy_no_twins", "error": "accuracy_error"}
+    renamed = {"flip": "accuracy_flip", "without_duplicates": "accuracy_without_duplicates", "error": "accuracy_error"}
     for name, draft_answers in said.items():
         answers = replace(draft_answers, temperature=temperature)
         found = figures(answers, splits[name], splits["train"], flip=True)
         found["ece_raw"] = scores.ece(answers.raw, splits[name].labels)
         metrics |= {f"{name}/{renamed.get(key, key)}": value for key, value in found.items()}
-    out = artifact.average(paths, WEIGHTS / "ensemble.ts", temperature, metrics, half=True, flip=True, scales=scales)
+    out = artifact.save_ensemble(
+        paths, WEIGHTS / "ensemble.ts", temperature, metrics, half=True, flip=True, scales=scales
+    )
     insert(out.with_suffix(".md"), card(artifact.read_metadata(out)))
-    for key in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece"):
+    for key in ("accuracy", "accuracy_flip", "accuracy_without_duplicates", "f1_macro", "ece"):
         print(f"ensemble test/{key}: {metrics[f'test/{key}']:.4f}")
 
 

@@ -37,8 +37,8 @@ sys.path.insert(0, str(ROOT))
 
 from fer import artifact, models
 from fer.data import cache, fer2013
+from fer.data.base import Split
 from fer.data.datamodule import EmotionDataModule
-from fer.data.dataset import Split
 from fer.labels import EMOTIONS
 from fer.train import run as experiment
 

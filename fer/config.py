@@ -17,7 +17,7 @@ from fer.errors import ConfigError
 
 _KNOWN = (
     "fer.data",
-    "fer.models.checkpoints",
+    "fer.train.callbacks",
     "fer.train.curves",
     "lightning.Trainer",
     "lightning.pytorch",

@@ -12,7 +12,7 @@ _DEEPEST = 64
 """Levels of JSON that are taken: far more than any file of this project has, far less than Python can bear."""
 
 
-def expanded(path: str | Path) -> Path:
+def expand(path: str | Path) -> Path:
     """The path with `~` and `~name` replaced by home folders; where there is no such user, `~name` is a file's name.
 
     Raises `ConfigError` for what is no path, and for one that no system can have.

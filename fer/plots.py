@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.labels import colour
 from fer.metrics import worst
 

@@ -75,7 +75,7 @@ _TABLE: dict[str, tuple[Check, str]] = {
     "data.batch_size": (number(1, whole=True), "a whole number from 1"),
     "data.balanced": _YES_OR_NO,
     "data.drop_non_faces": _YES_OR_NO,
-    "data.drop_twins": _YES_OR_NO,
+    "data.drop_duplicates": _YES_OR_NO,
     "input_size": (SIZE, "a whole number from 8 to 4096"),
     "progressive": (_steps, "a list of [share of training done, share of input_size], [] for none"),
     "label_smoothing": (number(0, 1), "a number from 0 to 1"),

@@ -24,7 +24,7 @@ from fer.data import audit, synthetic
 from fer.evaluate import __main__ as evaluate
 from fer.labels import EMOTIONS
 from fer.stream import recognizer
-from fer.stream.fakes import FakeDetector, FakeRecogniser
+from fer.stream.fakes import FakeDetector, FakeFaceClassifier
 from fer.train import distil
 
 ROOT = Path(__file__).parent.parent
@@ -199,6 +199,8 @@ def test_the_files_of_extending_work(home, monkeypatch, capsys):
 def smiles(program: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The sink of the page, over a film with a happy face in each frame."""
     monkeypatch.setattr(recognizer, "Detector", lambda **_: FakeDetector((10.0, 8.0, 40.0, 44.0)))
-    monkeypatch.setattr(recognizer, "open_recogniser", lambda *_: FakeRecogniser(EMOTIONS, EMOTIONS.index("happy")))
+    monkeypatch.setattr(
+        recognizer, "load_face_classifier", lambda *_: FakeFaceClassifier(EMOTIONS, EMOTIONS.index("happy"))
+    )
     monkeypatch.setattr(sys, "argv", [str(program), *arguments])
     runpy.run_path(str(program))

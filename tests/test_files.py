@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer.errors import ConfigError
-from fer.files import expanded, json_object, read, unpacked, write_whole
+from fer.files import expand, json_object, read, unpacked, write_whole
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -26,14 +26,14 @@ def test_a_file_name_of_another_encoding_can_be_written_about(tmp_path):
 
 def test_a_tilde_is_a_home_where_there_is_one(monkeypatch):
     monkeypatch.setenv("HOME", "/somebody")
-    assert expanded("~/model.ts") == Path("/somebody/model.ts")
-    assert expanded("~no-such-user.mp4") == Path("~no-such-user.mp4")
-    assert expanded("a~b") == Path("a~b")
+    assert expand("~/model.ts") == Path("/somebody/model.ts")
+    assert expand("~no-such-user.mp4") == Path("~no-such-user.mp4")
+    assert expand("a~b") == Path("a~b")
 
 
 def test_a_path_that_cannot_be_is_one_line():
     with pytest.raises(ConfigError, match=r"NUL character: 'a\\x00b'"):
-        expanded("a\0b")
+        expand("a\0b")
 
 
 def test_only_regular_files_of_a_size_are_read(tmp_path):
@@ -55,7 +55,7 @@ def test_only_regular_files_of_a_size_are_read(tmp_path):
 @pytest.mark.parametrize("path", [5, None, [1], "\ud800"])
 def test_what_is_no_path_is_one_line(path):
     with pytest.raises(ConfigError, match=r"is no path; give|no file can be called"):
-        expanded(path)
+        expand(path)
 
 
 @pytest.mark.parametrize("most", [99_999, 100_000])

@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint(folder: Path, models: dict[str, bytes], damage: Da
     path = folder / "damaged.ckpt"
     path.write_bytes(damage.of(models[".ckpt"]))
     try:
-        artifact.described(path)
+        artifact.from_checkpoint(path)
     except ArtifactError as error:
         one_line_only(error)
 

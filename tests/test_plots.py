@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fer import plots
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.labels import EMOTIONS
 
 

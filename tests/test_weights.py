@@ -46,7 +46,7 @@ def test_card_gives_the_figures_of_the_metadata(name):
     for split in ("val", "test"):
         for figure in ("accuracy", "accuracy_flip", "f1_macro", "ece", *(f"recall/{e}" for e in EMOTIONS)):
             assert f"{100 * metrics[f'{split}/{figure}']:.1f}" in card
-    assert f"{100 * metrics['test/accuracy_no_twins']:.1f}" in card
+    assert f"{100 * metrics['test/accuracy_without_duplicates']:.1f}" in card
 
 
 def test_ensemble_is_the_mean_of_three_networks_over_three_sizes_and_their_mirror_images():

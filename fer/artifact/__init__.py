@@ -33,7 +33,7 @@ from fer.artifact import trust
 from fer.artifact.formats import onnx as onnx_artifact
 from fer.artifact.metadata import LARGEST, Metadata
 from fer.errors import ArtifactError, ConfigError, FerError
-from fer.files import expanded, json_object, read
+from fer.files import expand, json_object, read
 
 BUNDLED = trust.INCLUDED / "fast.ts"
 FORMATS = {"torchscript": ".ts", "onnx": ".onnx", "pt2": ".pt2"}
@@ -44,7 +44,7 @@ _METADATA_FILE = "metadata.json"
 _MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
 
 
-class Deployed(nn.Module):
+class InferenceModel(nn.Module):
     """A backbone with all that it needs around it: uint8 images in, calibrated probabilities out.
 
     `forward(images)`: uint8 (N, 1 or 3, H, W), RGB if 3, any H and W → float32 (N, K), rows that sum to 1.
@@ -141,7 +141,7 @@ def save(
             ) from error
 
     try:
-        return _written(expanded(path), format, write, Deployed(backbone, metadata).eval(), metadata)
+        return _written(expand(path), format, write, InferenceModel(backbone, metadata).eval(), metadata)
     finally:
         backbone.train(training)
 
@@ -187,7 +187,7 @@ def _example(metadata: Metadata) -> Tensor:
 
 def _save_torchscript(backbone: nn.Module, metadata: Metadata, path: Path, half: bool = False) -> None:
     traced = torch.jit.trace(backbone, _example(metadata), check_trace=False)
-    _store(torch.jit.script(Deployed(traced, metadata).eval()), metadata, path, half)
+    _store(torch.jit.script(InferenceModel(traced, metadata).eval()), metadata, path, half)
 
 
 def _store(scripted: torch.jit.ScriptModule, metadata: Metadata, path: Path, half: bool) -> None:
@@ -213,7 +213,7 @@ def _rgb(backbone: nn.Module, metadata: Metadata) -> tuple[nn.Module, tuple[Tens
     size = metadata.input_size
     dim = torch.export.Dim
     shapes = {"images": {0: dim("n", min=1, max=4096), 2: dim("h", min=2), 3: dim("w", min=2)}}
-    return Deployed(backbone, metadata, any_shape=False).eval(), (golden_batch(3, size + 3, 2),), shapes
+    return InferenceModel(backbone, metadata, any_shape=False).eval(), (golden_batch(3, size + 3, 2),), shapes
 
 
 def _save_pt2(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
@@ -266,7 +266,7 @@ def read_metadata(path: str | Path) -> Metadata:
 
     Raises `ArtifactError` where the file is missing, is not one of ours, or its metadata is not valid.
     """
-    path = expanded(path)
+    path = expand(path)
     if not path.is_file():
         what = f"{path} is no regular file" if path.exists() else f"no model file {path}"
         raise ArtifactError(f"{what}; {_MAKE_ONE}")
@@ -314,7 +314,7 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
     the file is not one of ours, is not trusted or does not load, `ConfigError` where ONNX Runtime, or its GPU half, is
     not installed.
     """
-    device, path = torch.device(device), expanded(path)
+    device, path = torch.device(device), expand(path)
     if path.suffix == FORMATS["onnx"] and path.is_file():
         session, metadata = onnx_artifact.open_session(path, device)
         onnx = onnx_artifact.OnnxModule(session, metadata, raw)
@@ -396,11 +396,13 @@ def backbone_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises `ArtifactError` where the file is not one of ours, does not load, or is the mean of more than one model.
     """
-    path = expanded(path)
+    path = expand(path)
     metadata = read_metadata(path)
     _only_torchscript(path)
     members = metadata.config.get("members")
-    prefix = "members.0.backbone." if members else "backbone."  # the mean of one is how `average` keeps it as float16
+    prefix = (
+        "members.0.backbone." if members else "backbone."
+    )  # the mean of one is how `save_ensemble` keeps it as float16
     state = _torchscript(path, torch.device("cpu")).state_dict()
     if members and len(members) > 1:
         raise ArtifactError(f"{path} is a mean of several models; give one of them")
@@ -420,7 +422,7 @@ def export(
     What is left out comes from the checkpoint's own config, and the temperature and metrics from `metrics.json` of
     its run folder where it is still in one (temperature 1 where not). Raises `ArtifactError` or `ConfigError`.
     """
-    backbone, metadata, chosen = described(checkpoint, format, flip, crop_margin, temperature)
+    backbone, metadata, chosen = from_checkpoint(checkpoint, format, flip, crop_margin, temperature)
     if temperature is None and "val/temperature" not in metadata.metrics:
         print(
             "no metrics.json of this checkpoint: its probabilities are not calibrated (temperature 1)", file=sys.stderr
@@ -428,7 +430,7 @@ def export(
     return save(backbone, metadata, out, chosen)
 
 
-def described(
+def from_checkpoint(
     checkpoint: str | Path,
     format: str | None = None,
     flip: bool | None = None,
@@ -448,7 +450,7 @@ def described(
     asked = {"format": format, "flip": flip, "crop_margin": crop_margin}
     chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.0} | config.get("export", {})
     chosen |= {name: value for name, value in asked.items() if value is not None}
-    metrics = _metrics_of(expanded(checkpoint).resolve())
+    metrics = _metrics_of(expand(checkpoint).resolve())
     backbone = model.deployable()
     parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
     metadata = Metadata(
@@ -472,10 +474,10 @@ def described(
     return backbone, metadata, chosen["format"]
 
 
-class Mean(nn.Module):
+class Ensemble(nn.Module):
     """Several artifacts as one: uint8 images in, the mean of their calibrated probabilities out, calibrated again.
 
-    Images and answers as in `Deployed`; each member prepares the images in its own way. The temperature divides the
+    Images and answers as in `InferenceModel`; each member prepares the images in its own way. The temperature divides the
     logarithm of the mean, since a mean is less sure than it is right (Rahaman & Thiery 2021).
 
     scales: the sizes at which the face is shown to the members, 1 the image as it is, 2 the half of it in the middle;
@@ -523,8 +525,8 @@ class Mean(nn.Module):
         return torch.softmax(torch.log(answers.clamp_min(1e-30)) / self.temperature, dim=2).mean(dim=0)
 
 
-def check_alike(models: Sequence[tuple[Path, Metadata]]) -> None:
-    """Raises `ArtifactError` where models, each a file and its metadata, cannot become one `average`."""
+def check_compatible(models: Sequence[tuple[Path, Metadata]]) -> None:
+    """Raises `ArtifactError` where models, each a file and its metadata, cannot become one `save_ensemble`."""
     first, wanted = models[0]
     for path, metadata in models:
         _only_torchscript(path)
@@ -534,7 +536,7 @@ def check_alike(models: Sequence[tuple[Path, Metadata]]) -> None:
                 raise ArtifactError(f"{path} has {name} {other}, {first} has {own}; only equal ones can be averaged")
 
 
-def average(
+def save_ensemble(
     paths: Sequence[str | Path],
     out: str | Path,
     temperature: float = 1.0,
@@ -546,7 +548,7 @@ def average(
     """Write the mean of several TorchScript artifacts as one artifact, which loads and is used like any other.
 
     half: as in `save`. flip: whether the new file answers with the mean over an image and its mirror image. scales: the
-    sizes at which it looks at a face, as in `Mean`.
+    sizes at which it looks at a face, as in `Ensemble`.
 
     Members are asked without mirrored images of their own, as `fer.evaluate` asks them. It takes the larger of their
     input sizes and channels, the sums of their parameters and multiply-accumulates, and all their configs, under
@@ -557,9 +559,9 @@ def average(
     """
     if not scales or not all(0.25 <= scale <= 4 for scale in scales):
         raise ConfigError(f"scales={list(scales)} must be numbers in 0.25 … 4, 1 for the image as it is")
-    files = [expanded(path) for path in paths]
+    files = [expand(path) for path in paths]
     told = [read_metadata(path) for path in files]
-    check_alike(list(zip(files, told, strict=True)))
+    check_compatible(list(zip(files, told, strict=True)))
     widest = max(told, key=lambda metadata: metadata.channels)
     same_data = all(metadata.data == told[0].data for metadata in told)
     whole = dataclasses.replace(
@@ -582,14 +584,14 @@ def average(
             with _one_line_of(path), torch.no_grad():
                 member.flip = False
                 _check_answer(member(_trial(metadata)), metadata)
-        eager = Mean(members, whole.input_size, temperature, flip, scales).eval()
+        eager = Ensemble(members, whole.input_size, temperature, flip, scales).eval()
     if half:
         _rounded(eager)
 
     def write(part: Path) -> None:
         _store(torch.jit.script(eager), whole, part, half)
 
-    return _written(expanded(out), "torchscript", write, eager, whole)
+    return _written(expand(out), "torchscript", write, eager, whole)
 
 
 def _metrics_of(checkpoint: Path) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from fer.errors import ArtifactError
-from fer.files import expanded, read, regular
+from fer.files import expand, read, regular
 
 INCLUDED = Path(__file__).parents[1] / "weights"
 _in_this_process: set[str] = set()  # also where the list cannot be written
@@ -51,8 +51,8 @@ def add(path: str | Path, name: str | None = None) -> None:
 def accept(paths: Iterable[object]) -> None:
     """Trust those of `paths` that are files: what `trust=true` of the programs does."""
     for path in paths:
-        if isinstance(path, str | Path) and expanded(path).is_file():
-            add(expanded(path))
+        if isinstance(path, str | Path) and expand(path).is_file():
+            add(expand(path))
 
 
 def check(path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset: repeated images, twins across splits, conflicting labels, images without a face.
+"""What is wrong with a dataset: repeated images, duplicates across splits, conflicting labels, images without a face.
 
     python -m fer.data.audit data/fer2013 votes=data/fer2013new.csv out=audit
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from fer.data import fer2013, folder
 from fer.data import votes as fer_plus
-from fer.data.dataset import Split, constant, digests
+from fer.data.base import Split, constant, digests
 from fer.errors import ConfigError, DataError, one_line
-from fer.files import expanded, write_whole
+from fer.files import expand, write_whole
 from fer.tables import Table, csv_text, markdown, show
 
 NAMES = ("audit.csv", "audit.md", "audit.png")
@@ -116,7 +116,9 @@ def report(found: Audit) -> list[Table]:
         [name, *(str(int(where[found.split == split].sum())) for split in names), str(int(where.sum()))]
         for name, where in found.problems().items()
     ]
-    twins = [[name, *("" if name == other else str(found.twins_in(name, other)) for other in names)] for name in names]
+    duplicates = [
+        [name, *("" if name == other else str(found.twins_in(name, other)) for other in names)] for name in names
+    ]
     counts = {name: split.counts() for name, split in found.splits.items()}
     balance = [
         [label, *(f"{counts[n][k]} ({counts[n][k] / max(1, len(found.splits[n])):.1%})" for n in names)]
@@ -126,7 +128,7 @@ def report(found: Audit) -> list[Table]:
     return [
         Table("In all", ["", "count"], totals),
         Table("Images with a problem", ["", *names, "all"], problems),
-        Table("Twins", ["images of", *(f"also in {name}" for name in names)], twins),
+        Table("Twins", ["images of", *(f"also in {name}" for name in names)], duplicates),
         Table("Class balance", ["class", *names], balance),
     ]
 
@@ -185,7 +187,7 @@ def read(root: str | Path, size: int = 48, channels: int = 1) -> dict[str, Split
 
     Raises `DataError` where it is neither.
     """
-    place = expanded(root)
+    place = expand(root)
     if not place.exists():
         raise DataError(f"nothing at {place}; give a folder of images by class, or fer2013.csv or its archive")
     if place.is_dir() and fer2013.find(place) in (None, place):  # folders: Kaggle's, or anybody's
@@ -213,7 +215,7 @@ def main(arguments: list[str]) -> None:
     if wrong:
         raise ConfigError(f"{wrong[0]} is no number; usage: {_USAGE}")
     found = audit(read(roots[0], **{name: int(value) for name, value in numbers.items()}), given.get("votes"))
-    out = expanded(given.get("out", "audit"))
+    out = expand(given.get("out", "audit"))
     title = f"Audit of {Path(roots[0]).resolve().name}"
     write(found, out, title)
     show(report(found))

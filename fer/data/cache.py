@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from fer.data.dataset import Split
+from fer.data.base import Split
 
 _FORMAT = 1
 """Raise it when a reader starts to give other arrays for the same files."""

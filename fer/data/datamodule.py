@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from fer.data import votes as fer_plus
-from fer.data.dataset import EmotionDataset, Index, Split, constant, twins
+from fer.data.base import Split, constant, duplicates
+from fer.data.dataset import EmotionDataset, Index
 from fer.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class EmotionDataModule(L.LightningDataModule):
     reader: called once, gives the splits. augment: an albumentations `Compose` for train, or None. workers: loader
     processes, or "auto": none on a CPU, where they take time from training, else up to 8. balanced: draw every class
     equally often. votes: path of the votes of FER+, which become `Split.targets`. drop_non_faces: train without the
-    images of one colour and, with votes, those that most taggers call no face. drop_twins: train without the images
+    images of one colour and, with votes, those that most taggers call no face. drop_duplicates: train without the images
     that stand pixel for pixel in val or test as well.
     Under DDP use `Trainer(use_distributed_sampler=False)`: the sampler here deals out the rows itself.
     """
@@ -87,7 +88,7 @@ class EmotionDataModule(L.LightningDataModule):
         balanced: bool = False,
         votes: str | None = None,
         drop_non_faces: bool = False,
-        drop_twins: bool = False,
+        drop_duplicates: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ class EmotionDataModule(L.LightningDataModule):
             raise ConfigError(f"data.workers={workers} must be auto or a number from 0")
         self.reader, self.name, self.augment = reader, name, augment
         self.batch_size, self.workers, self.balanced, self.seed = batch_size, workers, balanced, seed
-        self.votes, self.drop_non_faces, self.drop_twins = votes, drop_non_faces, drop_twins
+        self.votes, self.drop_non_faces, self.drop_duplicates = votes, drop_non_faces, drop_duplicates
         self.splits: dict[str, Split] = {}
         # Of a resumed run, set before it begins: loader processes fetch their first batches before Lightning has
         # restored its own count.
@@ -125,8 +126,8 @@ class EmotionDataModule(L.LightningDataModule):
             out |= constant(train.images)
             if counts:
                 out |= fer_plus.non_faces(counts["train"])
-        if self.drop_twins:
-            out |= twins(train, [splits["val"], splits["test"]])
+        if self.drop_duplicates:
+            out |= duplicates(train, [splits["val"], splits["test"]])
         if out.any():
             log.info("%d of %d training images are left out", out.sum(), len(train))
             splits["train"] = train.only(~out)

@@ -21,10 +21,10 @@ from typing import IO, cast
 import numpy as np
 
 from fer.data import cache
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.data.folder import IMAGE_SUFFIXES, decode_grey, image_file
 from fer.errors import DataError
-from fer.files import expanded, regular, unpacked
+from fer.files import expand, regular, unpacked
 from fer.labels import EMOTIONS, canonical
 
 SIDE = 48
@@ -53,7 +53,7 @@ def read(root: str | Path | None = None, download: bool = False, seed: int = 0) 
     folders whose file names do not tell val from test: a stratified tenth of train becomes val.
     The result is cached (`fer.data.cache`). Raises `DataError` for anything missing or malformed, by name and place.
     """
-    place = expanded(root or os.environ.get("FER2013_ROOT") or "data/fer2013")
+    place = expand(root or os.environ.get("FER2013_ROOT") or "data/fer2013")
     if download and not find(place):
         place = _download()
     source = find(place)

@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 
 from fer import labels
-from fer.data.dataset import Split, empty
+from fer.data.base import Split, empty
 from fer.errors import DataError
-from fer.files import expanded
+from fer.files import expand
 from fer.files import read as contents
 from fer.values import CHANNELS, SIZE, number
 
@@ -67,7 +67,7 @@ def read(
     from, an image that cannot be read, and arguments that cannot work.
     """
     _check_arguments(size, channels, seed, val_fraction, test_fraction)
-    place, folders = _split_folders(_checked_root(expanded(root)))
+    place, folders = _split_folders(_checked_root(expand(root)))
     parts = _labelled(place, folders)
     fractions = {"val": val_fraction, "test": test_fraction}
     missing = {name: fraction for name, fraction in fractions.items() if name not in parts}

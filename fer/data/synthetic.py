@@ -12,7 +12,7 @@ import math
 import cv2
 import numpy as np
 
-from fer.data.dataset import Split, empty
+from fer.data.base import Split, empty
 from fer.errors import DataError
 from fer.labels import EMOTIONS
 from fer.values import SIZE, number

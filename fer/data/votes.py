@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.data.fer2013 import USAGE
 from fer.data.fer2013 import rows as rows_of
 from fer.errors import DataError
-from fer.files import expanded
+from fer.files import expand
 from fer.files import read as contents
 from fer.labels import canonical
 
@@ -27,7 +27,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     Raises `DataError` where the file is missing or is not the votes of FER+.
     """
     try:
-        table = rows_of(io.BytesIO(contents(expanded(path), _LARGEST)), str(path))
+        table = rows_of(io.BytesIO(contents(expand(path), _LARGEST)), str(path))
     except OSError as error:
         raise DataError(f"cannot read data.votes={path} ({error.strerror}); give the fer2013new.csv of FER+") from None
     header = next(table, ("", []))[1]

@@ -22,11 +22,11 @@ from fer import artifact
 from fer import config as targets
 from fer import metrics as scores
 from fer.artifact import trust
-from fer.data.dataset import Split, twins
+from fer.data.base import Split, duplicates
 from fer.errors import ConfigError, DataError, SinkError, hydra_in_one_line, one_line
-from fer.evaluate import predict as contenders
+from fer.evaluate import predict
 from fer.evaluate import report as comparison
-from fer.evaluate.predict import Answers, Contender
+from fer.evaluate.predict import Model, Predictions
 from fer.evaluate.robustness import CORRUPTIONS, STRENGTHS, corrupted
 from fer.values import check_values, number
 
@@ -38,11 +38,11 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Judge as `conf/evaluate.yaml` says; returns what `metrics.json` holds.
 
     models: by name, the flat figures of each (0 to 1, but losses and temperature). mcnemar: for each pair, how many
-    images only `first` and only `second` gets right, and p. data, split, images, no_twins: what they were judged on.
+    images only `first` and only `second` gets right, and p. data, split, images, without_duplicates: what they were judged on.
     Raises `FerError`.
     """
     check_values(cfg)
-    for name in ("no_twins", "average", "robustness"):
+    for name in ("without_duplicates", "average", "robustness"):
         if not isinstance(cfg[name], bool):
             raise ConfigError(f"{name}={cfg[name]} must be true or false")
     paths = _paths(cfg)
@@ -55,23 +55,23 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
     if cfg.trust:
         trust.accept(paths)
-    entered = contenders.enter(paths, device, [AVERAGE] if cfg.average else [])
+    entered = predict.load_models(paths, device, [AVERAGE] if cfg.average else [])
     if cfg.average:
-        artifact.check_alike([(contender.path, contender.metadata) for contender in entered])
+        artifact.check_compatible([(contender.path, contender.metadata) for contender in entered])
     splits = targets.reader(cfg.data.reader)()
     _check_classes(entered, splits["train"])
-    split = _split(splits, cfg.split, cfg.no_twins)
+    split = _split(splits, cfg.split, cfg.without_duplicates)
     _warn_of_seen_images(entered, splits["train"], cfg)
 
-    answers: dict[str, Answers] = {}
+    answers: dict[str, Predictions] = {}
     on_val: dict[str, np.ndarray] = {}
     for contender in entered:
         logits = contender.logits(split.images)
-        plain = cfg.split == "val" and not cfg.no_twins
+        plain = cfg.split == "val" and not cfg.without_duplicates
         if contender.temperature is None or cfg.average:
             on_val[contender.name] = logits if plain else contender.logits(splits["val"].images)
-        temperature = contender.temperature or contenders.fitted(on_val[contender.name], splits["val"])
-        answers[contender.name] = Answers(logits, contender.logits(split.images, flip=True), temperature)
+        temperature = contender.temperature or predict.fitted(on_val[contender.name], splits["val"])
+        answers[contender.name] = Predictions(logits, contender.logits(split.images, flip=True), temperature)
     if cfg.average:
         answers[AVERAGE] = _mean(answers, on_val, splits["val"])
 
@@ -89,7 +89,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         for a, b in itertools.combinations(answers, 2)
         for only_a, only_b, p in [scores.mcnemar(right[a], right[b])]
     ]
-    about = {"data": cfg.data.name, "split": cfg.split, "images": len(split), "no_twins": cfg.no_twins}
+    about = {
+        "data": cfg.data.name,
+        "split": cfg.split,
+        "images": len(split),
+        "without_duplicates": cfg.without_duplicates,
+    }
     result = about | {"models": report, "mcnemar": pairs}
     out = Path(cfg.out)
     try:
@@ -118,14 +123,14 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if found and name != "cpu" else "cpu")
 
 
-def _check_classes(entered: list[Contender], train: Split) -> None:
+def _check_classes(entered: list[Model], train: Split) -> None:
     for contender in entered:
         if contender.metadata.classes != train.classes:
             theirs = ", ".join(contender.metadata.classes)
             raise ConfigError(f"{contender.path} knows {theirs}, but the data has {', '.join(train.classes)}")
 
 
-def _warn_of_seen_images(entered: list[Contender], train: Split, cfg: DictConfig) -> None:
+def _warn_of_seen_images(entered: list[Model], train: Split, cfg: DictConfig) -> None:
     """An image folder is cut by its seed, and with another one the images of training are judged."""
     for contender in entered:
         data, seed = contender.metadata.data, contender.metadata.config.get("seed", cfg.seed)
@@ -138,35 +143,39 @@ def _warn_of_seen_images(entered: list[Contender], train: Split, cfg: DictConfig
             )
 
 
-def _split(splits: dict[str, Split], name: str, no_twins: bool) -> Split:
+def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Split:
     if not isinstance(name, str) or name not in splits:
         raise ConfigError(f"split={name} is unknown; choose one of {', '.join(splits)}")
     split = splits[name]
-    if no_twins:
+    if without_duplicates:
         others = [splits[other] for other in (("val", "test") if name == "train" else ("train",))]
-        split = split.only(~twins(split, others))
+        split = split.only(~duplicates(split, others))
     if not len(splits["val"]):
         raise DataError("the val split is empty, and temperatures are fitted on it; add images to it")
     if not len(split):
-        why = "has no image without a twin; set no_twins=false" if no_twins else "is empty; choose another"
+        why = (
+            "has no image without a twin; set without_duplicates=false"
+            if without_duplicates
+            else "is empty; choose another"
+        )
         raise DataError(f"split={name} {why}")
     return split
 
 
-def _mean(answers: dict[str, Answers], on_val: dict[str, np.ndarray], val: Split) -> Answers:
+def _mean(answers: dict[str, Predictions], on_val: dict[str, np.ndarray], val: Split) -> Predictions:
     """The mean of the calibrated probabilities, calibrated again."""
     members = answers.values()
     temperatures = [member.temperature for member in members]
-    on = [contenders.softmax(v / t) for v, t in zip(on_val.values(), temperatures, strict=True)]
-    mirrored = [contenders.softmax(member.mirrored / member.temperature) for member in members]
-    return Answers(
-        contenders.pooled([member.calibrated for member in members]),
-        contenders.pooled(mirrored),
-        contenders.fitted(contenders.pooled(on), val),
+    on = [predict.softmax(v / t) for v, t in zip(on_val.values(), temperatures, strict=True)]
+    mirrored = [predict.softmax(member.mirrored / member.temperature) for member in members]
+    return Predictions(
+        predict.mean_logits([member.calibrated for member in members]),
+        predict.mean_logits(mirrored),
+        predict.fitted(predict.mean_logits(on), val),
     )
 
 
-def _figures(answer: Answers, split: Split, cfg: DictConfig) -> dict[str, float]:
+def _figures(answer: Predictions, split: Split, cfg: DictConfig) -> dict[str, float]:
     labels, calibrated, raw = split.labels, answer.calibrated, answer.raw
     right = calibrated.argmax(1) == labels
     matrix = scores.confusion(calibrated.argmax(1), labels, len(split.classes))
@@ -183,15 +192,15 @@ def _figures(answer: Answers, split: Split, cfg: DictConfig) -> dict[str, float]
 
 
 def _robustness(
-    entered: list[Contender], answers: dict[str, Answers], split: Split, seed: int, average: bool
+    entered: list[Model], answers: dict[str, Predictions], split: Split, seed: int, average: bool
 ) -> dict[str, dict[str, float]]:
     """Accuracy of every model under every corruption and strength, and the mean of them all."""
     found: dict[str, dict[str, float]] = {name: {} for name in answers}
     for corruption, strength in itertools.product(CORRUPTIONS, STRENGTHS):
         images = corrupted(split.images, corruption, strength, seed)
-        said = {c.name: contenders.softmax(c.logits(images) / answers[c.name].temperature) for c in entered}
+        said = {c.name: predict.softmax(c.logits(images) / answers[c.name].temperature) for c in entered}
         if average:
-            said[AVERAGE] = contenders.pooled(list(said.values()))
+            said[AVERAGE] = predict.mean_logits(list(said.values()))
         for name, values in said.items():
             accuracy = float((values.argmax(1) == split.labels).mean())
             found[name][f"robustness/{corruption.replace(' ', '_')}/{strength}"] = accuracy
@@ -201,19 +210,19 @@ def _robustness(
 
 
 def _export(
-    entered: list[Contender], answers: dict[str, Answers], figures: dict[str, float], split: str, out: Path
+    entered: list[Model], answers: dict[str, Predictions], figures: dict[str, float], split: str, out: Path
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for number, contender in enumerate(entered):
             path = contender.path
             if path.suffix == ".ckpt":
-                backbone, metadata, _ = artifact.described(path, flip=False)
+                backbone, metadata, _ = artifact.from_checkpoint(path, flip=False)
                 metadata = replace(metadata, temperature=answers[contender.name].temperature)
                 path = artifact.save(backbone, metadata, Path(folder) / f"{number}.ts")
             paths.append(path)
         metrics = {f"{split}/{name}": value for name, value in figures.items()}
-        artifact.average(paths, out, answers[AVERAGE].temperature, metrics)
+        artifact.save_ensemble(paths, out, answers[AVERAGE].temperature, metrics)
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="evaluate")

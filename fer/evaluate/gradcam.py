@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer import plots
-from fer.data.dataset import Split, as_batch
+from fer.data.base import Split, as_batch
 from fer.errors import ConfigError
 from fer.models.classifier import EmotionClassifier
 

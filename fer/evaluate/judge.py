@@ -1,4 +1,4 @@
-"""The report at the end of a run: accuracy, F1, recall, calibration, flip TTA, twins, plots."""
+"""The report at the end of a run: accuracy, F1, recall, calibration, flip TTA, duplicates, plots."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer import plots  # here and not where they are used: sources may be edited while a training runs
-from fer.data.dataset import Split, as_batch, twins
+from fer.data.base import Split, as_batch, duplicates
 from fer.evaluate import gradcam
 from fer.files import write_whole
 from fer.metrics import confusion, ece, fit_temperature, scores, worst
@@ -41,7 +41,7 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
 
     The temperature is fitted on val and used for both. Returns flat metrics, all 0 to 1 but the losses and the
     temperature: `<split>/accuracy, accuracy_flip, f1_macro, ece, ece_raw, loss, recall/<class>`, and for test
-    `accuracy_no_twins`: without the images that stand pixel for pixel in train as well.
+    `accuracy_without_duplicates`: without the images that stand pixel for pixel in train as well.
     """
     metrics: dict[str, float] = {}
     temperature = 1.0
@@ -62,9 +62,9 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
         found["ece"] = ece(probabilities, labels)
         found["ece_raw"] = ece(logits.softmax(1).numpy(), labels)
         if name == "test":
-            alone = ~twins(split, [splits["train"]])
+            alone = ~duplicates(split, [splits["train"]])
             if alone.any():
-                found["accuracy_no_twins"] = float((predicted == labels)[alone].mean())
+                found["accuracy_without_duplicates"] = float((predicted == labels)[alone].mean())
         metrics |= {f"{name}/{key}": value for key, value in found.items()}
     title = f"{name}: {len(split)} images, accuracy {found['accuracy']:.1%}"
     plots.confusion_matrix(matrix, split.classes, title, folder / "confusion_matrix.png")
@@ -107,7 +107,7 @@ def show(metrics: dict[str, float], exported: Path) -> None:
     """Print the metrics of `judge` as a table, and where the artifact lies."""
     splits = [split for split in ("val", "test") if f"{split}/accuracy" in metrics]
     table = Table("", *splits, title=escape(exported.parent.name))
-    for name in ("accuracy", "accuracy_flip", "accuracy_no_twins", "f1_macro", "ece", "loss"):
+    for name in ("accuracy", "accuracy_flip", "accuracy_without_duplicates", "f1_macro", "ece", "loss"):
         values = [metrics.get(f"{split}/{name}") for split in splits]
         if any(value is not None for value in values):
             table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))

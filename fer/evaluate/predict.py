@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fer import artifact
 from fer.artifact.metadata import Metadata
-from fer.data.dataset import Split, as_batch
+from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError
-from fer.files import expanded
+from fer.files import expand
 from fer.metrics import fit_temperature
 
 BATCH = 256
@@ -20,7 +20,7 @@ _NO_NAMES = ("model", "best", "last", "previous")
 
 
 @dataclass(frozen=True)
-class Contender:
+class Model:
     """A model by its short name. `raw(images)`: uint8 tensor (N, 1 or 3, H, W) → probabilities (N, K) before the
     temperature and without the mirrored image. temperature: its own, None where it is yet to be fitted."""
 
@@ -40,7 +40,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a contender says of the N images of a split: logits float32 (N, K) of them and of their mirror images."""
 
     logits: np.ndarray
@@ -73,34 +73,34 @@ def fitted(logits: np.ndarray, split: Split) -> float:
     return fit_temperature(torch.from_numpy(logits), torch.from_numpy(split.labels))
 
 
-def pooled(members: Sequence[np.ndarray]) -> np.ndarray:
+def mean_logits(members: Sequence[np.ndarray]) -> np.ndarray:
     """The logits of the mean of several calibrated probabilities (N, K)."""
     return np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
 
 
-def enter(paths: Sequence[str], device: torch.device, taken: Sequence[str] = ()) -> list[Contender]:
+def load_models(paths: Sequence[str], device: torch.device, taken: Sequence[str] = ()) -> list[Model]:
     """Load what lies at `paths`: `.ckpt` checkpoints, or artifacts ("bundled": the one included).
 
     taken: names that none of them gets. Raises `ArtifactError` where a file is missing or neither.
     """
-    places = [artifact.BUNDLED if path == "bundled" else expanded(path) for path in paths]
+    places = [artifact.BUNDLED if path == "bundled" else expand(path) for path in paths]
     return [_load(place, name, device) for place, name in zip(places, _names(places, taken), strict=True)]
 
 
-def _load(path: Path, name: str, device: torch.device) -> Contender:
+def _load(path: Path, name: str, device: torch.device) -> Model:
     if path.is_dir():
         raise ArtifactError(f"{path} is a folder; give a file in it, such as model.ts or checkpoints/best.ckpt")
     if path.suffix != ".ckpt":
         loaded = artifact.load(path, device, raw=True)
-        return Contender(name, path, loaded.metadata, loaded, loaded.metadata.temperature)
-    backbone, metadata, _ = artifact.described(path, flip=False, temperature=1.0)
-    model = artifact.Deployed(backbone, metadata).eval().to(device)
+        return Model(name, path, loaded.metadata, loaded, loaded.metadata.temperature)
+    backbone, metadata, _ = artifact.from_checkpoint(path, flip=False, temperature=1.0)
+    model = artifact.InferenceModel(backbone, metadata).eval().to(device)
 
     def raw(images: Tensor) -> Tensor:
         with torch.inference_mode():
             return model(images.to(device)).float().cpu()
 
-    return Contender(name, path, metadata, raw, None)
+    return Model(name, path, metadata, raw, None)
 
 
 def _names(places: Sequence[Path], taken: Sequence[str] = ()) -> list[str]:

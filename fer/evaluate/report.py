@@ -6,8 +6,8 @@ from typing import Any
 
 from fer import files, tables
 from fer import metrics as scores
-from fer.data.dataset import Split
-from fer.evaluate.predict import Answers
+from fer.data.base import Split
+from fer.evaluate.predict import Predictions
 from fer.evaluate.robustness import CORRUPTIONS, STRENGTHS
 from fer.tables import Table
 
@@ -29,7 +29,7 @@ def tables_of(result: dict[str, Any], classes: tuple[str, ...]) -> list[Table]:
         "temperature": lambda m: f"{m['temperature']:.3f}",
         "parameters": lambda m: f"{m['parameters']:,.0f}",
     }
-    twice = " of images without a twin" if result["no_twins"] else ""
+    twice = " of images without a twin" if result["without_duplicates"] else ""
     title = f"{result['data']}, {result['split']}: {result['images']} images{twice}"
     found = [Table(title, ["", *models], [[name, *map(say, models.values())] for name, say in rows.items()])]
     for name, figures in models.items():
@@ -56,7 +56,7 @@ def tables_of(result: dict[str, Any], classes: tuple[str, ...]) -> list[Table]:
     return found
 
 
-def write(result: dict[str, Any], answers: dict[str, Answers], split: Split, out: Path) -> None:
+def write(result: dict[str, Any], answers: dict[str, Predictions], split: Split, out: Path) -> None:
     """Write the report, its figures and its pictures into the folder `out`, and print it. Raises `OSError`."""
     from fer import plots  # matplotlib takes a second to import
 

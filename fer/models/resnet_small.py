@@ -10,7 +10,7 @@ from fer.models.layers import conv_norm, he_init, own_arguments
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut (He et al. 2016, fig. 2), average-pooled where the block shrinks
+    """Two 3×3 convolutions and a shortcut (He et al. 2016, fig. 2), average-mean_logits where the block shrinks
     (ResNet-D, He et al. 2019, fig. 2c)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:

@@ -1,6 +1,6 @@
 """From a camera, a video or pictures to emotions, with nothing of training in it.
 
-    sources → Frame → detect → Faces → recognise → FrameResult → sinks
+    sources → Frame → detect → Faces → classify → FrameResult → sinks
 
 `pipeline.run` joins the stages; every value that passes between them is one of `types`.
 """

@@ -51,7 +51,7 @@ class FakeDetector:
         return Faces(self._boxes.copy(), np.full(len(self._boxes), 0.9, np.float32))
 
 
-class FakeRecogniser:
+class FakeFaceClassifier:
     """Sees class number `index` of `classes` in every face, with `confidence` (0 to 1)."""
 
     def __init__(self, classes: tuple[str, ...], index: int = 0, confidence: float = 0.88) -> None:

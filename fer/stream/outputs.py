@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from fer.errors import ConfigError, SinkError
-from fer.files import expanded
+from fer.files import expand
 from fer.stream.resume import Done
 from fer.stream.sinks.base import (
     IMAGE_ENDINGS,
@@ -159,7 +159,7 @@ class Outputs:
 
 
 def _path(value: str | None) -> Path | None:
-    return expanded(value) if value else None
+    return expand(value) if value else None
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -1,6 +1,6 @@
 """The stages, side by side: read, find faces, say what they show, write.
 
-    reader thread ──Frame──▶ search thread ──Seen──▶ the caller's own thread ──FrameResult──▶ a thread for each sink
+    reader thread ──Frame──▶ search thread ──Detections──▶ the caller's own thread ──FrameResult──▶ a thread for each sink
 
 Every frame of a file is answered, in order; of a live source the newest one is, and drops are counted. Tracking,
 smoothing and the window stay in the caller's thread, which has all the state. The first error of any thread ends all of
@@ -18,8 +18,8 @@ import numpy as np
 from fer.errors import ConfigError, FerError
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
-from fer.stream.faces.track import UNSETTLED, CutDetector, Tracker, settle
-from fer.stream.queues import Pipe, close, fill
+from fer.stream.faces.track import UNCONFIRMED, CutDetector, Tracker, confirm
+from fer.stream.queues import BoundedQueue, close, fill
 from fer.stream.resume import Done, replayed
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
@@ -37,22 +37,22 @@ _TOGETHER = 8
 """Frames of a file whose faces are recognised in one batch."""
 
 _HELD = 16
-"""Frames of a file that wait at most for their faces to be settled."""
+"""Frames of a file that wait at most for their faces to be confirmed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """A frame after the search. faces: None where it was not looked at. cut: whether another scene begins with it.
-    unsettled: float32 (M, 4), the boxes that were left out of `faces`, or None."""
+class Detections:
+    """A frame after the search. faces: None where it was not searched at. cut: whether another scene begins with it.
+    unconfirmed: float32 (M, 4), the boxes that were left out of `faces`, or None."""
 
     frame: Frame
     faces: Faces | None
     cut: bool = False
-    unsettled: Array | None = None
+    unconfirmed: Array | None = None
 
 
-class Calm:
-    """What a viewer's run remembers from frame to frame: who is who, and how they looked.
+class TemporalState:
+    """What a viewer's run remembers from frame to frame: who is who, and how they searched.
 
     tracker: None leaves the faces without ids, and then nothing is smoothed either.
     """
@@ -61,7 +61,7 @@ class Calm:
         self.tracker, self.smoother = tracker, smoother
 
     def result(self, frame: Frame, faces: Faces, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
-        """The result of the next frame that was looked at."""
+        """The result of the next frame that was searched at."""
         if self.smoother is None:
             return FrameResult(frame, faces, classes, probabilities)
         if faces.ids is None:
@@ -71,7 +71,7 @@ class Calm:
 
     def replay(self, result: FrameResult, cut: bool) -> None:
         """Remember a result of an earlier run as if it were one's own. cut: whether another scene begins with it."""
-        if self.tracker is None or self.smoother is None or result.faces.ids is None or not result.looked:
+        if self.tracker is None or self.smoother is None or result.faces.ids is None or not result.searched:
             return
         if cut:
             self.tracker.cut()
@@ -83,42 +83,42 @@ class Calm:
 def results(
     source: Source,
     detect: Detect,
-    recognise: Recognise,
+    classify: Recognise,
     classes: tuple[str, ...],
-    calm: Calm,
+    state: TemporalState,
     stats: Stats,
     every: int = 1,
     done: Done | None = None,
 ) -> Generator[FrameResult, None, None]:
     """Yield the result of each frame of `source`; closing the generator stops the threads and closes the source.
 
-    detect: `Frame` → `Faces`. recognise: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as
+    detect: `Frame` → `Faces`. classify: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as
     `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched, and so
     is each still. done: the frames of an earlier run, whose results come from its log.
-    Raises what the source, `detect` or `recognise` raise, and `ConfigError` for an `every` that cannot work.
+    Raises what the source, `detect` or `classify` raise, and `ConfigError` for an `every` that cannot work.
     """
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise ConfigError(f"every={every} cannot work; give a whole number from 1")
     if source.still:
         every = 1  # a photo shows other faces than the one before
     pictures, last = iter(source), None
-    is_cut: Callable[[Array], bool] = CutDetector() if calm.tracker else lambda image: False
-    frames: Pipe[Frame] = Pipe(1 if source.live else _WAITING, newest=source.live)
-    seen: Pipe[Seen] = Pipe(1 if source.live else _WAITING)
+    is_cut: Callable[[Array], bool] = CutDetector() if state.tracker else lambda image: False
+    frames: BoundedQueue[Frame] = BoundedQueue(1 if source.live else _WAITING, newest=source.live)
+    seen: BoundedQueue[Detections] = BoundedQueue(1 if source.live else _WAITING)
     threads: list[threading.Thread] = []
     try:
         if done is not None:
             stats.earlier = done.frames
             for row in done.rows():
                 last = replayed(row, next(pictures), classes)
-                calm.replay(last, is_cut(last.frame.image))
+                state.replay(last, is_cut(last.frame.image))
                 yield last
         threads += [
             fill(frames, lambda: stats.timed("decode", pictures), "read"),
             fill(seen, lambda: _search(frames, detect, stats, every, is_cut, stats.earlier), "search"),
         ]
-        settled = _settled(iter(seen), calm.tracker, stats, wait=not source.live)
-        yield from _recognised(settled, recognise, classes, calm, stats, 1 if source.live else _TOGETHER, last)
+        confirmed = _settled(iter(seen), state.tracker, stats, wait=not source.live)
+        yield from _recognised(confirmed, classify, classes, state, stats, 1 if source.live else _TOGETHER, last)
     finally:
         stats.dropped += frames.dropped
         seen.stop()
@@ -131,26 +131,26 @@ def results(
 
 
 def _search(
-    frames: Pipe[Frame], detect: Detect, stats: Stats, every: int, is_cut: Callable[[Array], bool], first: int
-) -> Iterator[Seen]:
+    frames: BoundedQueue[Frame], detect: Detect, stats: Stats, every: int, is_cut: Callable[[Array], bool], first: int
+) -> Iterator[Detections]:
     """first: how many frames there were before, so that a run that goes on searches those it would have searched."""
     try:
         for count, frame in enumerate(frames, first):
             if frame.error is not None:
-                yield Seen(frame, Faces.none())
+                yield Detections(frame, Faces.none())
                 continue
             cut = is_cut(frame.image)
             if count % every and not cut:
-                yield Seen(frame, None)
+                yield Detections(frame, None)
                 continue
             with stats.stage("detect"):
                 faces = detect(frame)
-            yield Seen(frame, faces, cut)
+            yield Detections(frame, faces, cut)
     finally:
         frames.stop()
 
 
-def _settled(seen: Iterator[Seen], tracker: Tracker | None, stats: Stats, wait: bool) -> Iterator[Seen]:
+def _settled(seen: Iterator[Detections], tracker: Tracker | None, stats: Stats, wait: bool) -> Iterator[Detections]:
     """The same frames with ids, and without the faces that have none.
 
     wait: hold a frame back until the next one that was searched has told who its new faces are.
@@ -158,7 +158,7 @@ def _settled(seen: Iterator[Seen], tracker: Tracker | None, stats: Stats, wait: 
     if tracker is None:
         yield from seen
         return
-    held: list[Seen] = []  # a searched frame, and those up to the next one
+    held: list[Detections] = []  # a searched frame, and those up to the next one
     try:
         for item in seen:
             if item.faces is None:
@@ -174,7 +174,7 @@ def _settled(seen: Iterator[Seen], tracker: Tracker | None, stats: Stats, wait: 
             with stats.stage("track"):
                 now = replace(item, faces=replace(item.faces, ids=tracker.update(item.faces, item.frame.time)))
             if held and not item.cut:
-                held[0] = replace(held[0], faces=settle(held[0].faces, now.faces))
+                held[0] = replace(held[0], faces=confirm(held[0].faces, now.faces))
             yield from _released(held)
             held = [now] if wait else []
             if not wait:
@@ -185,49 +185,49 @@ def _settled(seen: Iterator[Seen], tracker: Tracker | None, stats: Stats, wait: 
     yield from _released(held)
 
 
-def _released(held: list[Seen]) -> Iterator[Seen]:
+def _released(held: list[Detections]) -> Iterator[Detections]:
     for item in held:
         if item.faces is not None and item.faces.ids is not None:
-            settled = np.asarray(item.faces.ids != UNSETTLED)
-            item = replace(item, faces=item.faces.only(settled), unsettled=item.faces.boxes[~settled])
+            confirmed = np.asarray(item.faces.ids != UNCONFIRMED)
+            item = replace(item, faces=item.faces.only(confirmed), unconfirmed=item.faces.boxes[~confirmed])
         yield item
 
 
 def with_ids(faces: Faces, tracker: Tracker, time: float) -> Faces:
     """The faces of a live frame with ids, without those that have none yet. time: seconds."""
     ids = tracker.update(faces, time)
-    return replace(faces, ids=ids).only(ids != UNSETTLED)
+    return replace(faces, ids=ids).only(ids != UNCONFIRMED)
 
 
 def _recognised(
-    seen: Iterator[Seen],
-    recognise: Recognise,
+    seen: Iterator[Detections],
+    classify: Recognise,
     classes: tuple[str, ...],
-    calm: Calm,
+    state: TemporalState,
     stats: Stats,
     together: int,
     last: FrameResult | None,
 ) -> Iterator[FrameResult]:
     """last: what is carried over to the first frames, where they are not searched."""
-    waiting: list[Seen] = []
+    waiting: list[Detections] = []
 
     def answer() -> Iterator[FrameResult]:
         nonlocal last
         asked = [(s.frame, s.faces) for s in waiting if s.faces is not None]
         answers: Iterator[Array] = iter(())
         if any(len(faces) for _, faces in asked):  # a stage without faces is no stage
-            with stats.stage("recognise", len(asked)):
-                answers = iter(recognise(asked))
+            with stats.stage("classify", len(asked)):
+                answers = iter(classify(asked))
         for item in waiting:
             if item.faces is not None:
                 empty = np.zeros((0, len(classes)), np.float32)
-                last = calm.result(item.frame, item.faces, classes, next(answers, empty))
-                if item.unsettled is not None and len(item.unsettled):
-                    last = replace(last, unsettled=item.unsettled)
+                last = state.result(item.frame, item.faces, classes, next(answers, empty))
+                if item.unconfirmed is not None and len(item.unconfirmed):
+                    last = replace(last, unconfirmed=item.unconfirmed)
                 yield last
             else:
                 assert last is not None
-                yield replace(last, frame=item.frame, looked=False)
+                yield replace(last, frame=item.frame, searched=False)
         waiting.clear()
 
     try:
@@ -245,7 +245,7 @@ class _Writer:
     """One sink in a thread of its own, fed by a short pipe."""
 
     def __init__(self, sink: Sink, draw: Draw, stats: Stats) -> None:
-        self.pipe: Pipe[FrameResult] = Pipe(_WAITING)
+        self.pipe: BoundedQueue[FrameResult] = BoundedQueue(_WAITING)
         self.error: BaseException | None = None
         self._sink, self._draw, self._stats = sink, draw, stats
         self._thread = threading.Thread(target=self._write, name=sink.stage, daemon=True)

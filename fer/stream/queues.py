@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Pipe(Generic[T]):
+class BoundedQueue(Generic[T]):
     """A short queue between two threads.
 
     size: how many values wait at most. newest: a full pipe throws out its oldest value, and counts it in `dropped`,
@@ -64,7 +64,7 @@ class Pipe(Generic[T]):
             yield value
 
 
-def fill(pipe: Pipe[T], values: Callable[[], Iterator[T]], name: str) -> threading.Thread:
+def fill(pipe: BoundedQueue[T], values: Callable[[], Iterator[T]], name: str) -> threading.Thread:
     """Start a thread that puts everything of `values()` into `pipe`, and its end or its error."""
 
     def run() -> None:

@@ -21,12 +21,12 @@ import numpy as np
 
 from fer.artifact.trust import accept
 from fer.errors import ConfigError, SourceError
-from fer.files import expanded
+from fer.files import expand
 from fer.stream import pipeline
-from fer.stream.faces.classify import open_recogniser
+from fer.stream.faces.classify import load_face_classifier
 from fer.stream.faces.detect import Detector
 from fer.stream.faces.smooth import Smoother
-from fer.stream.pipeline import Calm
+from fer.stream.pipeline import TemporalState
 from fer.stream.queues import close
 from fer.stream.resume import Done
 from fer.stream.sources import Source, open_source
@@ -66,8 +66,8 @@ class Recognizer:
         self._threads = threads
         if trust and artifact is not None:
             accept([str(artifact)])
-        self.recognise = open_recogniser(None if artifact is None else str(artifact), device, threads)
-        self.classes: tuple[str, ...] = self.recognise.classes
+        self.classify = load_face_classifier(None if artifact is None else str(artifact), device, threads)
+        self.classes: tuple[str, ...] = self.classify.classes
 
     def detect(self, frame: Frame) -> Faces:
         """The faces of one frame, without ids; threads take turns."""
@@ -78,15 +78,15 @@ class Recognizer:
         """A new smoother, as configured."""
         return _made(Smoother, "smoothing", self._smoothing)
 
-    def calm(self, film: bool) -> Calm:
+    def state(self, film: bool) -> TemporalState:
         """What one run remembers; for a `film` with ids."""
         if not film:
-            return Calm(None, self.smoother())
+            return TemporalState(None, self.smoother())
         from fer.stream.faces.track import (
             Tracker,  # its library takes a second or two to import, which stills can do without
         )
 
-        return Calm(_made(Tracker, "tracking", self._tracking), self.smoother())
+        return TemporalState(_made(Tracker, "tracking", self._tracking), self.smoother())
 
     def __call__(self, image: str | Path | Array) -> FrameResult:
         """The faces of one picture: a file, or uint8 (H, W, 3) RGB. No ids, nothing smoothed.
@@ -96,12 +96,12 @@ class Recognizer:
         if isinstance(image, np.ndarray):
             frame = Frame(np.ascontiguousarray(image), 0, 0.0, file="")
         else:
-            path = expanded(image)
+            path = expand(image)
             if not path.is_file():
                 raise SourceError(f"no file {path}; give the path of a picture")
             frame = Frame(read_image(path), 0, 0.0, file=path.name)
         faces = self.detect(frame)
-        return self.calm(film=False).result(frame, faces, self.classes, self.recognise([(frame, faces)])[0])
+        return self.state(film=False).result(frame, faces, self.classes, self.classify([(frame, faces)])[0])
 
     def stream(
         self,
@@ -120,9 +120,9 @@ class Recognizer:
         if max_frames is not None and (type(max_frames) is not int or not 1 <= max_frames < 2**63):
             raise ConfigError(f"max_frames={max_frames} cannot work; give a whole number from 1, or null for all")
         opened = source if isinstance(source, Source) else open_source(_plain(source), self._threads)
-        calm = self.calm(film=not opened.still)
+        state = self.state(film=not opened.still)
         answers = pipeline.results(
-            opened, self.detect, self.recognise, self.classes, calm, stats or Stats(), every, done
+            opened, self.detect, self.classify, self.classes, state, stats or Stats(), every, done
         )
         with closing(answers):
             yield from islice(answers, max_frames)
@@ -159,7 +159,7 @@ class Session:
     def __init__(self, recognizer: Recognizer) -> None:
         from fer.stream.faces.track import CutDetector
 
-        self._recognizer, self._calm, self._is_cut = recognizer, recognizer.calm(film=True), CutDetector()
+        self._recognizer, self._calm, self._is_cut = recognizer, recognizer.state(film=True), CutDetector()
         self._frames, self._start = 0, time.monotonic()
 
     def __call__(self, image: Array, time_: float | None = None) -> FrameResult:
@@ -172,7 +172,7 @@ class Session:
         if self._is_cut(frame.image):
             tracker.cut()
         faces = pipeline.with_ids(self._recognizer.detect(frame), tracker, now)
-        answers: Sequence[Array] = self._recognizer.recognise([(frame, faces)])
+        answers: Sequence[Array] = self._recognizer.classify([(frame, faces)])
         return self._calm.result(frame, faces, self._recognizer.classes, answers[0])
 
 

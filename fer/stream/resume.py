@@ -130,5 +130,5 @@ def replayed(row: dict[str, Any], frame: Frame, classes: tuple[str, ...]) -> Fra
         None if any(face["smoothed"] is None for face in faces) else values("smoothed"),
         np.array([classes.index(face["emotion"]) for face in faces], np.int64),
         np.array([face["uncertain"] for face in faces], bool),
-        looked=not row.get("carried", False),
+        searched=not row.get("carried", False),
     )

@@ -14,7 +14,7 @@ from fer.stream.types import FrameResult
 
 T = TypeVar("T")
 
-_ORDER = ("decode", "detect", "track", "recognise", "annotate")
+_ORDER = ("decode", "detect", "track", "classify", "annotate")
 _KEPT = 100_000
 """Times kept of a stage; a run of days measures its last hour or so, in memory that does not grow."""
 

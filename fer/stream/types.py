@@ -58,7 +58,7 @@ class Faces:
     boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the original frame, clipped to it, x1 < x2 and y1 < y2.
     scores: float32 (N,), the detector's, 0 to 1. landmarks: float32 (N, 5, 2), right eye, left eye, nose,
     right and left mouth corner as the face has them, in pixels, possibly outside the frame; None where not known.
-    ids: int64 (N,), who is who, from 1, or 0 while that is not settled; None where nobody keeps track.
+    ids: int64 (N,), who is who, from 1, or 0 while that is not confirmed; None where nobody keeps track.
     Raises `ValueError` where a value is of the wrong shape, kind or range.
     """
 
@@ -109,11 +109,11 @@ class FrameResult:
     """A frame, its N faces and what they show.
 
     classes: the K names. probabilities: float32 (N, K), rows that sum to 1, the artifact's answer for this
-    frame alone (with `every` above 1: for the last frame that was looked at). smoothed: the same shape, over time; None
+    frame alone (with `every` above 1: for the last frame that was searched at). smoothed: the same shape, over time; None
     where nobody smooths. labels: int64 (N,), the class that each face is shown as, calmer than the likeliest of a
     frame; None for the likeliest. uncertain: bool (N,), faces whose confidence is too low to mean much; None where
-    nobody judges that. looked: whether this frame itself was searched, and not only carried over from an earlier one.
-    unsettled: float32 (M, 4), boxes of what may be faces too, but was not seen twice; None where nobody keeps track.
+    nobody judges that. searched: whether this frame itself was searched, and not only carried over from an earlier one.
+    unconfirmed: float32 (M, 4), boxes of what may be faces too, but was not seen twice; None where nobody keeps track.
     Raises `ValueError` where a value is of the wrong shape, kind or range.
     """
 
@@ -124,14 +124,14 @@ class FrameResult:
     smoothed: Array | None = None
     labels: Array | None = None
     uncertain: Array | None = None
-    looked: bool = True
-    unsettled: Array | None = None
+    searched: bool = True
+    unconfirmed: Array | None = None
 
     def __post_init__(self) -> None:
         n = len(self.faces)
-        if self.unsettled is not None:
-            good = self.unsettled.shape == (len(self.unsettled), 4) and self.unsettled.dtype == np.float32
-            _check(good, "unsettled must be float32 (M, 4)")
+        if self.unconfirmed is not None:
+            good = self.unconfirmed.shape == (len(self.unconfirmed), 4) and self.unconfirmed.dtype == np.float32
+            _check(good, "unconfirmed must be float32 (M, 4)")
         if self.labels is not None:
             good = self.labels.shape == (n,) and self.labels.dtype == np.int64
             good = good and bool(((self.labels >= 0) & (self.labels < len(self.classes))).all())
@@ -185,7 +185,7 @@ class FrameResult:
             row["error"] = self.frame.error
         if self.frame.event is not None:
             row["event"] = self.frame.event
-        if not self.looked:
+        if not self.searched:
             row["carried"] = True
         return {**row, "faces": faces}
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from fer import artifact
 from fer import config as targets
 from fer.artifact import trust
-from fer.data.dataset import Split, as_batch
+from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError, ConfigError, SinkError, hydra_in_one_line, one_line
-from fer.files import expanded, unpacked, write_whole
+from fer.files import expand, unpacked, write_whole
 from fer.files import read as contents
 from fer.values import check_values
 
@@ -99,7 +99,7 @@ def write(path: str | Path, answers: np.ndarray, split: Split) -> None:
 
 def _read(path: str, split: Split) -> np.ndarray:
     try:
-        with zipfile.ZipFile(io.BytesIO(contents(expanded(path), _LARGEST))) as archive:
+        with zipfile.ZipFile(io.BytesIO(contents(expand(path), _LARGEST))) as archive:
             answers, classes, mark = (_array(archive, name) for name in ("probabilities", "classes", "fingerprint"))
         if answers.dtype.kind != "f" or classes.dtype.kind != "U" or mark.dtype.kind != "U":
             raise ValueError("its arrays are of other kinds")
@@ -151,7 +151,7 @@ def run(cfg: DictConfig) -> None:
         raise ConfigError("teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]")
     if not str(cfg.out).endswith(SOFT_LABELS):
         raise ConfigError(f"out={cfg.out} must end in {SOFT_LABELS}")
-    out = expanded(cfg.out)
+    out = expand(cfg.out)
     if not out.parent.is_dir() or out.is_dir():
         raise ConfigError(f"out={cfg.out} cannot be a file there; make its folder first, or choose another")
     if isinstance(cfg.teacher, str):

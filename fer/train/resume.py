@@ -1,11 +1,15 @@
 """`resume=auto`: finding what was stopped, and going on with it in its own folder."""
 
 import csv
+import logging
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -13,6 +17,10 @@ from omegaconf import OmegaConf
 
 from fer import artifact
 from fer.errors import ConfigError
+from fer.models.checkpoints import load
+from fer.models.classifier import EmotionClassifier
+
+log = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 AUTO = "resume=auto"
@@ -143,3 +151,66 @@ def restore_rows(logger: CSVLogger, folder: Path, steps: int) -> None:
     whole.replace(part)
     logger.experiment.metrics_keys = names
     part.replace(path)
+
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+def newest(folder: Path) -> str | None:
+    """Path of the checkpoint in `folder` with the most steps; torn ones are passed over. None where there is none."""
+    found = [(step, str(path)) for path, step in _readable(folder)]
+    return max(found)[1] if found else None
+
+
+def _readable(folder: Path) -> Iterator[tuple[Path, int]]:
+    for name in (BEST, PREVIOUS, LAST):
+        path = folder / name
+        if path.is_file():
+            try:
+                yield path, step_of(str(path))
+            except Exception as error:  # unpickling raises almost anything
+                log.warning("%s is torn (%s) and is passed over", path.name, type(error).__name__)
+
+
+def step_of(path: str) -> int:
+    """How many optimiser steps the checkpoint at `path` has behind it."""
+    return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+
+
+def batches_of(path: str) -> int:
+    """How many training batches the checkpoint at `path` has behind it, in all epochs together."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return int(state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+
+
+def check_same_run(path: str, model: EmotionClassifier) -> None:
+    """Raises `ConfigError` where the checkpoint at `path` comes from another run than `model` is made for.
+
+    A schedule and an optimiser's state only fit the run that they come from.
+    """
+    old, new = load(path).hparams, model.hparams
+    if not old.get("config"):
+        raise ConfigError(f"{path} does not say which training it is from; only init_from can begin with it")
+    pairs = [(name, old.get(name), new[name]) for name in new if name not in ("config", "git_commit")]
+    for group, key in (("trainer", "max_epochs"), ("data", "batch_size")):
+        pairs.append((f"{group}.{key}", old["config"][group][key], new["config"][group][key]))
+    for name, before, now in pairs:
+        if before != now:
+            raise ConfigError(f"{path} comes from a run with {name}={before}, not {now}; set the same")
+
+
+def best_of(checkpoint: Any, ckpt_path: str | None) -> str:
+    """Path of the best checkpoint of this run or, copied into its folder, of the run that it continues.
+
+    checkpoint: the `ModelCheckpoint` of this run. ckpt_path: what the run was continued from, or None.
+    """
+    if ckpt_path:
+        states = torch.load(ckpt_path, map_location="cpu", weights_only=True)["callbacks"]
+        earlier = states.get(checkpoint.state_key, {})
+        path, score = Path(earlier.get("best_model_path") or "none"), earlier.get("best_model_score")
+        here = Path(checkpoint.dirpath) / BEST
+        reached = checkpoint.best_model_score
+        if score is not None and path.is_file() and (reached is None or score > reached) and path != here:
+            shutil.copyfile(path, here)
+            return str(here)
+    return str(checkpoint.best_model_path)

@@ -22,14 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from fer import artifact, models, plots
 from fer import config as targets
 from fer.artifact import trust
+from fer.data.base import Split
 from fer.data.datamodule import EmotionDataModule
-from fer.data.dataset import Split
 from fer.errors import ConfigError, TrainingError
 from fer.evaluate import judge as report
-from fer.files import expanded
+from fer.files import expand
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
-from fer.train import distil, leaderboard, resume
+from fer.train import distil, initial_weights, leaderboard, resume
 from fer.values import check_values
 
 log = logging.getLogger("train")
@@ -118,7 +118,7 @@ def _without_folders(data: dict[str, Any]) -> dict[str, Any]:
 
 def _without_home(path: str | None) -> str | None:
     """Likewise of models that were started from; a place in the project is kept, so that a run can be repeated."""
-    return path if path is None or not expanded(path).is_absolute() else Path(path).name
+    return path if path is None or not expand(path).is_absolute() else Path(path).name
 
 
 def _votes(values: dict[str, Any], train: Split) -> dict[str, Any] | None:
@@ -183,7 +183,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         balanced=cfg.data.balanced,
         votes=cfg.data.votes,
         drop_non_faces=cfg.data.drop_non_faces,
-        drop_twins=cfg.data.drop_twins,
+        drop_duplicates=cfg.data.drop_duplicates,
         seed=cfg.seed,
     )
     data.setup()
@@ -193,13 +193,13 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     model = classifier(cfg, data)
     models.check_sizes(model.backbone, data.channels, model.sizes())
     if cfg.init_from:
-        checkpoints.start_from(model, cfg.init_from)
+        initial_weights.start_from(model, cfg.init_from)
     if cfg.teacher and cfg.teacher_sees == "augmented":
         model.teach(distil.Teachers(cfg.teacher, data.classes), cfg.teacher_weight)
-    ckpt_path = (checkpoints.newest(folder / "checkpoints") if cfg.resume else None) or cfg.ckpt_path
+    ckpt_path = (resume.newest(folder / "checkpoints") if cfg.resume else None) or cfg.ckpt_path
     if ckpt_path:
-        checkpoints.check_same_run(ckpt_path, model)
-        data.batches_done = checkpoints.batches_of(ckpt_path)
+        resume.check_same_run(ckpt_path, model)
+        data.batches_done = resume.batches_of(ckpt_path)
     callbacks = {name: node for name, node in targets.build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = _loggers(cfg, folder, ckpt_path)
     trainer = targets.build(cfg.trainer, "trainer", callbacks=[*callbacks.values(), *watchers], logger=loggers)
@@ -211,7 +211,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         epochs = callbacks["curves"].rows if callbacks.get("curves") else []
         if epochs:
             plots.curves(epochs, cfg.name, folder / "curves.png")
-        return _conclude(cfg, trainer, model, data, checkpoints.best_of(callbacks["checkpoint"], ckpt_path), epochs)
+        return _conclude(cfg, trainer, model, data, resume.best_of(callbacks["checkpoint"], ckpt_path), epochs)
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLogger):  # or the next job of a sweep would log into this run
@@ -241,7 +241,7 @@ def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
     loggers = [logger for logger in targets.build(node, "logger").values() if logger is not None]
     for logger in loggers:
         if going_on and isinstance(logger, CSVLogger):
-            resume.restore_rows(logger, folder, checkpoints.step_of(str(ckpt_path)))
+            resume.restore_rows(logger, folder, resume.step_of(str(ckpt_path)))
     return loggers
 
 
@@ -279,7 +279,7 @@ def _conclude(
     exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
     _log(trainer.loggers, metrics, folder, exported)
     report.show(metrics, exported)
-    (folder / "checkpoints" / checkpoints.PREVIOUS).unlink(missing_ok=True)  # nothing is to be resumed any more
+    (folder / "checkpoints" / resume.PREVIOUS).unlink(missing_ok=True)  # nothing is to be resumed any more
     return metrics
 
 

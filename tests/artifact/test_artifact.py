@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fer import artifact
-from fer.artifact import Deployed, Metadata, golden_batch, trust
+from fer.artifact import InferenceModel, Metadata, golden_batch, trust
 from fer.artifact.formats import onnx as onnx_artifact
 from fer.errors import ArtifactError, ConfigError, FerError
 
@@ -113,8 +113,8 @@ def test_a_mean_stored_in_half_the_room_answers_as_its_members_do(tmp_path):
         return nn.Sequential(net, nn.AdaptiveAvgPool1d(64), nn.Linear(64, 3))
 
     paths = [artifact.save(wide(seed), META, tmp_path / f"{seed}.ts") for seed in (0, 1)]
-    whole = artifact.average(paths, tmp_path / "whole.ts")
-    half = artifact.average(paths, tmp_path / "half.ts", half=True)
+    whole = artifact.save_ensemble(paths, tmp_path / "whole.ts")
+    half = artifact.save_ensemble(paths, tmp_path / "half.ts", half=True)
     assert half.stat().st_size < 0.75 * whole.stat().st_size
     images = golden_batch(3, 40)
     members = (artifact.load(paths[0])(images) + artifact.load(paths[1])(images)) / 2
@@ -124,20 +124,22 @@ def test_a_mean_stored_in_half_the_room_answers_as_its_members_do(tmp_path):
 
 def test_a_mean_with_mirror_images_averages_every_members_answers_to_both(tmp_path):
     paths = [artifact.save(network(), META, tmp_path / f"{name}.ts") for name in "ab"]
-    plain = artifact.load(artifact.average(paths, tmp_path / "plain.ts", temperature=0.8))
-    path = artifact.average(paths, tmp_path / "both.ts", temperature=0.8, flip=True)
+    plain = artifact.load(artifact.save_ensemble(paths, tmp_path / "plain.ts", temperature=0.8))
+    path = artifact.save_ensemble(paths, tmp_path / "both.ts", temperature=0.8, flip=True)
     both, images = artifact.load(path), golden_batch(1, 24)
     assert both.metadata.flip
     assert torch.allclose(both(images), (plain(images) + plain(images.flip(3))) / 2, atol=1e-6)
     assert not torch.allclose(both(images), plain(images), atol=1e-3)
-    once = artifact.load(artifact.average(paths, tmp_path / "once.ts"))  # raw: neither temperature nor mirror image
+    once = artifact.load(
+        artifact.save_ensemble(paths, tmp_path / "once.ts")
+    )  # raw: neither temperature nor mirror image
     assert torch.allclose(artifact.load(path, raw=True)(images), once(images), atol=1e-6)
 
 
 def test_a_mean_at_several_scales_averages_the_answers_to_cut_and_to_padded_images(tmp_path):
     paths = [artifact.save(network(), META, tmp_path / f"{name}.ts") for name in "ab"]
-    plain = artifact.load(artifact.average(paths, tmp_path / "plain.ts"))
-    path = artifact.average(paths, tmp_path / "scales.ts", temperature=0.8, scales=(1.0, 2.0, 0.75))
+    plain = artifact.load(artifact.save_ensemble(paths, tmp_path / "plain.ts"))
+    path = artifact.save_ensemble(paths, tmp_path / "scales.ts", temperature=0.8, scales=(1.0, 2.0, 0.75))
     scaled, images = artifact.load(path), golden_batch(3, 60)[:, :, :, :36]
     assert scaled.metadata.config["scales"] == [1.0, 2.0, 0.75]
     near, far = images[:, :, 15:-15, 9:-9], F.pad(images.float(), (6, 6, 10, 10), mode="replicate").byte()
@@ -148,7 +150,7 @@ def test_a_mean_at_several_scales_averages_the_answers_to_cut_and_to_padded_imag
     assert torch.allclose(scaled(images)[:1], scaled(images[:1]), atol=1e-6)
     assert scaled(images[:0]).shape == (0, 3)
     both = artifact.load(
-        artifact.average(paths, tmp_path / "both.ts", temperature=0.8, scales=(1.0, 2.0, 0.75), flip=True)
+        artifact.save_ensemble(paths, tmp_path / "both.ts", temperature=0.8, scales=(1.0, 2.0, 0.75), flip=True)
     )
     assert torch.allclose(both(images), (scaled(images) + scaled(images.flip(3))) / 2, atol=1e-6)
 
@@ -157,7 +159,7 @@ def test_a_mean_at_several_scales_averages_the_answers_to_cut_and_to_padded_imag
 def test_scales_that_are_none_are_refused(scales, tmp_path):
     paths = [artifact.save(network(), META, tmp_path / f"{name}.ts") for name in "ab"]
     with pytest.raises(ConfigError, match=r"scales=\[.*\] must be numbers in 0\.25 … 4"):
-        artifact.average(paths, tmp_path / "mean.ts", scales=scales)
+        artifact.save_ensemble(paths, tmp_path / "mean.ts", scales=scales)
     assert not (tmp_path / "mean.ts").exists()
 
 
@@ -176,7 +178,7 @@ def test_wrong_input_is_refused_inside(tmp_path):
 
 def test_parity_failure_writes_nothing(tmp_path, monkeypatch):
     class Moody(nn.Module):
-        """Answers otherwise in a trace than in eager mode."""
+        """Predictions otherwise in a trace than in eager mode."""
 
         def __init__(self):
             super().__init__()
@@ -197,7 +199,7 @@ def test_pt2_has_the_same_metadata(tmp_path):
     assert Metadata.from_json(extra["metadata.json"]) == META
     images = golden_batch(3, 33, 3)
     with torch.no_grad():
-        assert torch.allclose(program.module()(images), Deployed(network(), META).eval()(images), atol=1e-5)
+        assert torch.allclose(program.module()(images), InferenceModel(network(), META).eval()(images), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +277,7 @@ def test_onnx_that_does_not_answer_as_it_says_is_refused(onnx_file, tmp_path):
 
 
 def test_onnx_says_what_it_cannot_do(onnx_file, tmp_path):
-    for use in (artifact.backbone_weights, lambda path: artifact.average([path, path], tmp_path / "mean.ts")):
+    for use in (artifact.backbone_weights, lambda path: artifact.save_ensemble([path, path], tmp_path / "mean.ts")):
         with pytest.raises(ArtifactError, match=r"give the \.ts or the checkpoint"):
             use(onnx_file)
     both = artifact.save(network(), dataclasses.replace(META, flip=True), tmp_path / "both.onnx", "onnx")
@@ -396,7 +398,7 @@ def test_what_is_no_file_is_not_waited_for(kind, ending, tmp_path):
 def test_a_file_that_does_not_answer_as_it_says_is_refused(tmp_path):
     path = with_metadata(tmp_path, classes=["a", "b"])
     trust.add(path)
-    for use in (artifact.load, lambda path: artifact.average([path, path], tmp_path / "mean.ts")):
+    for use in (artifact.load, lambda path: artifact.save_ensemble([path, path], tmp_path / "mean.ts")):
         with pytest.raises(ArtifactError, match=r"edited\.ts: it does not answer with probabilities of its 2 classes"):
             use(path)
 

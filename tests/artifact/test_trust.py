@@ -39,7 +39,11 @@ def test_what_was_made_here_is_trusted_wherever_it_is_moved(tmp_path, monkeypatc
 
 def test_a_file_from_elsewhere_is_not_run(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("its code was loaded"))
-    uses = (artifact.load, artifact.backbone_weights, lambda path: artifact.average([path, path], tmp_path / "mean.ts"))
+    uses = (
+        artifact.load,
+        artifact.backbone_weights,
+        lambda path: artifact.save_ensemble([path, path], tmp_path / "mean.ts"),
+    )
     for use in uses:
         with pytest.raises(ArtifactError, match=r"trust=true \(once\)") as caught:
             use(elsewhere)

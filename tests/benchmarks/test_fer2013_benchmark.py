@@ -28,7 +28,7 @@ def test_metadata_is_enough_to_repeat_the_first_epoch(bench, tmp_path):
 
 
 def test_table_shows_every_figure_in_per_cent(bench):
-    test = {"accuracy": 0.71, "error": 0.0076, "flip": 0.72, "no_twins": 0.7, "f1_macro": 0.69, "ece": 0.021}
+    test = {"accuracy": 0.71, "error": 0.0076, "flip": 0.72, "without_duplicates": 0.7, "f1_macro": 0.69, "ece": 0.021}
     test |= {"recall/angry": 0.5, "recall/fear": 0.25}
     val = {"accuracy": 0.705, "flip": 0.715}
     one = {"parameters": 1_400_000, "macs": 133e6, "ms": 1.94, "averages_flips": False, "val": val, "test": test}
@@ -53,7 +53,9 @@ def test_runs_are_released_with_cards_and_a_table(bench, tmp_path, monkeypatch, 
     bench.table()
 
     metadata = artifact.read_metadata(tmp_path / "fast.ts")
-    assert {"val/accuracy", "test/accuracy", "test/accuracy_no_twins", "val/loss_epoch_1"} <= set(metadata.metrics)
+    assert {"val/accuracy", "test/accuracy", "test/accuracy_without_duplicates", "val/loss_epoch_1"} <= set(
+        metadata.metrics
+    )
     said = (
         f"| accuracy | {100 * metadata.metrics['val/accuracy']:.1f} | {100 * metadata.metrics['test/accuracy']:.1f} |"
     )

@@ -23,7 +23,7 @@ from PIL import Image
 from samples import write_csv, write_votes
 
 from fer.data import audit, fer2013, folder, votes
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.errors import FerError
 from fer.labels import EMOTIONS
 

@@ -8,7 +8,7 @@ import pytest
 from samples import SHARED, fer_rows, write_csv, write_votes
 
 from fer.data import audit, fer2013
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.errors import ConfigError, DataError
 
 FACE = [np.random.default_rng(k).integers(0, 256, (8, 8), dtype=np.uint8) for k in range(8)]

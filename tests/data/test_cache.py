@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fer.data import cache
-from fer.data.dataset import Split
+from fer.data.base import Split
 
 
 def splits(value: int = 0) -> dict[str, Split]:

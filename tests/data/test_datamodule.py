@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fer.data import votes
+from fer.data.base import Split
 from fer.data.datamodule import EmotionDataModule, EpochSampler
-from fer.data.dataset import Split
 from fer.errors import ConfigError, DataError
 from fer.labels import EMOTIONS
 
@@ -166,8 +166,8 @@ def test_votes_become_the_third_part_of_a_batch(tmp_path):
     [
         ({"drop_non_faces": True}, [1, 2, 3, 4, 5, 6, 7]),
         ({"drop_non_faces": True, "votes": "v.csv"}, [1, 2, 3, 4, 5, 7]),
-        ({"drop_twins": True}, [0, 3, 4, 5, 6, 7]),
-        ({"drop_twins": True, "drop_non_faces": True, "votes": "v.csv"}, [3, 4, 5, 7]),
+        ({"drop_duplicates": True}, [0, 3, 4, 5, 6, 7]),
+        ({"drop_duplicates": True, "drop_non_faces": True, "votes": "v.csv"}, [3, 4, 5, 7]),
     ],
 )
 def test_training_images_are_left_out(options, rows, tmp_path, monkeypatch):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from fer.data.dataset import EmotionDataset, Split, twins
+from fer.data.base import Split, duplicates
+from fer.data.dataset import EmotionDataset
 from fer.errors import DataError
 
 
@@ -44,7 +45,7 @@ def test_twins_are_exact():
     one = split()
     other = one.images[2:4].copy()
     other[1, 5, 5] ^= 1
-    found = twins(one, [Split(other, np.array([0, 0]), one.classes)])
+    found = duplicates(one, [Split(other, np.array([0, 0]), one.classes)])
     assert found.tolist() == [False, False, True, False, False, False]
 
 

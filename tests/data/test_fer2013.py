@@ -370,12 +370,12 @@ def test_file_that_is_no_dataset(tmp_path):
 
 @pytest.mark.shared
 def test_real_fer2013_has_the_published_counts_and_twins():
-    from fer.data.dataset import twins
+    from fer.data.base import duplicates
 
     splits = fer2013.read(SHARED / "fer2013")
     assert splits["train"].counts() == [3995, 436, 4097, 7215, 4830, 3171, 4965]
     assert splits["val"].counts() == [467, 56, 496, 895, 653, 415, 607]
     assert splits["test"].counts() == [491, 55, 528, 879, 594, 416, 626]
-    assert twins(splits["test"], [splits["train"]]).sum() == 288
-    assert twins(splits["val"], [splits["train"]]).sum() == 280
+    assert duplicates(splits["test"], [splits["train"]]).sum() == 288
+    assert duplicates(splits["val"], [splits["train"]]).sum() == 280
     assert splits["train"].images.mean() / 255 == pytest.approx(0.5077, abs=1e-4)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fer.data import folder
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.errors import DataError
 
 EMOTIONS = ("angry", "happy", "sad")

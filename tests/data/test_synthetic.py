@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer.data import synthetic
-from fer.data.dataset import Split, digests
+from fer.data.base import Split, digests
 from fer.errors import DataError
 from fer.labels import EMOTIONS
 

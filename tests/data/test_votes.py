@@ -6,7 +6,7 @@ import pytest
 from samples import SHARED
 
 from fer.data import votes
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.errors import ConfigError, DataError
 from fer.labels import EMOTIONS
 

@@ -22,7 +22,7 @@ from fer.artifact import Metadata
 from fer.data import synthetic
 from fer.errors import ArtifactError, ConfigError, DataError, SinkError
 from fer.evaluate import __main__ as evaluate
-from fer.evaluate import predict as contenders
+from fer.evaluate import predict
 from fer.labels import EMOTIONS
 
 SIZES = {"train": 64, "val": 21, "test": 21}  # as in TINY
@@ -102,9 +102,9 @@ def test_figures_are_those_of_the_artifact_itself(tmp_path):
     plain, mirrored = ask(images).numpy(), ask(images.flip(3)).numpy()
     assert result["ece"] == pytest.approx(scores.ece(plain, split.labels), abs=1e-5)
     assert result["nll"] == pytest.approx(scores.nll(plain, split.labels), abs=1e-5)
-    (entered,) = contenders.enter([str(path)], torch.device("cpu"))
+    (entered,) = predict.load_models([str(path)], torch.device("cpu"))
     answers = [entered.logits(split.images, flip) for flip in (False, True)]
-    answer = contenders.Answers(*answers, entered.temperature)
+    answer = predict.Predictions(*answers, entered.temperature)
     assert answer.calibrated == pytest.approx(plain, abs=1e-5)
     assert answer.both == pytest.approx((plain + mirrored) / 2, abs=1e-5)
     assert not np.allclose(plain, mirrored, atol=1e-3)
@@ -180,7 +180,10 @@ def test_no_twins_leaves_them_out(tmp_path, monkeypatch):
     monkeypatch.setenv(targets.OWN, __name__)  # where the reader below is defined
     monkeypatch.setattr(synthetic, "read", lambda **_: splits)
     path = model(tmp_path / "m.ts", 0)
-    counts = [judge(tmp_path, f"models='{path}'", "robustness=false", f"no_twins={x}")["images"] for x in (False, True)]
+    counts = [
+        judge(tmp_path, f"models='{path}'", "robustness=false", f"without_duplicates={x}")["images"]
+        for x in (False, True)
+    ]
     assert counts == [21, 17]
 
 
@@ -223,7 +226,7 @@ def test_a_folder_cut_by_another_seed_is_told(tmp_path, capsys):
 
 def test_names_are_short_and_differ(tmp_path):
     places = [Path(p) for p in ("/a/x.ts", "/b/x.ts", "/runs/net/day/model.ts", "/runs/net/day/checkpoints/best.ckpt")]
-    assert contenders._names(places) == ["x", "x'", "net/day", "net/day'"]
+    assert predict._names(places) == ["x", "x'", "net/day", "net/day'"]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +268,7 @@ def test_data_that_does_not_fit_is_one_line(tmp_path, monkeypatch):
         judge(tmp_path / "out", "models=bundled", "split=test")
     monkeypatch.setattr(synthetic, "read", lambda **_: splits | {"val": splits["train"]})
     with pytest.raises(DataError, match="no image without a twin"):
-        judge(tmp_path / "out", "models=bundled", "no_twins=true")
+        judge(tmp_path / "out", "models=bundled", "without_duplicates=true")
     assert not (tmp_path / "out").exists()
 
 
@@ -279,7 +282,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_unequal_models_are_not_averaged(tmp_path):
     paths = [model(tmp_path / "a.ts", 0), model(tmp_path / "b.ts", 1, crop_margin=0.2)]
     with pytest.raises(ArtifactError, match=r"b\.ts has crop_margin 0\.2"):
-        artifact.average(paths, tmp_path / "average.ts")
+        artifact.save_ensemble(paths, tmp_path / "average.ts")
     assert not (tmp_path / "average.ts").exists()
     with pytest.raises(ArtifactError, match=r"b\.ts has crop_margin 0\.2"):  # before anything is judged
         judge(tmp_path / "out", f"models=['{paths[0]}','{paths[1]}']", "average=true")

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from fer.data import synthetic
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.errors import ConfigError
 from fer.evaluate import gradcam
 from fer.models.classifier import EmotionClassifier
@@ -43,7 +43,7 @@ def test_every_family_has_maps(name, size):
 
 
 class Bright(nn.Module):
-    """Answers with class 1 where anything is bright, by one feature."""
+    """Predictions with class 1 where anything is bright, by one feature."""
 
     def forward_features(self, x):
         return nn.functional.avg_pool2d(x, 8).relu()

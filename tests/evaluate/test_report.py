@@ -4,7 +4,7 @@ import json
 import numpy as np
 import torch
 
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.evaluate import gradcam
 from fer.evaluate import judge as report
 from fer.models.classifier import EmotionClassifier

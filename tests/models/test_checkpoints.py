@@ -13,6 +13,7 @@ from fer.errors import ArtifactError, ConfigError
 from fer.labels import EMOTIONS
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
+from fer.train import initial_weights, resume
 
 
 def test_files_that_are_no_checkpoints(tmp_path):
@@ -40,7 +41,7 @@ def test_a_continued_run_keeps_the_earlier_best(tmp_path):
     for score, wanted in ((0.6, str(tmp_path / "best.ckpt")), (0.4, "of this run")):
         state = {"best_model_path": str(tmp_path / "old.ckpt"), "best_model_score": torch.tensor(score)}
         torch.save({"callbacks": {"key": state}}, tmp_path / "last.ckpt")
-        assert checkpoints.best_of(Checkpoint, str(tmp_path / "last.ckpt")) == wanted
+        assert resume.best_of(Checkpoint, str(tmp_path / "last.ckpt")) == wanted
     assert (tmp_path / "best.ckpt").read_bytes() == b"earlier"
 
 
@@ -69,7 +70,11 @@ def test_a_checkpoint_of_another_shape_is_one_line(key, value, tmp_path):
     state = torch.load(path, weights_only=True)
     state["hyper_parameters"][key] = value
     torch.save(state, path)
-    for use in (checkpoints.load, artifact.described, lambda path: checkpoints.start_from(classifier(), path)):
+    for use in (
+        checkpoints.load,
+        artifact.from_checkpoint,
+        lambda path: initial_weights.start_from(classifier(), path),
+    ):
         with pytest.raises(ArtifactError, match=r"best\.ckpt is not a checkpoint") as caught:
             use(str(path))
         assert "\n" not in str(caught.value)
@@ -80,7 +85,7 @@ def test_metrics_that_are_none_do_not_stop_an_export(text, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     path = saved(classifier(), tmp_path / "checkpoints" / "best.ckpt")
     (tmp_path / "metrics.json").write_text(text)
-    assert artifact.described(path)[1].metrics == {}
+    assert artifact.from_checkpoint(path)[1].metrics == {}
 
 
 def test_an_artifact_with_fewer_classes_than_its_head_is_of_another_network(tmp_path):
@@ -90,7 +95,7 @@ def test_an_artifact_with_fewer_classes_than_its_head_is_of_another_network(tmp_
         claimed = dataclasses.replace(meta, classes=("a", "b", "c"))
         patch.setattr(artifact, "read_metadata", lambda path: claimed)
         with pytest.raises(ConfigError, match="another network"):
-            checkpoints.start_from(classifier(), str(path))
+            initial_weights.start_from(classifier(), str(path))
 
 
 @pytest.fixture(scope="module", params=["checkpoint", "artifact"])
@@ -108,7 +113,7 @@ def source(request, tmp_path_factory):
 def test_a_run_starts_from_weights_statistics_and_head(source):
     path, theirs = source
     model = classifier(2)
-    checkpoints.start_from(model, path)
+    initial_weights.start_from(model, path)
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(value, theirs.backbone.state_dict()[name]), name
     assert model.hparams["mean"] == pytest.approx([0.6])
@@ -118,7 +123,7 @@ def test_a_run_starts_from_weights_statistics_and_head(source):
 def test_known_classes_keep_their_part_of_the_head(source):
     path, theirs = source
     model, fresh = classifier(2, ("c", "new", "a", "other")), classifier(2, ("c", "new", "a", "other"))
-    checkpoints.start_from(model, path)
+    initial_weights.start_from(model, path)
     for name in ("weight", "bias"):
         found, old, new = (getattr(m.backbone.head[-1], name) for m in (model, theirs, fresh))
         assert torch.equal(found, torch.stack([old[2], new[1], old[0], new[3]]))
@@ -130,19 +135,19 @@ def test_another_network_is_refused_with_what_to_set(source):
     before = classifier(2, model=SMALL | {"widths": [8, 24]})
     kept = {name: value.clone() for name, value in before.backbone.state_dict().items()}
     with pytest.raises(ConfigError, match=r"init_from=.* another network; set .*model\.widths=\[8, 16\]"):
-        checkpoints.start_from(before, path)
+        initial_weights.start_from(before, path)
     assert all(torch.equal(value, before.backbone.state_dict()[name]) for name, value in kept.items())
     with pytest.raises(ConfigError, match=r"data\.channels=1"):
-        checkpoints.start_from(classifier(2, channels=3, mean=[0.4] * 3, std=[0.3] * 3), path)
+        initial_weights.start_from(classifier(2, channels=3, mean=[0.4] * 3, std=[0.3] * 3), path)
 
 
 def test_the_bundled_model_is_known_by_name():
     model = classifier(0, EMOTIONS, model={"name": "resnet_small"})
-    checkpoints.start_from(model, "bundled")
+    initial_weights.start_from(model, "bundled")
     assert model.hparams["mean"] == pytest.approx(artifact.read_metadata(artifact.BUNDLED).mean)
 
 
 def test_missing_start_is_named(tmp_path):
     for name in ("none.ckpt", "none.ts"):
         with pytest.raises(ArtifactError, match=name):
-            checkpoints.start_from(classifier(), str(tmp_path / name))
+            initial_weights.start_from(classifier(), str(tmp_path / name))

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fer.artifact import Deployed, Metadata, golden_batch
+from fer.artifact import InferenceModel, Metadata, golden_batch
 from fer.errors import ConfigError
 from fer.models.classifier import EmotionClassifier
 
@@ -30,7 +30,7 @@ def test_prepares_as_the_artifact_does():
         images = golden_batch(1, size)
         with torch.no_grad():
             wanted = model(model.prepare(images)).softmax(1)
-            assert torch.allclose(Deployed(model.backbone, meta)(images), wanted, atol=1e-6)
+            assert torch.allclose(InferenceModel(model.backbone, meta)(images), wanted, atol=1e-6)
 
 
 def test_progressive_sizes_follow_the_share_of_steps_done():

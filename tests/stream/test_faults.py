@@ -17,8 +17,8 @@ import pytest
 from fer.errors import FerError, SinkError, SourceError
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
-from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
-from fer.stream.pipeline import Calm, results, run
+from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
+from fer.stream.pipeline import TemporalState, results, run
 from fer.stream.sinks.base import Csv, JsonLines, Sink
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import open_source
@@ -43,9 +43,9 @@ def watchdog():
 
 
 def go(source, *sinks: Sink, detect=None) -> Stats:
-    stats, calm = Stats(), Calm(Tracker(), Smoother())
+    stats, state = Stats(), TemporalState(Tracker(), Smoother())
     detect = detect or FakeDetector(BOX)
-    run(results(source, detect, FakeRecogniser(CLASSES), CLASSES, calm, stats), sinks, stats)
+    run(results(source, detect, FakeFaceClassifier(CLASSES), CLASSES, state, stats), sinks, stats)
     return stats
 
 

@@ -126,7 +126,7 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
         assert found["id"] == 1
     stats = json.loads((tmp_path / "out.json").read_text())
     assert (stats["frames"], stats["frames_with_faces"], stats["faces"], stats["dropped"]) == (8, 8, 8, 0)
-    assert {"decode", "detect", "track", "recognise", "annotate", "log", "save"} == set(stats["stages"])
+    assert {"decode", "detect", "track", "classify", "annotate", "log", "save"} == set(stats["stages"])
     assert decoded(tmp_path / "out.mp4") == 8
     for word in ("8, 8 with faces", "100.0%", "frames/s", "out.mp4", "out.jsonl", "out.json"):
         assert word in out

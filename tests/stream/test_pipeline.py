@@ -8,8 +8,8 @@ import pytest
 from fer.errors import ConfigError, SinkError, SourceError
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
-from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
-from fer.stream.pipeline import Calm, results, run
+from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
+from fer.stream.pipeline import TemporalState, results, run
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Kind
 from fer.stream.stats import Stats
@@ -62,16 +62,16 @@ class Camera(FakeSource):
 def go(source: FakeSource, *sinks: Sink, detect: FakeDetector | None = None) -> Stats:
     stats = Stats()
     go.stats = stats
-    recognise = FakeRecogniser(CLASSES, 1)
-    run(results(source, detect or FakeDetector(BOX), recognise, CLASSES, Calm(None, None), stats), sinks, stats)
+    classify = FakeFaceClassifier(CLASSES, 1)
+    run(results(source, detect or FakeDetector(BOX), classify, CLASSES, TemporalState(None, None), stats), sinks, stats)
     return stats
 
 
 def film(
-    source: FakeSource, detect: FakeDetector, every: int = 1, recognise: FakeRecogniser | None = None
+    source: FakeSource, detect: FakeDetector, every: int = 1, classify: FakeFaceClassifier | None = None
 ) -> list[FrameResult]:
-    calm = Calm(Tracker(), Smoother())
-    return list(results(source, detect, recognise or FakeRecogniser(CLASSES, 1), CLASSES, calm, Stats(), every))
+    state = TemporalState(Tracker(), Smoother())
+    return list(results(source, detect, classify or FakeFaceClassifier(CLASSES, 1), CLASSES, state, Stats(), every))
 
 
 def test_every_frame_reaches_every_sink() -> None:
@@ -189,7 +189,9 @@ def test_an_error_of_the_detector_ends_all() -> None:
 
 def test_leaving_the_loop_stops_the_threads() -> None:
     source = FakeSource(10_000)
-    answers = results(source, FakeDetector(BOX), FakeRecogniser(CLASSES), CLASSES, Calm(Tracker(), Smoother()), Stats())
+    answers = results(
+        source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), CLASSES, TemporalState(Tracker(), Smoother()), Stats()
+    )
     assert next(answers).frame.index == 0
     answers.close()
     assert source.closed
@@ -221,8 +223,8 @@ def test_a_slow_stage_gets_the_newest_frame_of_a_live_source() -> None:
             return super().__call__(frame)
 
     stats, source = Stats(), Camera(200)
-    calm = Calm(Tracker(), Smoother())
-    found = list(results(source, Slow(BOX), FakeRecogniser(CLASSES), CLASSES, calm, stats))
+    state = TemporalState(Tracker(), Smoother())
+    found = list(results(source, Slow(BOX), FakeFaceClassifier(CLASSES), CLASSES, state, stats))
     assert 3 < len(found) < 100
     assert stats.dropped + len(found) == 200
     assert found[-1].frame.index == 199
@@ -230,28 +232,28 @@ def test_a_slow_stage_gets_the_newest_frame_of_a_live_source() -> None:
 
 @pytest.mark.parametrize("every", [2, 3, 20])
 def test_faces_are_carried_between_looks(every: int) -> None:
-    looked: list[int] = []
+    searched: list[int] = []
 
     class Noting(FakeDetector):
         def __call__(self, frame: Frame) -> Faces:
-            looked.append(frame.index)
+            searched.append(frame.index)
             return super().__call__(frame)
 
     found = film(FakeSource(45), Noting(BOX), every)
-    assert looked == list(range(0, 45, every))
+    assert searched == list(range(0, 45, every))
     assert [r.frame.index for r in found] == list(range(45))
-    assert [r.looked for r in found] == [k % every == 0 for k in range(45)]
+    assert [r.searched for r in found] == [k % every == 0 for k in range(45)]
     known = found if every < 9 else found[every:]  # a long wait for the second look is cut short
     assert {r.faces.ids.tolist()[0] for r in known} == {1}
-    assert [row["carried"] for r in found if not r.looked for row in [r.row()]] == [True] * (45 - len(looked))
+    assert [row["carried"] for r in found if not r.searched for row in [r.row()]] == [True] * (45 - len(searched))
 
 
 @pytest.mark.parametrize("kind", ["image", "folder"])
 def test_each_still_is_searched(kind: Kind) -> None:
-    source, calm = FakeSource(5), Calm(None, None)
+    source, state = FakeSource(5), TemporalState(None, None)
     source.kind = kind
-    found = list(results(source, FakeDetector(BOX), FakeRecogniser(CLASSES), CLASSES, calm, Stats(), every=3))
-    assert [r.looked for r in found] == [True] * 5
+    found = list(results(source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), CLASSES, state, Stats(), every=3))
+    assert [r.searched for r in found] == [True] * 5
 
 
 def test_a_cut_is_looked_at_and_ends_the_tracks() -> None:
@@ -263,22 +265,22 @@ def test_a_cut_is_looked_at_and_ends_the_tracks() -> None:
                 yield Frame(image, frame.index, frame.time)
 
     found = film(Two(10), FakeDetector(BOX), every=4)
-    assert [r.looked for r in found] == [True, False, False, False, True, True, False, False, True, False]
+    assert [r.searched for r in found] == [True, False, False, False, True, True, False, False, True, False]
     assert [r.faces.ids.tolist() for r in found] == [[1]] * 5 + [[2]] * 5
 
 
 def test_faces_of_several_frames_are_one_batch() -> None:
     asked: list[int] = []
 
-    class Noting(FakeRecogniser):
+    class Noting(FakeFaceClassifier):
         def __call__(self, frames: Sequence[tuple[Frame, Faces]]) -> list[Array]:
             asked.append(len(frames))
             return super().__call__(frames)
 
-    film(FakeSource(9), FakeDetector(BOX), recognise=Noting(CLASSES))
+    film(FakeSource(9), FakeDetector(BOX), classify=Noting(CLASSES))
     assert sum(asked) == 9 and max(asked) == 8
     asked.clear()
-    film(Camera(50, rate=1000), FakeDetector(BOX), recognise=Noting(CLASSES))
+    film(Camera(50, rate=1000), FakeDetector(BOX), classify=Noting(CLASSES))
     assert set(asked) == {1}
 
 
@@ -291,7 +293,7 @@ def test_a_video_that_changes_its_size_goes_on() -> None:
 
     found = film(Turning(8), FakeDetector(BOX), every=3)
     assert [r.faces.ids.tolist() for r in found] == [[1]] * 4 + [[2]] * 4
-    assert found[4].looked
+    assert found[4].searched
 
 
 def test_no_face_at_all() -> None:

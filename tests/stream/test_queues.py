@@ -2,17 +2,17 @@ import threading
 
 import pytest
 
-from fer.stream.queues import Pipe, fill
+from fer.stream.queues import BoundedQueue, fill
 
 
 def test_values_come_in_order_and_end() -> None:
-    pipe: Pipe[int] = Pipe(2)
+    pipe: BoundedQueue[int] = BoundedQueue(2)
     fill(pipe, lambda: iter(range(50)), "count")
     assert list(pipe) == list(range(50))
 
 
 def test_the_newest_value_wins() -> None:
-    pipe: Pipe[int] = Pipe(1, newest=True)
+    pipe: BoundedQueue[int] = BoundedQueue(1, newest=True)
     for value in range(5):
         assert pipe.put(value)
     pipe.end()
@@ -24,7 +24,7 @@ def test_an_error_comes_after_what_waits() -> None:
         yield 1
         raise ValueError("broken")
 
-    pipe: Pipe[int] = Pipe(3)
+    pipe: BoundedQueue[int] = BoundedQueue(3)
     thread = fill(pipe, broken, "broken")
     thread.join(5)
     values = iter(pipe)
@@ -43,7 +43,7 @@ def test_whoever_waits_in_a_full_pipe_is_let_go() -> None:
         finally:
             closed.set()
 
-    pipe: Pipe[int] = Pipe(2)
+    pipe: BoundedQueue[int] = BoundedQueue(2)
     thread = fill(pipe, endless, "endless")
     assert next(iter(pipe)) == 0
     pipe.stop()
@@ -54,7 +54,7 @@ def test_whoever_waits_in_a_full_pipe_is_let_go() -> None:
 
 
 def test_a_reader_that_waits_is_let_go() -> None:
-    pipe: Pipe[int] = Pipe(2)
+    pipe: BoundedQueue[int] = BoundedQueue(2)
     read: list[int] = []
     thread = threading.Thread(target=lambda: read.extend(pipe))
     thread.start()

@@ -46,9 +46,9 @@ def test_memory_does_not_grow_with_the_run() -> None:
 
 def test_the_order_is_that_of_the_stages() -> None:
     stats = Stats()
-    for name in ("log", "annotate", "recognise", "decode", "track", "detect"):
+    for name in ("log", "annotate", "classify", "decode", "track", "detect"):
         stats._add(name, 0.001, 1)
-    assert list(stats.stages()) == ["decode", "detect", "track", "recognise", "annotate", "log"]
+    assert list(stats.stages()) == ["decode", "detect", "track", "classify", "annotate", "log"]
 
 
 def test_an_empty_run_has_statistics() -> None:

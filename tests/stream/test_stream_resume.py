@@ -19,7 +19,7 @@ from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeSource
 from fer.stream.outputs import Outputs
-from fer.stream.pipeline import Calm, results, run
+from fer.stream.pipeline import TemporalState, results, run
 from fer.stream.resume import Done, going_on, replayed
 from fer.stream.sinks.base import JsonLines, Sink
 from fer.stream.sources import open_source
@@ -38,7 +38,7 @@ def detect(frame: Frame) -> Faces:
     return Faces(np.array(boxes, np.float32), np.full(len(boxes), 0.9, np.float32))
 
 
-def recognise(asked: Any) -> list[Array]:
+def classify(asked: Any) -> list[Array]:
     """Emotions that change slowly, and differ from face to face."""
     answers = []
     for frame, faces in asked:
@@ -70,8 +70,8 @@ def go(clip: Path, folder: Path, *extra: Sink, resume: str | None = None, settin
         assert outputs.log is not None
         with going_on(source, outputs.log, outputs.save, settings or {}, resume) as done:
             sinks = [*outputs.sinks(CLASSES, done=done), *extra]
-            calm = Calm(Tracker(), Smoother())
-            run(results(source, detect, recognise, CLASSES, calm, stats, done=done), sinks, stats)
+            state = TemporalState(Tracker(), Smoother())
+            run(results(source, detect, classify, CLASSES, state, stats, done=done), sinks, stats)
     return stats
 
 
@@ -211,8 +211,8 @@ def test_wherever_a_run_ended_it_goes_on_as_if_undisturbed(tmp_path: Path, every
         return detect(replace(frame, index=frame.index + 24))  # the second face comes with frame 7
 
     def answered(done: Done | None, stats: Stats) -> list[dict[str, Any]]:
-        calm, clip = Calm(Tracker(), Smoother()), Scenes(source)
-        return [r.row() for r in results(clip, late, recognise, CLASSES, calm, stats, every, done)]
+        state, clip = TemporalState(Tracker(), Smoother()), Scenes(source)
+        return [r.row() for r in results(clip, late, classify, CLASSES, state, stats, every, done)]
 
     expected = answered(None, Stats())
     assert {face["id"] for row in expected for face in row["faces"]} == {1, 2, 3, 4}
@@ -234,8 +234,8 @@ def test_wherever_a_run_ended_it_goes_on_as_if_undisturbed(tmp_path: Path, every
 def test_leaving_what_was_logged_closes_the_source(tmp_path: Path) -> None:
     source = FakeSource(9)
     (tmp_path / "out.jsonl").write_text('{"frame": 0, "time": 0.0, "faces": []}\n')
-    done, calm = Done(tmp_path / "out.jsonl", 1, 0.0), Calm(Tracker(), Smoother())
-    answers = results(source, detect, recognise, CLASSES, calm, Stats(), done=done)
+    done, state = Done(tmp_path / "out.jsonl", 1, 0.0), TemporalState(Tracker(), Smoother())
+    answers = results(source, detect, classify, CLASSES, state, Stats(), done=done)
     next(answers)
     answers.close()
     assert source.closed
@@ -280,7 +280,7 @@ def test_rows_become_results_again(tmp_path: Path) -> None:
 
     keep, stats = Keep(), Stats()
     log = JsonLines(tmp_path / "a.jsonl")
-    answers = results(FakeSource(60), detect, recognise, CLASSES, Calm(Tracker(), Smoother()), stats, every=2)
+    answers = results(FakeSource(60), detect, classify, CLASSES, TemporalState(Tracker(), Smoother()), stats, every=2)
     run(answers, [log, keep], stats)
     for row, result in zip((tmp_path / "a.jsonl").read_text().splitlines(), keep.seen, strict=True):
         assert replayed(json.loads(row), result.frame, CLASSES).row() == json.loads(row)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fer import artifact
 from fer.artifact import Metadata, golden_batch
-from fer.data.dataset import Split
+from fer.data.base import Split
 from fer.errors import ArtifactError, ConfigError, FerError
 from fer.models import create
 from fer.train import distil

@@ -22,7 +22,7 @@ from test_train import ROOT, config
 
 from fer.errors import ArtifactError, ConfigError, TrainingError
 from fer.models import checkpoints
-from fer.train import resume
+from fer.train import callbacks, resume
 from fer.train import run as experiment
 
 SMALL = [
@@ -137,7 +137,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_run_goes_on_to_the_same_weights(death, reached, undisturbed, tmp_path):
     cfg = config(*SMALL, run_dir=tmp_path)
     assert in_a_process_of_its_own(death, cfg) == -signal.SIGKILL
-    assert checkpoints.step_of(checkpoints.newest(tmp_path / "checkpoints")) == reached
+    assert resume.step_of(resume.newest(tmp_path / "checkpoints")) == reached
     metrics = experiment.run(config(*SMALL, "resume=auto", "data.workers=2", run_dir=tmp_path))
     assert_same(trained(tmp_path), trained(undisturbed))
     found, wanted = curves(tmp_path), curves(undisturbed)
@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
-    files = checkpoints.WholeFiles()
+    files = callbacks.WholeFiles()
     files.save_checkpoint({"global_step": 1}, tmp_path / "last.ckpt")
 
     def full(_: int) -> None:
@@ -184,31 +184,31 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
     with pytest.raises(TrainingError, match=r"last\.ckpt \(No space left on device\)"):
         files.save_checkpoint({"global_step": 2}, tmp_path / "last.ckpt")
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
-    assert checkpoints.step_of(str(tmp_path / "last.ckpt")) == 1
+    assert resume.step_of(str(tmp_path / "last.ckpt")) == 1
 
 
 def test_torn_checkpoints_are_passed_over(tmp_path, caplog):
-    files = checkpoints.WholeFiles()
-    assert checkpoints.newest(tmp_path) is None
+    files = callbacks.WholeFiles()
+    assert resume.newest(tmp_path) is None
     for step in (1, 2, 3):
         files.save_checkpoint({"global_step": step}, tmp_path / "last.ckpt")
-    assert checkpoints.newest(tmp_path) == str(tmp_path / "last.ckpt")
+    assert resume.newest(tmp_path) == str(tmp_path / "last.ckpt")
     whole = (tmp_path / "last.ckpt").read_bytes()
     (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    assert checkpoints.newest(tmp_path) == str(tmp_path / "previous.ckpt")
-    assert checkpoints.step_of(str(tmp_path / "previous.ckpt")) == 2
+    assert resume.newest(tmp_path) == str(tmp_path / "previous.ckpt")
+    assert resume.step_of(str(tmp_path / "previous.ckpt")) == 2
     assert "last.ckpt is torn" in caplog.text
     (tmp_path / "previous.ckpt").write_bytes(b"")
-    assert checkpoints.newest(tmp_path) is None
+    assert resume.newest(tmp_path) is None
 
 
 def test_divergence_is_one_line_and_the_last_checkpoint_is_finite(tmp_path):
     diverging = ["optimizer.lr=1e30", "trainer.gradient_clip_val=null", "scheduler.div_factor=1e25"]
     with pytest.raises(TrainingError, match=r"diverged by step \d+.*lower optimizer\.lr"):
         experiment.run(config(*SMALL, *diverging, "checkpoint.every_n_steps=1", run_dir=tmp_path))
-    path = checkpoints.newest(tmp_path / "checkpoints")
+    path = resume.newest(tmp_path / "checkpoints")
     assert path is not None
-    assert checkpoints.step_of(path) > 0
+    assert resume.step_of(path) > 0
     state = torch.load(path, weights_only=True)
     state.pop("callbacks")  # early stopping begins with a best score of minus infinity
     assert_finite(state)

@@ -73,7 +73,7 @@ def test_metrics_are_flat_and_complete(finished):
     for split in ("val", "test"):
         for name in ("accuracy", "accuracy_flip", "f1_macro", "ece", "ece_raw", "loss", "recall/happy"):
             assert isinstance(metrics[f"{split}/{name}"], float)
-    assert metrics["test/accuracy_no_twins"] == metrics["test/accuracy"]  # drawn faces have no twins
+    assert metrics["test/accuracy_without_duplicates"] == metrics["test/accuracy"]  # drawn faces have no duplicates
     assert metrics["train/images_per_second"] > 0
     assert 0.05 <= metrics["val/temperature"] <= 20
 

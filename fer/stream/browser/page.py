@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from fer.errors import ConfigError, FerError, SinkError
-from fer.files import expanded
+from fer.files import expand
 
 if TYPE_CHECKING:
     import gradio
@@ -170,7 +170,7 @@ def _models(cfg: DictConfig) -> "Models":
 
     paths = {f"{path.stem} (bundled)": path for path in sorted(_WEIGHTS.glob("*.ts"))}
     if cfg.artifact:
-        own = expanded(cfg.artifact)
+        own = expand(cfg.artifact)
         paths = {own.name: own, **paths}
     settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
     return Models(list(paths), lambda name: Recognizer(paths[name], **settings))

@@ -54,7 +54,7 @@ class _Viewer:
 
 
 class Viewers:
-    """Answers the frames of many pages, whose secret keys keep them apart.
+    """Predictions the frames of many pages, whose secret keys keep them apart.
 
     clock: seconds, growing.
     """

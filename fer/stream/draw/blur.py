@@ -45,7 +45,7 @@ class _Waiting:
 class Blur:
     """`blur.over(results)` → the same results, with frames that hide faces; boxes and emotions stay.
 
-    whom: "faces" hides every face that the detector finds, settled or not. "others" leaves one: the largest when it is
+    whom: "faces" hides every face that the detector finds, confirmed or not. "others" leaves one: the largest when it is
     chosen, for as long as it is followed; a second after it has gone, the largest that is there then. For stills the
     largest. Faces that the detector does not find cannot be hidden. Raises `ConfigError` for another word.
     """
@@ -85,12 +85,12 @@ class Blur:
         time = result.frame.time
         if result.frame.file is not None:
             self._places = []
-        if result.looked:
+        if result.searched:
             faces = result.faces
             ids = [0] * len(faces) if faces.ids is None else faces.ids.tolist()
             spared = self._spared(result, ids) if self._others else None
             found = [_Place(ids[i], faces.boxes[i], time) for i in range(len(faces)) if i != spared]
-            found += [_Place(0, box, time) for box in (() if result.unsettled is None else result.unsettled)]
+            found += [_Place(0, box, time) for box in (() if result.unconfirmed is None else result.unconfirmed)]
             self._places = found + [place for place in self._places if not _again(place, ids, found)]
         self._places = [place for place in self._places if 0 <= time - place.time <= _AFTER]
         return list(self._places)

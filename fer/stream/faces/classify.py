@@ -39,7 +39,7 @@ def cut(image: Array, box: Array, margin: float, size: int) -> Array:
     return cv2.resize(face, (size, size), interpolation=method)
 
 
-class Recogniser:
+class FaceClassifier:
     """`recogniser([(frame, faces), …])` → for each frame float32 (N, K) probabilities, columns as in `classes`.
 
     All faces of all the frames go through the artifact as one batch.
@@ -74,7 +74,7 @@ def check_threads(threads: int | None) -> None:
         raise ConfigError(f"threads={threads} cannot work; give 1 to 256, or null to leave it to the libraries")
 
 
-def open_recogniser(path: str | None, device: str, threads: int | None) -> Recogniser:
+def load_face_classifier(path: str | None, device: str, threads: int | None) -> FaceClassifier:
     """Load an artifact, by default the bundled one, on `device`: auto, cpu or cuda.
 
     threads: of the CPU, for OpenCV and for PyTorch each; None gives each of them half of the cores.
@@ -101,4 +101,4 @@ def open_recogniser(path: str | None, device: str, threads: int | None) -> Recog
     if device == "auto":
         gpu = torch.cuda.is_available() and (not str(path).endswith(".onnx") or onnx_artifact.gpu())
         device = "cuda" if gpu else "cpu"
-    return Recogniser(artifact.load(artifact.BUNDLED if path is None else path, device))
+    return FaceClassifier(artifact.load(artifact.BUNDLED if path is None else path, device))

@@ -1,4 +1,4 @@
-"""Calm: probabilities over time, and labels that do not flicker."""
+"""TemporalState: probabilities over time, and labels that do not flicker."""
 
 from dataclasses import dataclass
 

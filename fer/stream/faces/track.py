@@ -13,7 +13,7 @@ from fer.stream.types import Array, Faces
 if TYPE_CHECKING:
     from trackers import ByteTrackTracker
 
-UNSETTLED = 0
+UNCONFIRMED = 0
 """The id of a face that has not been seen twice yet."""
 
 
@@ -49,11 +49,11 @@ class Tracker:
         )
 
     def update(self, faces: Faces, time: float) -> Array:
-        """The ids of the faces of the next frame, int64 (N,), `UNSETTLED` for those not seen twice in a row yet.
+        """The ids of the faces of the next frame, int64 (N,), `UNCONFIRMED` for those not seen twice in a row yet.
 
         time: seconds, growing from frame to frame.
         """
-        ids = np.full(len(faces), UNSETTLED, np.int64)
+        ids = np.full(len(faces), UNCONFIRMED, np.int64)
         for place, theirs in self._tracks(faces, time):
             ids[place] = self._own(theirs)
         return ids
@@ -90,17 +90,17 @@ class Tracker:
         self._tracker = self._fresh()
 
 
-def settle(faces: Faces | None, after: Faces | None) -> Faces:
-    """The faces of a frame once those of its successor are known: unsettled ones get the id that their place has then.
+def confirm(faces: Faces | None, after: Faces | None) -> Faces:
+    """The faces of a frame once those of its successor are known: unconfirmed ones get the id that their place has then.
 
-    Faces that are not there in the next frame stay unsettled.
+    Faces that are not there in the next frame stay unconfirmed.
     """
     assert faces is not None and after is not None and faces.ids is not None and after.ids is not None
     ids = faces.ids.copy()
-    new = [j for j, identity in enumerate(after.ids) if identity != UNSETTLED and identity not in ids]
-    pairs = [(_iou(faces.boxes[i], after.boxes[j]), i, j) for i in np.flatnonzero(ids == UNSETTLED) for j in new]
+    new = [j for j, identity in enumerate(after.ids) if identity != UNCONFIRMED and identity not in ids]
+    pairs = [(_iou(faces.boxes[i], after.boxes[j]), i, j) for i in np.flatnonzero(ids == UNCONFIRMED) for j in new]
     for overlap, i, j in sorted(pairs, reverse=True):
-        if overlap > 0.1 and ids[i] == UNSETTLED and after.ids[j] not in ids:
+        if overlap > 0.1 and ids[i] == UNCONFIRMED and after.ids[j] not in ids:
             ids[i] = after.ids[j]
     return replace(faces, ids=ids)
 

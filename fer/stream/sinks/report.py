@@ -63,7 +63,7 @@ class HtmlReport(Sink):
 
     def write(self, result: FrameResult, picture: Array | None = None) -> None:
         self._history.add(result)
-        if result.faces.ids is None or not result.looked:
+        if result.faces.ids is None or not result.searched:
             return
         for i, (emotion, confidence) in enumerate(result.emotions()):
             best = self._keys.setdefault(int(result.faces.ids[i]), {})

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from fer.errors import SourceError
-from fer.files import expanded
+from fer.files import expand
 from fer.stream.sources.stills import IMAGE_SUFFIXES, by_number, images_in, read_image
 from fer.stream.types import Array, Frame
 
@@ -81,7 +81,7 @@ def open_source(source: int | str | None, threads: int | None = None, retry_for:
         from fer.stream.sources.live import open_network
 
         return open_network(source, retry_for, threads)
-    path = expanded(source)
+    path = expand(source)
     try:
         if path.is_dir():
             return Folder(path, images_in(path))

@@ -8,8 +8,8 @@ import pytest
 from fer.errors import ConfigError, SourceError
 from fer.stream.draw.blur import Blur, hide
 from fer.stream.faces.track import Tracker
-from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
-from fer.stream.pipeline import Calm, results
+from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
+from fer.stream.pipeline import TemporalState, results
 from fer.stream.stats import Stats
 from fer.stream.types import Array, Faces, Frame, FrameResult
 
@@ -39,8 +39,8 @@ def watched(
     source: FakeSource, *boxes: tuple[float, ...], blind: Sequence[int] = (), every: int = 1
 ) -> Iterator[FrameResult]:
     detect = FakeDetector(*boxes, blind=frozenset(blind))
-    recognise = FakeRecogniser(("a", "b"))
-    return results(source, detect, recognise, ("a", "b"), Calm(Tracker(), None), Stats(), every)
+    classify = FakeFaceClassifier(("a", "b"))
+    return results(source, detect, classify, ("a", "b"), TemporalState(Tracker(), None), Stats(), every)
 
 
 def film(
@@ -173,5 +173,7 @@ def test_no_face_is_left_for_the_detector(shared: Path) -> None:
 
     find, search = Detector(), Detector(width=640, score=0.3)
     source = open_source(str(shared / "single_face.mp4"))
-    answers = results(source, find, FakeRecogniser(("a", "b")), ("a", "b"), Calm(Tracker(), None), Stats(), every=5)
+    answers = results(
+        source, find, FakeFaceClassifier(("a", "b")), ("a", "b"), TemporalState(Tracker(), None), Stats(), every=5
+    )
     assert sum(len(search(result.frame)) for result in Blur("faces").over(answers)) == 0

@@ -7,7 +7,7 @@ from torch import nn
 
 from fer import artifact
 from fer.errors import ArtifactError, ConfigError
-from fer.stream.faces.classify import Recogniser, cut, open_recogniser
+from fer.stream.faces.classify import FaceClassifier, cut, load_face_classifier
 from fer.stream.types import Faces, Frame
 
 NUMBERED = np.arange(100, dtype=np.uint8).reshape(10, 10, 1).repeat(3, axis=2)  # pixel (x, y) is 10·y + x
@@ -48,7 +48,7 @@ def test_reducing_averages() -> None:
     assert np.abs(face.astype(int) - 128).max() <= 2
 
 
-class Seen:
+class Detections:
     """An artifact that answers with what it was shown."""
 
     def __init__(self) -> None:
@@ -61,12 +61,12 @@ class Seen:
 
 
 def test_all_faces_of_several_frames_are_one_batch_of_rgb() -> None:
-    seen = Seen()
-    recognise = Recogniser(seen)
+    seen = Detections()
+    classify = FaceClassifier(seen)
     image = np.zeros((20, 40, 3), np.uint8)
     image[:, :20], image[:, 20:] = (200, 0, 0), (0, 0, 100)
     faces = Faces(np.array([[2, 2, 18, 18], [22, 2, 38, 18]], np.float32), np.ones(2, np.float32))
-    first, none, last = recognise([(Frame(image, 0, 0.0), f) for f in (faces, Faces.none(), faces)])
+    first, none, last = classify([(Frame(image, 0, 0.0), f) for f in (faces, Faces.none(), faces)])
     assert (none.shape, last.shape) == ((0, 2), (2, 2))
     answer = first
     (batch,) = seen.batches
@@ -76,8 +76,8 @@ def test_all_faces_of_several_frames_are_one_batch_of_rgb() -> None:
 
 
 def test_no_faces_need_no_model() -> None:
-    seen = Seen()
-    (answer,) = Recogniser(seen)([(Frame(NUMBERED, 0, 0.0), Faces.none())])
+    seen = Detections()
+    (answer,) = FaceClassifier(seen)([(Frame(NUMBERED, 0, 0.0), Faces.none())])
     assert answer.shape == (0, 2) and answer.dtype == np.float32 and seen.batches == []
 
 
@@ -85,16 +85,16 @@ def test_a_real_artifact_answers(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     metadata = artifact.Metadata(("a", "b", "c"), 1, 8, (0.5,), (0.5,))
     path = artifact.save(model, metadata, tmp_path / "model.ts")
-    recognise = open_recogniser(str(path), "auto" if not torch.cuda.is_available() else "cpu", 1)
-    assert recognise.classes == ("a", "b", "c")
+    classify = load_face_classifier(str(path), "auto" if not torch.cuda.is_available() else "cpu", 1)
+    assert classify.classes == ("a", "b", "c")
     faces = Faces(np.array([[2, 2, 8, 8]], np.float32), np.ones(1, np.float32))
-    (answer,) = recognise([(Frame(NUMBERED, 0, 0.0), faces)])
+    (answer,) = classify([(Frame(NUMBERED, 0, 0.0), faces)])
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
 
 
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArtifactError, match="no model file"):
-        open_recogniser(str(tmp_path / "none.ts"), "cpu", None)
+        load_face_classifier(str(tmp_path / "none.ts"), "cpu", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"device=cuda.*device=cpu"):
-        open_recogniser(None, "cuda", None)
+        load_face_classifier(None, "cuda", None)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fer.errors import ConfigError
-from fer.stream.faces.track import UNSETTLED, CutDetector, Tracker, settle
+from fer.stream.faces.track import UNCONFIRMED, CutDetector, Tracker, confirm
 from fer.stream.types import Faces
 
 
@@ -20,7 +20,7 @@ def moved(box: tuple[float, float, float, float], by: float) -> tuple[float, flo
 
 def test_ids_settle_at_the_second_sight_and_stay() -> None:
     tracker = Tracker()
-    assert tracker.update(faces(LEFT, RIGHT), 0.0).tolist() == [UNSETTLED, UNSETTLED]
+    assert tracker.update(faces(LEFT, RIGHT), 0.0).tolist() == [UNCONFIRMED, UNCONFIRMED]
     first = tracker.update(faces(moved(LEFT, 2), moved(RIGHT, -2)), 1 / 30).tolist()
     assert sorted(first) == [1, 2]
     for k in range(2, 20):
@@ -62,10 +62,10 @@ def test_broken_time_is_survived() -> None:
 
 def test_an_earlier_frame_learns_who_its_faces_were() -> None:
     before, after = faces(LEFT, RIGHT, ids=[0, 3]), faces(moved(RIGHT, 1), moved(LEFT, 1), ids=[3, 4])
-    assert settle(before, after).ids.tolist() == [4, 3]
-    assert settle(before, faces(moved(RIGHT, 1), ids=[3])).ids.tolist() == [0, 3]
+    assert confirm(before, after).ids.tolist() == [4, 3]
+    assert confirm(before, faces(moved(RIGHT, 1), ids=[3])).ids.tolist() == [0, 3]
     far = faces(moved(LEFT, 500), ids=[5])
-    assert settle(faces(LEFT, ids=[0]), far).ids.tolist() == [0]
+    assert confirm(faces(LEFT, ids=[0]), far).ids.tolist() == [0]
 
 
 def scene(seed: int, size: tuple[int, int] = (90, 160)) -> np.ndarray:

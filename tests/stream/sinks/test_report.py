@@ -10,8 +10,8 @@ import pytest
 from fer.labels import EMOTIONS
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
-from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
-from fer.stream.pipeline import Calm, results, run
+from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
+from fer.stream.pipeline import TemporalState, results, run
 from fer.stream.sinks.report import HtmlReport
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
@@ -19,8 +19,8 @@ from fer.stream.types import Faces, Frame, FrameResult
 
 
 def page(path: Path, source: Source, *boxes: tuple[float, float, float, float], until: int | None = None) -> str:
-    stats, calm = Stats(), Calm(Tracker(), Smoother())
-    answers = results(source, FakeDetector(*boxes), FakeRecogniser(EMOTIONS, 3), EMOTIONS, calm, stats)
+    stats, state = Stats(), TemporalState(Tracker(), Smoother())
+    answers = results(source, FakeDetector(*boxes), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
 
     def interrupt() -> None:
         if stats.frames == until:

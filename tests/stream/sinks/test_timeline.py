@@ -8,16 +8,16 @@ from fer.errors import SinkError
 from fer.labels import COLOURS, EMOTIONS
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
-from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
-from fer.stream.pipeline import Calm, results, run
+from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
+from fer.stream.pipeline import TemporalState, results, run
 from fer.stream.sinks.timeline import Timeline
 from fer.stream.stats import Stats
 
 
 def watched(path: Path, blind: range = range(0), until: int | None = None) -> None:
-    stats, calm = Stats(), Calm(Tracker(), Smoother())
+    stats, state = Stats(), TemporalState(Tracker(), Smoother())
     detect = FakeDetector((10, 8, 40, 44), blind=frozenset(blind))
-    answers = results(FakeSource(100), detect, FakeRecogniser(EMOTIONS, 3), EMOTIONS, calm, stats)
+    answers = results(FakeSource(100), detect, FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
 
     def interrupt() -> None:
         if stats.frames == until:

@@ -13,8 +13,8 @@ from fer.labels import EMOTIONS
 from fer.stream.faces.classify import cut
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
-from fer.stream.fakes import FakeDetector, FakeRecogniser, FakeSource
-from fer.stream.pipeline import Calm, results, run
+from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
+from fer.stream.pipeline import TemporalState, results, run
 from fer.stream.sinks import window
 from fer.stream.sinks.collect import Collector
 from fer.stream.stats import Stats
@@ -56,8 +56,8 @@ def watch(
     stats, source = Stats(), FakeSource(frames)
     places = (folder / "snapshots", Collector(folder / "faces", 0.1, 24)) if keeps else (None, None)
     view = window.Window("fake", stills, *places)
-    calm = Calm(Tracker(), Smoother())
-    answers = results(source, FakeDetector(*faces), FakeRecogniser(EMOTIONS, 3), EMOTIONS, calm, stats)
+    state = TemporalState(Tracker(), Smoother())
+    answers = results(source, FakeDetector(*faces), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
     run(answers, [view], stats)
     return stats
 
