@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,12 +78,47 @@ def _children(node: Any) -> list[Any]:
     return list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all, text as UTF-8; what UTF-8 cannot hold, such as the bytes of a file name in
-    another encoding, as \\x escapes. Raises `OSError`."""
-    part = path.with_name(f".{path.name}.part")
+@contextmanager
+def atomic_write(path: Path, *, sync: bool = False, unique: bool = False) -> Iterator[Path]:
+    """Write a file or folder that appears under its name only when it is complete.
+
+    Yields a hidden path beside `path`, with the same suffix. When the block ends, what was written there replaces
+    `path`; when the block raises, it is removed and `path` stays as it was.
+
+    Args:
+        path: The file or folder to write. Its folder must exist.
+        sync: Flush the file to the disk before it is renamed, so that it survives a power cut.
+        unique: Several processes may write the same path at once; the last one wins.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    part = path.with_name(f".{path.stem}{f'.{os.getpid()}' if unique else ''}.part{path.suffix}")
+    _remove(part)
     try:
-        part.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+        yield part
+        if sync:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        if part.is_dir():
+            _remove(path)
         part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file or none. Text is UTF-8; what UTF-8 cannot encode becomes a backslash escape.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with atomic_write(path) as part:
+        part.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)

@@ -11,7 +11,7 @@ from fer.errors import ConfigError
         "os.system",
         "builtins.exec",
         "torch.load",
-        "fer.files.write_whole",
+        "fer.files.write_file",
         "fer.data.cache.shutil.rmtree",  # known modules hand on nothing of others
         "torch.optim.optimizer.torch.load",
         "lightning.pytorch.callbacks.model_checkpoint.os.remove",

@@ -16,7 +16,7 @@ from fer.data import fer2013, folder
 from fer.data import votes as fer_plus
 from fer.data.base import Split, constant, digests
 from fer.errors import ConfigError, DataError, one_line
-from fer.files import expand, write_whole
+from fer.files import expand, write_file
 from fer.tables import Table, csv_text, markdown, show
 
 NAMES = ("audit.csv", "audit.md", "audit.png")
@@ -169,8 +169,8 @@ def write(found: Audit, out: Path, title: str) -> None:
     parts = [out / f".{name}.part" for name in NAMES]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(parts[0], csv_text(["split", "row", "file", "class", "problem", "group"], rows_of(found)))
-        write_whole(parts[1], markdown(title, report(found)))
+        write_file(parts[0], csv_text(["split", "row", "file", "class", "problem", "group"], rows_of(found)))
+        write_file(parts[1], markdown(title, report(found)))
         plots.sheet([part for part in examples(found) if part[1]], title, parts[2])
         for part, name in zip(parts, NAMES, strict=True):
             part.replace(out / name)

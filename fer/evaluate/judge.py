@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fer import plots  # here and not where they are used: sources may be edited while a training runs
 from fer.data.base import Split, as_batch, duplicates
 from fer.evaluate import gradcam
-from fer.files import write_whole
+from fer.files import write_file
 from fer.metrics import confusion, ece, fit_temperature, scores, worst
 from fer.models.classifier import EmotionClassifier
 from fer.tables import csv_text
@@ -71,7 +71,7 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
     plots.reliability(probabilities, labels, found["ece"], title, folder / "reliability.png")
     plots.mistakes(split, probabilities, title, folder / "mistakes.png")
     header, rows = mistakes(split, probabilities)
-    write_whole(folder / "mistakes.csv", csv_text(header, rows))
+    write_file(folder / "mistakes.csv", csv_text(header, rows))
     try:
         gradcam.draw(model, splits["val"], temperature, folder / "gradcam.png")
     except Exception as error:  # a picture is no reason to lose a training, and backbones are of many kinds
@@ -100,7 +100,7 @@ def mistakes(split: Split, probabilities: np.ndarray) -> tuple[list[str], list[l
 
 def write_metrics(metrics: dict[str, float], path: Path) -> None:
     """Write metrics as flat JSON, whole or not at all."""
-    write_whole(path, json.dumps({key: metrics[key] for key in sorted(metrics)}, indent=2) + "\n")
+    write_file(path, json.dumps({key: metrics[key] for key in sorted(metrics)}, indent=2) + "\n")
 
 
 def show(metrics: dict[str, float], exported: Path) -> None:

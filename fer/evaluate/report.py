@@ -74,9 +74,9 @@ def write(result: dict[str, Any], answers: dict[str, Predictions], split: Split,
         plots.robustness({name: _curves(figures) for name, figures in models.items()}, out / "robustness.png")
     keys = list(next(iter(models.values())))
     rows = [[name, *(figures[key] for key in keys)] for name, figures in models.items()]
-    files.write_whole(out / "models.csv", tables.csv_text(["model", *keys], rows))
-    files.write_whole(out / "report.md", tables.markdown("Evaluation", found))
-    files.write_whole(out / "metrics.json", json.dumps(result, indent=2) + "\n")
+    files.write_file(out / "models.csv", tables.csv_text(["model", *keys], rows))
+    files.write_file(out / "report.md", tables.markdown("Evaluation", found))
+    files.write_file(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     tables.show(found)
     print(out)
 

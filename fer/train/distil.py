@@ -24,7 +24,7 @@ from fer import config as targets
 from fer.artifact import trust
 from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError, ConfigError, SinkError, hydra_in_one_line, one_line
-from fer.files import expand, unpacked, write_whole
+from fer.files import expand, unpacked, write_file
 from fer.files import read as contents
 from fer.values import check_values
 
@@ -92,7 +92,7 @@ def write(path: str | Path, answers: np.ndarray, split: Split) -> None:
         fingerprint=np.array(split.fingerprint),
     )
     try:
-        write_whole(Path(path), whole.getvalue())
+        write_file(Path(path), whole.getvalue())
     except OSError as error:
         raise SinkError(f"cannot write out={path} ({error.strerror or error}); choose another") from None
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from fer import tables
 from fer.errors import DataError
-from fer.files import json_object, read, write_whole
+from fer.files import json_object, read, write_file
 
 KEY = "val/accuracy"
 SCORES = (KEY, "val/accuracy_flip", "val/f1_macro", "val/ece")
@@ -103,7 +103,7 @@ def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None
     cells = [_cells(row)[: len(head)] for row in rows]
     lines = [f"# {title}", "", "Mean ± standard deviation over seeds, best first on val.", ""]
     lines += map(tables.line, (head, ["---"] * len(head), *cells))
-    write_whole(folder / "leaderboard.md", "\n".join([*lines, ""]))
+    write_file(folder / "leaderboard.md", "\n".join([*lines, ""]))
 
     header = ["configuration", "seeds", *(f"{name}{end}" for name in SCORES for end in ("", "_sd")), *COSTS, "note"]
     values = []
@@ -113,7 +113,7 @@ def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None
         numbers = ["" if value is None else f"{value:.6g}" for value in scores]
         numbers += ["" if value is None else f"{value:.10g}" for value in costs]
         values.append([name_of(row.overrides), len(row.metrics), *numbers, without_folders(row.note)])
-    write_whole(folder / "leaderboard.csv", tables.csv_text(header, values))
+    write_file(folder / "leaderboard.csv", tables.csv_text(header, values))
 
 
 def _show(rows: Sequence[Row], title: str, console: Console) -> None:

@@ -78,7 +78,7 @@ def write_whole(path: Path, data: bytes, new_folder: bool = False) -> None:
     with mended(path):
         if new_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, data)
+        files.write_file(path, data)
 
 
 class _Log(Sink):
