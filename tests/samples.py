@@ -1,15 +1,52 @@
-"""Small data that tests make themselves, and where the large data lies."""
+"""Small data and small trainings for tests, and where the large data is."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from fer.data.votes import COLUMNS
 
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 MEDIA = SHARED / "media"
+
+TINY = [
+    "data=synthetic",
+    "+data.reader.train=64",
+    "+data.reader.val=21",
+    "+data.reader.test=21",
+    "data.batch_size=16",
+    "+model={widths:[8,16],depths:[1,1]}",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "logger=csv",
+]
+"""Overrides of train.py for a training that takes a second."""
+
+
+def config(*overrides: str, run_dir: Path | None = None) -> DictConfig:
+    """Compose conf/train.yaml as train.py does."""
+    import fer.train.sweep  # noqa: F401 (registers the resolvers that the config uses)
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", [*overrides, f"run_dir='{run_dir or 'none'}'"])
+
+
+def options(group: str) -> list[str]:
+    """Return the names of the options of a config group."""
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def tiny(run_dir: Path, *overrides: str) -> dict[str, float]:
+    """Train for one epoch on a few images and return the metrics of the run."""
+    from fer.train import run as experiment
+
+    return experiment.run(config(*TINY, *overrides, run_dir=run_dir))
+
 
 Row = tuple[int, np.ndarray, str]
 """(label, uint8 (48, 48), Usage)"""

@@ -26,7 +26,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from test_train import TINY
+from samples import TINY
 from torch import nn
 
 import infer

@@ -1,7 +1,7 @@
 """Wrong values in train.yaml are one line that names the key and what it may be."""
 
 import pytest
-from test_train import config
+from samples import config
 
 from fer.errors import ConfigError
 from fer.values import check_values

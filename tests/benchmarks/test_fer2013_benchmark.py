@@ -3,7 +3,7 @@
 import importlib.util
 
 import pytest
-from test_train import ROOT, tiny
+from samples import ROOT, tiny
 
 from fer import artifact
 from fer.data import synthetic

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-from test_train import ROOT, TINY, tiny
+from samples import ROOT, TINY, tiny
 from torch import nn
 
 from fer import artifact

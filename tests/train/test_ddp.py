@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_train import ROOT, TINY
+from samples import ROOT, TINY
 
 from fer import artifact
 from fer.data import synthetic

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import OmegaConf
-from test_train import ROOT, config
+from samples import ROOT, config
 
 from fer.errors import ArtifactError, ConfigError, TrainingError
 from fer.models import checkpoints

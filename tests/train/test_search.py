@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_train import ROOT, TINY, config, options
+from samples import ROOT, TINY, config, options
 
 pytest.importorskip("optuna")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from test_train import ROOT, TINY, config
+from samples import ROOT, TINY, config
 
 from fer.train import sweep
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from samples import fer_rows, write_csv, write_votes
+from omegaconf import OmegaConf
+from samples import ROOT, TINY, config, fer_rows, options, tiny, write_csv, write_votes
 
 import train
 from fer import artifact
@@ -22,33 +21,6 @@ from fer.errors import ArtifactError, ConfigError, hydra_in_one_line
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
 from fer.train import run as experiment
-
-ROOT = Path(__file__).parents[2]
-TINY = [
-    "data=synthetic",
-    "+data.reader.train=64",
-    "+data.reader.val=21",
-    "+data.reader.test=21",
-    "data.batch_size=16",
-    "+model={widths:[8,16],depths:[1,1]}",
-    "trainer.max_epochs=1",
-    "trainer.accelerator=cpu",
-    "logger=csv",
-]
-
-
-def config(*overrides: str, run_dir: Path | None = None) -> DictConfig:
-    place = f"run_dir='{run_dir or 'none'}'"
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", [*overrides, place])
-
-
-def options(group: str) -> list[str]:
-    return sorted(p.stem for p in (ROOT / "conf" / group).glob("*.yaml"))
-
-
-def tiny(run_dir: Path, *overrides: str) -> dict[str, float]:
-    return experiment.run(config(*TINY, *overrides, run_dir=run_dir))
 
 
 @pytest.fixture(scope="module")
