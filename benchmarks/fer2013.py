@@ -82,12 +82,11 @@ def figures(answers: Predictions, split: Split, train: Split, flip: bool = False
     """Accuracies without and with the mirror image; error, macro F1, recalls and ECE with it where `flip`. 0 to 1."""
     said = answers.both if flip else answers.calibrated
     right = said.argmax(1) == split.labels
-    found = scores.scores(scores.confusion(said.argmax(1), split.labels, 7), split.classes)
+    found = scores.compute(said, split.labels, split.classes)
     found["error"] = float(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(split)))
     found["accuracy"] = float((answers.calibrated.argmax(1) == split.labels).mean())
     found["flip"] = float((answers.both.argmax(1) == split.labels).mean())
     found["without_duplicates"] = float(right[~duplicates(split, [train])].mean())
-    found["ece"] = scores.ece(said, split.labels)
     return found
 
 

@@ -1,96 +1,199 @@
-"""What is computed of answers and labels: confusion, F1, calibration, intervals, tests."""
+"""Metrics of predictions. One that is registered here is in every table, every file and in training's validation.
+
+@metric("top2", title="top 2")
+def top2(probabilities, labels):
+    return (np.argsort(probabilities, 1)[:, -2:] == labels[:, None]).any(1).mean()
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from scipy.stats import binomtest
-from torch import Tensor
-from torch.nn import functional as F
 
 BINS = 15
+Function = Callable[[np.ndarray, np.ndarray], float | np.ndarray]
+"""(probabilities float (N, K), labels int (N,)) → a number, or one for each class, float (K,)."""
+F = TypeVar("F", bound=Function)
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in 0.05 … 20 with the lowest negative log-likelihood (Guo et al. 2017, section 4.2).
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric.
 
-    The likelihood has one minimum in 1/T, so a golden-section search on log T finds it.
+    Attributes:
+        name: Key in `compute`, such as "accuracy".
+        function: What computes it.
+        better: "higher" or "lower".
+        title: Heading in tables.
+        percent: Show 0.712 as 71.20 %.
+        per_class: The function returns one number for each class; the keys are `<name>/<class>`.
+        flip: Reports have it also for the mean over an image and its mirror image, as `<name>_flip`.
+        before: Key in reports of its value before the temperature; None where the temperature changes nothing.
+        after: Key in reports of its value after the temperature.
     """
-    low, high = np.log(0.05), np.log(20.0)
-    ratio = (np.sqrt(5) - 1) / 2
 
-    def loss(log_t: float) -> float:
-        return float(F.cross_entropy(logits.double() / float(np.exp(log_t)), labels))
+    name: str
+    function: Function
+    better: str
+    title: str
+    percent: bool
+    per_class: bool
+    flip: bool
+    before: str | None
+    after: str
 
-    for _ in range(40):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(left) < loss(right):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2))
+    def text(self, value: float) -> str:
+        """A value as tables show it."""
+        return f"{value:.2%}" if self.percent else f"{value:.4f}"
 
 
+METRICS: dict[str, Metric] = {}
+
+
+def metric(
+    name: str,
+    *,
+    better: str = "higher",
+    title: str | None = None,
+    percent: bool = True,
+    per_class: bool = False,
+    flip: bool = False,
+    before: str | None = None,
+    after: str | None = None,
+) -> Callable[[F], F]:
+    """Register a function as a metric. The arguments are the fields of `Metric`."""
+
+    def register(function: F) -> F:
+        METRICS[name] = Metric(
+            name, function, better, title or name.replace("_", " "), percent, per_class, flip, before, after or name
+        )
+        return function
+
+    return register
+
+
+def compute(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """All registered metrics of some predictions.
+
+    Args:
+        probabilities: Float (N, K), rows that sum to 1.
+        labels: Int (N,) in 0 … K-1.
+        classes: The K names.
+
+    Returns:
+        Flat figures: `<name>`, or `<name>/<class>` for metrics by class.
+    """
+    figures: dict[str, float] = {}
+    for name, entry in METRICS.items():
+        value = entry.function(probabilities, labels)
+        keys = [f"{name}/{label}" for label in classes] if entry.per_class else [name]
+        figures |= {key: float(v) for key, v in zip(keys, np.atleast_1d(value), strict=True)}
+    return figures
+
+
+@metric("accuracy", flip=True)
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the images whose most probable class is the true one."""
+    return float((probabilities.argmax(1) == labels).mean())
+
+
+@metric("f1_macro", title="macro F1")
+def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of the F1 scores of all classes."""
+    return float(f1(probabilities, labels).mean())
+
+
+@metric("ece", better="lower", title="ECE", percent=False, before="ece_raw")
 def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error, 0 to 1, over equal-width bins of the confidence (Guo et al. 2017, eq. 3)."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    where = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [
-        abs(correct[where == b].mean() - confidence[where == b].mean()) * (where == b).mean()
-        for b in range(bins)
-        if (where == b).any()
-    ]
-    return float(sum(gaps))
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    # |accuracy - confidence| of a bin, weighted by its share of the images
+    return float(np.abs(np.bincount(index, correct - confidence, bins)).sum() / len(labels))
 
 
+@metric("loss", better="lower", title="NLL", percent=False, before="loss", after="nll")
 def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The mean negative log-likelihood of labels (N,) under probabilities (N, K), in nats."""
+    """Mean negative log-likelihood of the labels, in nats."""
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-30)).mean())
 
 
+@metric("precision", per_class=True)
+def precision(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Share of the images predicted as a class that are of it; 0 where none is predicted."""
+    counts = _counts(probabilities, labels)
+    return np.diag(counts) / np.maximum(counts.sum(0), 1)
+
+
+@metric("recall", per_class=True)
+def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Share of the images of a class that are predicted as it; 0 where there is none."""
+    counts = _counts(probabilities, labels)
+    return np.diag(counts) / np.maximum(counts.sum(1), 1)
+
+
+@metric("f1", title="F1", per_class=True)
+def f1(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Harmonic mean of precision and recall; 0 for a class that is neither present nor predicted."""
+    counts = _counts(probabilities, labels)
+    return 2 * np.diag(counts) / np.maximum(counts.sum(0) + counts.sum(1), 1)
+
+
+def _counts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return confusion(probabilities.argmax(1), labels, probabilities.shape[1])
+
+
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Counts int64 (K, K): rows are the true classes, columns the predicted ones."""
+    """Confusion matrix, int64 (K, K): rows are the true classes, columns the predicted ones."""
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-def scores(matrix: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
-    """accuracy, f1_macro and recall/<class>, each 0 to 1, of a confusion matrix (K, K)."""
-    found = per_class(matrix)
-    result = {"accuracy": float(np.trace(matrix) / matrix.sum()), "f1_macro": float(found["f1"].mean())}
-    return result | {f"recall/{name}": float(value) for name, value in zip(classes, found["recall"], strict=True)}
-
-
-def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """precision, recall and f1, float64 (K,) from 0 to 1, and support, int64 (K,), of a confusion matrix (K, K)."""
-    right = np.diag(matrix).astype(np.float64)
-    true, said = matrix.sum(1), matrix.sum(0)
-    return {
-        "precision": right / np.maximum(said, 1),
-        "recall": right / np.maximum(true, 1),
-        "f1": 2 * right / np.maximum(true + said, 1),
-        "support": true,
-    }
-
-
 def worst(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int64 (M,): the rows that are answered wrongly, those first whose true class got the lowest probability."""
+    """Rows of the wrong predictions, int64 (M,), lowest probability of the true class first."""
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     return wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
 
 
-def interval(correct: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The bootstrap 95 % interval, by percentiles, of the share of True in bool (N,) (Efron 1979).
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature, 0.05 to 20, with the lowest negative log-likelihood (Guo et al. 2017, section 4.2).
 
-    How many of N draws with replacement are True has a binomial distribution, so it is drawn from directly.
+    Args:
+        logits: Float (N, K), up to a constant in each row.
+        labels: Int (N,).
     """
-    shares = np.random.default_rng(seed).binomial(len(correct), correct.mean(), resamples) / len(correct)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return float(low), float(high)
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    logits, rows = logits.astype(np.float64), np.arange(len(labels))
+
+    def loss(log_t: float) -> float:
+        return float(-log_softmax(logits / np.exp(log_t), axis=1)[rows, labels].mean())
+
+    bounds = np.log([0.05, 20.0])
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8}).x))
+
+
+def interval(correct: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the share of True in bool (N,) (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    limits = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, "wilson")
+    return float(limits.low), float(limits.high)
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
-    """Which of two models is right more often, on the same images: McNemar's test (1947) in its exact form.
+    """McNemar's exact test (1947): whether one of two models is right more often on the same images.
 
-    first, second: bool (N,), where each is right. Returns how many images only the first and only the second gets
-    right, and the two-sided probability of a split this uneven between equals (1 where there is no such image).
+    Args:
+        first, second: Bool (N,), where each model is right.
+
+    Returns:
+        How many images only the first and only the second model gets right, and the two-sided p value, 1 where there
+        is no such image.
     """
+    from scipy.stats import binomtest
+
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     unlike = only_first + only_second
     return only_first, only_second, float(binomtest(only_first, unlike).pvalue) if unlike else 1.0

@@ -1,69 +1,88 @@
 import numpy as np
 import pytest
-import torch
+from scipy.stats import binomtest
 
-from fer import metrics as scores
+from fer import metrics
+from fer.metrics import METRICS
 
 
-def test_confusion_and_scores_by_hand():
-    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
-    matrix = scores.confusion(predicted, labels, 3)
-    assert matrix.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
-    found = scores.scores(matrix, ("a", "b", "c"))
+def certain(predicted: list[int], classes: int = 3) -> np.ndarray:
+    return np.eye(classes)[predicted]
+
+
+def test_figures_by_hand():
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    found = metrics.compute(certain([0, 0, 1, 1, 1, 0]), labels, ("a", "b", "c"))
     assert found["accuracy"] == pytest.approx(4 / 6)
-    assert found["recall/a"] == pytest.approx(2 / 3)
-    assert found["recall/c"] == 0
-    assert found["f1_macro"] == pytest.approx((4 / 6 + 4 / 5 + 0) / 3)
+    assert [found[f"recall/{label}"] for label in "abc"] == pytest.approx([2 / 3, 1, 0])
+    assert [found[f"precision/{label}"] for label in "abc"] == pytest.approx([2 / 3, 2 / 3, 0])
+    assert [found[f"f1/{label}"] for label in "abc"] == pytest.approx([2 / 3, 4 / 5, 0])
+    assert found["f1_macro"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
 
 
-def test_scores_agree_with_torchmetrics():
+def test_confusion_has_true_classes_as_rows():
+    matrix = metrics.confusion(np.array([0, 0, 1, 1, 1, 0]), np.array([0, 0, 0, 1, 1, 2]), 3)
+    assert matrix.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+
+
+def test_f1_ece_and_loss_agree_with_torchmetrics():
+    import torch
     from torchmetrics.functional import classification
 
     rng = np.random.default_rng(0)
-    labels, predicted = rng.integers(0, 7, 500), rng.integers(0, 7, 500)
-    found = scores.scores(scores.confusion(predicted, labels, 7), tuple("abcdefg"))
-    wanted = classification.multiclass_f1_score(torch.tensor(predicted), torch.tensor(labels), 7, average="macro")
-    assert found["f1_macro"] == pytest.approx(float(wanted), abs=1e-6)
+    probabilities, labels = rng.dirichlet(np.ones(7), 500), rng.integers(0, 7, 500)
+    found = metrics.compute(probabilities, labels, tuple("abcdefg"))
+    given = torch.tensor(probabilities), torch.tensor(labels), 7
+    assert found["f1_macro"] == pytest.approx(float(classification.multiclass_f1_score(*given)), abs=1e-6)
+    assert found["ece"] == pytest.approx(
+        float(classification.multiclass_calibration_error(*given, n_bins=15)), abs=1e-6
+    )
+    assert found["loss"] == pytest.approx(float(torch.nn.functional.nll_loss(given[0].log(), given[1])))
 
 
-def test_ece_agrees_with_torchmetrics():
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(4), 400)
-    labels = rng.integers(0, 4, 400)
-    wanted = multiclass_calibration_error(torch.tensor(probabilities), torch.tensor(labels), 4, n_bins=15)
-    assert scores.ece(probabilities, labels) == pytest.approx(float(wanted), abs=1e-6)
+def test_ece_of_certain_predictions_is_their_error():
+    assert metrics.ece(certain([0, 1, 2, 0]), np.array([0, 1, 2, 0])) == 0
+    assert metrics.ece(certain([0, 1, 2, 0]), np.array([1, 2, 0, 1])) == 1
 
 
-def test_ece_of_the_certain():
-    sure = np.eye(3)[[0, 1, 2, 0]]
-    assert scores.ece(sure, np.array([0, 1, 2, 0])) == 0
-    assert scores.ece(sure, np.array([1, 2, 0, 1])) == 1
+def test_ece_does_not_merge_neighbouring_bins():
+    """All of 0.9 are right and 17 of 20 of 0.95: in one bin they would look calibrated."""
+    probabilities = np.array([[0.9, 0.1]] * 20 + [[0.95, 0.05]] * 20)
+    labels = np.array([0] * 20 + [0] * 17 + [1] * 3)
+    assert metrics.ece(probabilities, labels) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
-def test_temperature_is_found_again(factor):
-    generator = torch.Generator().manual_seed(0)
-    honest = torch.randn(20000, 5, generator=generator) * 2
-    labels = torch.multinomial(honest.softmax(1), 1, generator=generator).squeeze(1)
-    assert scores.fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.04)
+def test_temperature_undoes_a_scaling_of_the_logits(factor):
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 2, (20000, 5))
+    labels = (honest + rng.gumbel(size=honest.shape)).argmax(1)  # drawn from softmax(honest)
+    assert metrics.fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.04)
 
 
-def test_interval_and_mcnemar_agree_with_scipy():
-    from scipy.stats import binomtest, bootstrap
+def test_interval_holds_the_share_and_narrows_with_more_images():
+    low, high = metrics.interval(np.array([True] * 70 + [False] * 30))
+    assert (low, high) == pytest.approx((0.604, 0.781), abs=1e-3)
+    more = metrics.interval(np.array([True] * 700 + [False] * 300))
+    assert low < more[0] < 0.7 < more[1] < high
 
-    correct = np.random.default_rng(0).random(800) < 0.7
-    wanted = bootstrap((correct,), np.mean, method="percentile", n_resamples=4000, rng=0).confidence_interval
-    assert scores.interval(correct, 4000) == pytest.approx((wanted.low, wanted.high), abs=0.004)
+
+def test_mcnemar_counts_where_only_one_is_right():
     first = np.array([1, 1, 1, 1, 1, 0, 1, 0], dtype=bool)
     second = np.array([1, 0, 0, 0, 0, 1, 1, 0], dtype=bool)
-    assert scores.mcnemar(first, second) == (4, 1, pytest.approx(binomtest(1, 5).pvalue))
-    assert scores.mcnemar(first, first) == (0, 0, 1.0)
+    assert metrics.mcnemar(first, second) == (4, 1, pytest.approx(binomtest(1, 5).pvalue))
+    assert metrics.mcnemar(first, first) == (0, 0, 1.0)
 
 
-def test_ece_keeps_the_two_surest_bins_apart():
-    """All of 0.9 are right and 17 of 20 of 0.95: together they look calibrated, which they are not."""
-    sure, surer = [[0.9, 0.1]] * 20, [[0.95, 0.05]] * 20
-    labels = np.array([0] * 20 + [0] * 17 + [1] * 3)
-    assert scores.ece(np.array(sure + surer), labels) == pytest.approx(0.1)
+def test_worst_are_the_wrong_ones_least_probable_first():
+    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+    assert metrics.worst(probabilities, np.array([1, 1, 0, 1])).tolist() == [1, 0]
+
+
+def test_a_registered_metric_is_computed(monkeypatch):
+    monkeypatch.setattr(metrics, "METRICS", dict(METRICS))
+    metrics.metric("least", percent=False)(lambda probabilities, labels: probabilities.min())
+    found = metrics.compute(certain([0, 1]), np.array([0, 1]), ("a", "b", "c"))
+    assert found["least"] == 0
+    assert metrics.METRICS["least"].text(0.5) == "0.5000"
+    assert metrics.METRICS["accuracy"].text(0.5) == "50.00%"

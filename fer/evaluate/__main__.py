@@ -28,7 +28,7 @@ from fer.evaluate import predict
 from fer.evaluate import report as comparison
 from fer.evaluate.predict import Model, Predictions
 from fer.evaluate.robustness import CORRUPTIONS, STRENGTHS, corrupted
-from fer.values import check_values, number
+from fer.values import check_values
 
 _CONF = Path(__file__).parents[2] / "conf"
 AVERAGE = "average"
@@ -49,8 +49,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     device = _device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    if not number(1000, 1e6, whole=True)(cfg.resamples):
-        raise ConfigError(f"resamples={cfg.resamples} cannot give a 95 % interval; give 1000 to a million")
     if cfg.average and len(paths) < 2:
         raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
     if cfg.trust:
@@ -178,16 +176,14 @@ def _mean(answers: dict[str, Predictions], on_val: dict[str, np.ndarray], val: S
 def _figures(answer: Predictions, split: Split, cfg: DictConfig) -> dict[str, float]:
     labels, calibrated, raw = split.labels, answer.calibrated, answer.raw
     right = calibrated.argmax(1) == labels
-    matrix = scores.confusion(calibrated.argmax(1), labels, len(split.classes))
-    found = scores.scores(matrix, split.classes)
-    found["accuracy_low"], found["accuracy_high"] = scores.interval(right, cfg.resamples, cfg.seed)
+    found = scores.compute(calibrated, labels, split.classes)
+    found["accuracy_low"], found["accuracy_high"] = scores.interval(right)
     found["accuracy_flip"] = float((answer.both.argmax(1) == labels).mean())
     found["temperature"] = answer.temperature
     for name, probabilities in (("_raw", raw), ("", calibrated)):
         found[f"ece{name}"] = scores.ece(probabilities, labels)
         found[f"nll{name}"] = scores.nll(probabilities, labels)
-    for measure, values in scores.per_class(matrix).items():
-        found |= {f"{measure}/{label}": float(v) for label, v in zip(split.classes, values, strict=True)}
+    found |= {f"support/{label}": float(n) for label, n in zip(split.classes, split.counts(), strict=True)}
     return found
 
 

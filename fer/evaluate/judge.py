@@ -11,13 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
-from torch.nn import functional as F
 
 from fer import plots  # here and not where they are used: sources may be edited while a training runs
 from fer.data.base import Split, as_batch, duplicates
 from fer.evaluate import gradcam
 from fer.files import write_file
-from fer.metrics import confusion, ece, fit_temperature, scores, worst
+from fer.metrics import compute, confusion, ece, fit_temperature, nll, worst
 from fer.models.classifier import EmotionClassifier
 from fer.tables import csv_text
 
@@ -51,16 +50,15 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
         logits = logits_of(model, split)
         mirrored = logits_of(model, split, flip=True)
         if name == "val":
-            temperature = metrics["val/temperature"] = fit_temperature(logits, torch.from_numpy(labels))
+            temperature = metrics["val/temperature"] = fit_temperature(logits.numpy(), labels)
         probabilities = (logits / temperature).softmax(1).numpy()
         both = (probabilities + (mirrored / temperature).softmax(1).numpy()) / 2
         predicted = probabilities.argmax(1)
         matrix = confusion(predicted, labels, len(split.classes))
-        found = scores(matrix, split.classes)
+        found = compute(probabilities, labels, split.classes)
         found["accuracy_flip"] = float((both.argmax(1) == labels).mean())
-        found["loss"] = float(F.cross_entropy(logits, torch.from_numpy(labels)))
-        found["ece"] = ece(probabilities, labels)
-        found["ece_raw"] = ece(logits.softmax(1).numpy(), labels)
+        raw = logits.softmax(1).numpy()
+        found |= {"loss": nll(raw, labels), "ece_raw": ece(raw, labels)}
         if name == "test":
             alone = ~duplicates(split, [splits["train"]])
             if alone.any():

@@ -70,7 +70,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def fitted(logits: np.ndarray, split: Split) -> float:
     """The temperature that fits logits (N, K) to the labels of `split`."""
-    return fit_temperature(torch.from_numpy(logits), torch.from_numpy(split.labels))
+    return fit_temperature(logits, split.labels)
 
 
 def mean_logits(members: Sequence[np.ndarray]) -> np.ndarray:
