@@ -11,10 +11,10 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fer.config import check_groups
 from fer.errors import ConfigError, hydra_in_one_line, one_line
@@ -25,24 +25,9 @@ if TYPE_CHECKING:
     from fer.stream.sinks.window import Window
     from fer.stream.sources import Source
     from fer.stream.stats import Stats
-    from fer.stream.virtual import VirtualCamera
 
 _CONF = Path(__file__).parent / "conf"
 _PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report|collect|snapshots)=(.*)", re.DOTALL)
-
-_NOT_IN_RESULTS = (
-    "resume",
-    "trust",
-    "threads",
-    "view",
-    "stats",
-    "max_frames",
-    "collect",
-    "snapshots",
-    "retry_for",
-    "virtual_camera",
-    "browser",
-)
 
 
 def for_hydra(arguments: list[str]) -> list[str]:
@@ -80,12 +65,10 @@ def run(cfg: DictConfig) -> "Stats":
     with open_source(cfg.source, cfg.threads, _seconds(cfg.retry_for)) as source:
         outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats, cfg.timeline, cfg.report)
         wants_window = outputs.wants_window(cfg.view)
-        settings = {k: v for k, v in cast(Any, OmegaConf.to_container(cfg)).items() if k not in _NOT_IN_RESULTS}
 
         from fer.stream import pipeline
         from fer.stream import summary as report
         from fer.stream.recognizer import Recognizer
-        from fer.stream.resume import going_on
         from fer.stream.stats import Stats
 
         recognizer = Recognizer(
@@ -98,22 +81,19 @@ def run(cfg: DictConfig) -> "Stats":
             smoothing=cfg.smoothing,
         )
         stats = Stats()
-        with going_on(source, outputs.log, outputs.save, settings, cfg.resume) as done:
-            model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
-            sinks = outputs.sinks(recognizer.classes, cfg.threads, model, stats, done)
-            if cfg.virtual_camera:
-                sinks.append(_virtual_camera(cfg.virtual_camera, source))
-            if wants_window:  # the last, so that closing it loses nothing
-                sinks.append(_window(cfg, source, recognizer))
-            results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats, done=done)
-            if blur:
-                results = blur.over(results, source.live)
-            try:
-                with report.progress(source) as advance:
-                    pipeline.run(results, sinks, stats, advance)
-            except KeyboardInterrupt:
-                report.finish(outputs, stats)
-                raise
+        model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
+        sinks = outputs.sinks(recognizer.classes, cfg.threads, model, stats)
+        if wants_window:  # the last, so that closing it loses nothing
+            sinks.append(_window(cfg, source, recognizer))
+        results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats)
+        if blur:
+            results = blur.over(results, source.live)
+        try:
+            with report.progress(source) as advance:
+                pipeline.run(results, sinks, stats, advance)
+        except KeyboardInterrupt:
+            report.finish(outputs, stats)
+            raise
         report.finish(outputs, stats)
     return stats
 
@@ -122,16 +102,6 @@ def _seconds(retry_for: Any) -> float:
     if not isinstance(retry_for, int | float) or isinstance(retry_for, bool) or not 0 <= retry_for <= 1e9:
         raise ConfigError(f"retry_for={retry_for} cannot work; give seconds, from 0 to a billion")
     return float(retry_for)
-
-
-def _virtual_camera(device: str, source: "Source") -> "VirtualCamera":
-    from fer.stream.virtual import VirtualCamera
-
-    if not isinstance(device, str):
-        raise ConfigError(f"virtual_camera={device} is no camera; give its name, or auto")
-    if source.rate is None:
-        raise ConfigError(f"virtual_camera= shows a camera, stream or video, and {source.name} is none; leave it out")
-    return VirtualCamera(device, source.rate)
 
 
 def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Window":

@@ -118,7 +118,7 @@ def training() -> Job:
 
 def inference(film: Path) -> Job:
     def command(folder: Path) -> list[str]:
-        keys = [f"source={film}", "view=none", f"save={folder}/out.mp4", f"log={folder}/out.jsonl", "resume=auto"]
+        keys = [f"source={film}", "view=none", f"save={folder}/out.mp4", f"log={folder}/out.jsonl"]
         return ["infer.py", *keys, "threads=1"]
 
     def same(folder: Path, other: Path) -> bool:

@@ -1,6 +1,5 @@
 """Every command in docs/ is run as it stands, in a folder that has what it names, with a training made small."""
 
-import asyncio
 import os
 import re
 import runpy
@@ -149,20 +148,10 @@ def test_command_of_live_runs(command, home, monkeypatch, capsys):
 def test_python_page_runs(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    first, server, viewer, model = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    first, viewer, model = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, object] = {"images": [np.zeros((48, 64, 3), np.uint8)] * 3}
     exec(first, names)
     assert capsys.readouterr().out.splitlines()[0] == "[]"  # no face in a black picture
-    rows: list[object] = []
-    body = "\n".join(f"    {line}" for line in server.replace("rtsp://host/stream", "clip.mp4").splitlines())
-
-    async def send(row: object) -> None:
-        rows.append(row)
-
-    names["send"] = send
-    exec(f"async def example():\n{body}", names)
-    asyncio.run(names["example"]())
-    assert len(rows) == 5
     exec(viewer, names)
     assert names["result"].frame.time == 2 / 25
     exec(model, names)

@@ -8,7 +8,6 @@ from typing import Self
 
 from fer.errors import ConfigError, SinkError
 from fer.files import expand
-from fer.stream.resume import Done
 from fer.stream.sinks.base import (
     IMAGE_ENDINGS,
     LOG_ENDINGS,
@@ -114,24 +113,20 @@ class Outputs:
         threads: int | None = None,
         model: str = "",
         stats: Stats | None = None,
-        done: Done | None = None,
     ) -> list[Sink]:
         """What writes them.
 
-        model, stats: how the report calls the artifact, and what it takes its figures from. done: what an earlier
-        run has written of the log and the video.
+        model, stats: how the report calls the artifact, and what it takes its figures from.
         """
         sinks: list[Sink] = []
         if self.log:
             is_csv = self.log.suffix.lower() == ".csv"
-            first = done.frames if done else 0
-            sinks.append(Csv(self.log, classes, self.source.still) if is_csv else JsonLines(self.log, first))
+            sinks.append(Csv(self.log, classes, self.source.still) if is_csv else JsonLines(self.log))
         if self.save and self.source.still:
             sinks.append(Pictures(self.save, folder=self.source.kind == "folder"))
         elif self.save:
             assert self.source.rate is not None
-            going_on = (done.frames, done.time) if done else None
-            sinks.append(VideoFile(self.save, self.source.rate, threads, self.source.path, going_on))
+            sinks.append(VideoFile(self.save, self.source.rate, threads, self.source.path))
         if self.timeline:
             sinks.append(Timeline(self.timeline, classes))
         if self.report:

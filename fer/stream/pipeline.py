@@ -20,7 +20,6 @@ from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import UNCONFIRMED, CutDetector, Tracker, confirm
 from fer.stream.queues import BoundedQueue, close, fill
-from fer.stream.resume import Done, replayed
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
@@ -69,16 +68,6 @@ class TemporalState:
         smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
         return FrameResult(frame, faces, classes, probabilities, smoothed, labels, uncertain)
 
-    def replay(self, result: FrameResult, cut: bool) -> None:
-        """Remember a result of an earlier run as if it were one's own. cut: whether another scene begins with it."""
-        if self.tracker is None or self.smoother is None or result.faces.ids is None or not result.searched:
-            return
-        if cut:
-            self.tracker.cut()
-        self.tracker.replay(result.faces, result.frame.time)
-        assert result.smoothed is not None and result.labels is not None
-        self.smoother.replay(result.faces.ids, result.smoothed, result.labels, result.frame.time)
-
 
 def results(
     source: Source,
@@ -88,37 +77,29 @@ def results(
     state: TemporalState,
     stats: Stats,
     every: int = 1,
-    done: Done | None = None,
 ) -> Generator[FrameResult, None, None]:
     """Yield the result of each frame of `source`; closing the generator stops the threads and closes the source.
 
     detect: `Frame` → `Faces`. classify: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as
     `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched, and so
-    is each still. done: the frames of an earlier run, whose results come from its log.
+    is each still.
     Raises what the source, `detect` or `classify` raise, and `ConfigError` for an `every` that cannot work.
     """
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise ConfigError(f"every={every} cannot work; give a whole number from 1")
     if source.still:
         every = 1  # a photo shows other faces than the one before
-    pictures, last = iter(source), None
     is_cut: Callable[[Array], bool] = CutDetector() if state.tracker else lambda image: False
     frames: BoundedQueue[Frame] = BoundedQueue(1 if source.live else _WAITING, newest=source.live)
     seen: BoundedQueue[Detections] = BoundedQueue(1 if source.live else _WAITING)
     threads: list[threading.Thread] = []
     try:
-        if done is not None:
-            stats.earlier = done.frames
-            for row in done.rows():
-                last = replayed(row, next(pictures), classes)
-                state.replay(last, is_cut(last.frame.image))
-                yield last
         threads += [
-            fill(frames, lambda: stats.timed("decode", pictures), "read"),
-            fill(seen, lambda: _search(frames, detect, stats, every, is_cut, stats.earlier), "search"),
+            fill(frames, lambda: stats.timed("decode", iter(source)), "read"),
+            fill(seen, lambda: _search(frames, detect, stats, every, is_cut), "search"),
         ]
         confirmed = _settled(iter(seen), state.tracker, stats, wait=not source.live)
-        yield from _recognised(confirmed, classify, classes, state, stats, 1 if source.live else _TOGETHER, last)
+        yield from _recognised(confirmed, classify, classes, state, stats, 1 if source.live else _TOGETHER)
     finally:
         stats.dropped += frames.dropped
         seen.stop()
@@ -131,11 +112,10 @@ def results(
 
 
 def _search(
-    frames: BoundedQueue[Frame], detect: Detect, stats: Stats, every: int, is_cut: Callable[[Array], bool], first: int
+    frames: BoundedQueue[Frame], detect: Detect, stats: Stats, every: int, is_cut: Callable[[Array], bool]
 ) -> Iterator[Detections]:
-    """first: how many frames there were before, so that a run that goes on searches those it would have searched."""
     try:
-        for count, frame in enumerate(frames, first):
+        for count, frame in enumerate(frames):
             if frame.error is not None:
                 yield Detections(frame, Faces.none())
                 continue
@@ -206,9 +186,8 @@ def _recognised(
     state: TemporalState,
     stats: Stats,
     together: int,
-    last: FrameResult | None,
 ) -> Iterator[FrameResult]:
-    """last: what is carried over to the first frames, where they are not searched."""
+    last: FrameResult | None = None
     waiting: list[Detections] = []
 
     def answer() -> Iterator[FrameResult]:
@@ -267,8 +246,6 @@ class _Writer:
 
 def deliver(sink: Sink, result: FrameResult, draw: Draw, stats: Stats) -> None:
     """Hand a result to a sink, with its picture where it wants one."""
-    if result.frame.index < sink.first:
-        return
     picture = None
     if result.frame.error is None and sink.draws:
         with stats.stage("annotate"):

@@ -7,11 +7,10 @@ for result in recognizer.stream("clip.mp4"):
     print(result.frame.time, result.emotions())
 """
 
-import asyncio
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -27,8 +26,6 @@ from fer.stream.faces.classify import load_face_classifier
 from fer.stream.faces.detect import Detector
 from fer.stream.faces.smooth import Smoother
 from fer.stream.pipeline import TemporalState
-from fer.stream.queues import close
-from fer.stream.resume import Done
 from fer.stream.sources import Source, open_source
 from fer.stream.sources.stills import read_image
 from fer.stream.stats import Stats
@@ -110,7 +107,6 @@ class Recognizer:
         every: int = 1,
         max_frames: int | None = None,
         stats: Stats | None = None,
-        done: Done | None = None,
     ) -> Iterator[FrameResult]:
         """The results of a camera, video, folder or URL, frame by frame; see `fer.stream.pipeline.results`.
 
@@ -121,29 +117,9 @@ class Recognizer:
             raise ConfigError(f"max_frames={max_frames} cannot work; give a whole number from 1, or null for all")
         opened = source if isinstance(source, Source) else open_source(_plain(source), self._threads)
         state = self.state(film=not opened.still)
-        answers = pipeline.results(
-            opened, self.detect, self.classify, self.classes, state, stats or Stats(), every, done
-        )
+        answers = pipeline.results(opened, self.detect, self.classify, self.classes, state, stats or Stats(), every)
         with closing(answers):
             yield from islice(answers, max_frames)
-
-    async def astream(self, source: int | str | Path | Source, *, every: int = 1) -> AsyncIterator[FrameResult]:
-        """`stream` for an async server: each result is waited for in a thread, so that the loop goes on."""
-        results, turn = self.stream(source, every=every), threading.Lock()
-
-        def following() -> FrameResult | None:
-            with turn:
-                return next(results, None)
-
-        def leave() -> None:
-            with turn:  # whoever is cancelled within a frame leaves it to its thread, which is not done with it yet
-                close(results)
-
-        try:
-            while (result := await asyncio.to_thread(following)) is not None:
-                yield result
-        finally:
-            await asyncio.to_thread(leave)
 
     def session(self) -> "Session":
         """One viewer's state, for frames that come from elsewhere, such as a browser."""

@@ -21,14 +21,13 @@ _KEPT = 100_000
 
 class Stats:
     """What a run counted: frames, frames_with_faces, faces, unreadable stills, dropped live frames, emotions by face,
-    frames whose results an earlier run had, and the times of stages, each of which belongs to one thread.
+    and the times of stages, each of which belongs to one thread.
 
     `seconds` is the wall time of the run; models are loaded before it begins.
     """
 
     def __init__(self) -> None:
         self.frames = self.frames_with_faces = self.faces = self.unreadable = self.dropped = 0
-        self.earlier = 0
         self.emotions: Counter[str] = Counter()
         self.seconds = 0.0
         self._times: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
@@ -36,7 +35,7 @@ class Stats:
     @property
     def fps(self) -> float:
         """Frames a second, over the whole run."""
-        return max(0, self.frames - self.earlier) / self.seconds if self.seconds else 0.0
+        return self.frames / self.seconds if self.seconds else 0.0
 
     @contextmanager
     def stage(self, name: str, frames: int = 1) -> Iterator[None]:

@@ -1,6 +1,4 @@
-import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,7 +8,6 @@ import pytest
 from fer.errors import ConfigError, SourceError
 from fer.stream import Recognizer
 from fer.stream.fakes import FakeSource
-from fer.stream.types import Frame, FrameResult
 
 BOX = (8.0, 8.0, 40.0, 40.0)
 
@@ -67,69 +64,6 @@ def test_sessions_may_run_side_by_side(one: Recognizer) -> None:
     for thread in threads:
         thread.join(30)
     assert not wrong
-
-
-def test_an_async_server_is_not_blocked(one: Recognizer) -> None:
-    async def serve() -> tuple[int, list[FrameResult]]:
-        ticks, found = 0, []
-
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                ticks += 1
-                await asyncio.sleep(0)
-
-        other = asyncio.create_task(tick())
-        async for result in one.astream(FakeSource(6)):
-            found.append(result)
-        other.cancel()
-        return ticks, found
-
-    ticks, found = asyncio.run(serve())
-    assert [r.frame.index for r in found] == list(range(6))
-    assert ticks > 6
-
-
-def test_an_async_stream_can_be_left(one: Recognizer) -> None:
-    source = FakeSource(10_000)
-
-    async def leave() -> None:
-        stream = one.astream(source)
-        assert (await anext(stream)).frame.index == 0
-        await stream.aclose()
-
-    asyncio.run(leave())
-    assert source.closed
-
-
-def test_an_async_stream_can_be_cancelled_within_a_frame(one: Recognizer) -> None:
-    class Slow(FakeSource):
-        arrived, goes_on = threading.Event(), threading.Event()
-
-        def __iter__(self) -> Iterator[Frame]:
-            for frame in super().__iter__():
-                if frame.index == 30:
-                    self.arrived.set()
-                    self.goes_on.wait(10)
-                yield frame
-
-    source, threads = Slow(10_000), set(threading.enumerate())
-
-    async def watch() -> None:
-        async for _ in one.astream(source):
-            pass
-
-    async def leave() -> None:
-        task = asyncio.create_task(watch())
-        await asyncio.to_thread(source.arrived.wait, 10)
-        await asyncio.sleep(0.2)  # until what came before it is answered, and the next frame is waited for
-        task.cancel()
-        asyncio.get_running_loop().call_later(0.2, source.goes_on.set)
-        await task
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(leave())
-    assert source.closed and set(threading.enumerate()) <= threads
 
 
 def test_values_that_cannot_work_are_told_at_once(model: Path) -> None:

@@ -59,7 +59,7 @@ _CSS = """
 
 def check(cfg: DictConfig) -> None:
     """Raises `ConfigError` where the values for the browser cannot work, before anything is loaded."""
-    for name in ("save", "log", "stats", "timeline", "report", "virtual_camera", "resume"):
+    for name in ("save", "log", "stats", "timeline", "report"):
         if cfg[name] is not None:
             raise ConfigError(f"{name}= does not go with source=browser; the page itself offers what to keep")
     if cfg.blur is not None:

@@ -36,8 +36,8 @@ class Smoother:
     def __call__(self, ids: Array, probabilities: Array, time: float) -> tuple[Array, Array, Array]:
         """The faces of the next frame: smoothed float32 (N, K), labels int64 (N,), uncertain bool (N,).
 
-        ids: int64 (N,), each once. probabilities: float32 (N, K). time: seconds. What is remembered is rounded as the
-        log rounds it, so that a run that goes on from its log ends with the very rows of one that was not interrupted.
+        ids: int64 (N,), each once. probabilities: float32 (N, K). time: seconds.
+        What is remembered is rounded as the log rounds it.
         """
         smoothed = np.round(probabilities, LOGGED)
         labels = probabilities.argmax(axis=1).astype(np.int64) if len(ids) else np.zeros(0, np.int64)
@@ -54,11 +54,6 @@ class Smoother:
             self._faces[identity] = _Face(smoothed[i], int(labels[i]), time)
         self._faces = {k: face for k, face in self._faces.items() if time - face.time < _FORGET}
         return smoothed, labels, self.doubt(smoothed)
-
-    def replay(self, ids: Array, smoothed: Array, labels: Array, time: float) -> None:
-        """Take over what an earlier run said of the faces of a frame: float32 (N, K), int64 (N,), at `time` seconds."""
-        for identity, values, label in zip(ids.tolist(), smoothed, labels.tolist(), strict=True):
-            self._faces[identity] = _Face(values, label, time)
 
     def doubt(self, probabilities: Array) -> Array:
         """bool (N,): which of the faces, float32 (N, K), no class is sure enough of."""

@@ -58,13 +58,6 @@ class Tracker:
             ids[place] = self._own(theirs)
         return ids
 
-    def replay(self, faces: Faces, time: float) -> None:
-        """Take over the ids that an earlier run gave the faces of a frame."""
-        assert faces.ids is not None
-        for place, theirs in self._tracks(faces, time):
-            self._known[theirs] = int(faces.ids[place])
-        self._next = max(self._next, 1 + int(faces.ids.max(initial=0)))
-
     def _tracks(self, faces: Faces, time: float) -> list[tuple[int, int]]:
         """Each face that has a track, by its place, and the tracker's own number of that."""
         import supervision as sv

@@ -28,14 +28,12 @@ class Sink:
     """Takes results one by one and writes as they come. A context manager.
 
     stage: its name in the statistics. draws: whether `write` needs the annotated picture. inline: whether it is called
-    in the main thread, as windows must be, and not in one of its own. first: the first frame that it is given, where an
-    earlier run has written those before.
+    in the main thread, as windows must be, and not in one of its own.
     """
 
     stage = "write"
     draws = False
     inline = False
-    first = 0
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +93,7 @@ class _Log(Sink):
         with mended(self.path):
             # File names need not be valid Unicode; what is not is written as \udcXX, which JSON can read.
             self._file = TextIOWrapper(
-                self.path.open("ab" if self.first else "wb"),
+                self.path.open("wb"),
                 encoding="utf-8",
                 errors="backslashreplace",
                 newline=self._newline,
@@ -109,14 +107,7 @@ class _Log(Sink):
 
 
 class JsonLines(_Log):
-    """One JSON object per frame, faces or none, as `FrameResult.row` gives it. Raises `SinkError`.
-
-    first: how many rows of an earlier run it goes on after.
-    """
-
-    def __init__(self, path: Path, first: int = 0) -> None:
-        super().__init__(path)
-        self.first = first
+    """One JSON object per frame, faces or none, as `FrameResult.row` gives it. Raises `SinkError`."""
 
     def write(self, result: FrameResult, picture: Array | None = None) -> None:
         assert self._file is not None

@@ -102,7 +102,7 @@ class HtmlReport(Sink):
             stats=self._stats,
             stages=self._stats.stages(),
             seconds=seconds,
-            fps=max(0, self._stats.frames - self._stats.earlier) / seconds if seconds else 0.0,
+            fps=self._stats.frames / seconds if seconds else 0.0,
             made=time.strftime("%Y-%m-%d %H:%M"),
         )
 

@@ -58,7 +58,6 @@ def free_port() -> int:
         ("browser.max_mb=1e3", r"browser\.max_mb=1000\.0"),
         ("browser.max_seconds=long", r"browser\.max_seconds"),
         ("save=out.mp4", "save= does not go with source=browser"),
-        ("virtual_camera=auto", "virtual_camera= does not go"),
         ("blur=all", "faces, others"),
     ],
 )

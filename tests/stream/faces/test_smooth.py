@@ -3,7 +3,6 @@ import pytest
 
 from fer.errors import ConfigError
 from fer.stream.faces.smooth import Smoother
-from fer.stream.types import LOGGED
 
 ONE = np.array([1])
 HAPPY, SAD = np.array([[0.9, 0.1]], np.float32), np.array([[0.1, 0.9]], np.float32)
@@ -68,17 +67,3 @@ def test_faces_long_gone_are_forgotten() -> None:
 def test_values_that_cannot_work_are_named(values: dict) -> None:
     with pytest.raises(ConfigError, match=f"smoothing.{next(iter(values))}="):
         Smoother(**values)
-
-
-def test_a_memory_that_comes_from_the_log_says_the_same() -> None:
-    """Bit for bit: the log rounds, and so does the memory."""
-    rng = np.random.default_rng(0)
-    answers = rng.dirichlet(np.ones(7), (40, 1)).astype(np.float32)
-    ids, whole, resumed = np.array([1]), Smoother(), Smoother()
-    for number, answer in enumerate(answers[:20]):
-        smoothed, labels, _ = whole(ids, answer, number / 25)
-    logged = np.array([[round(float(value), LOGGED) for value in smoothed[0]]], np.float32)
-    resumed.replay(ids, logged, labels, 19 / 25)
-    for number, answer in enumerate(answers[20:], 20):
-        for one, other in zip(whole(ids, answer, number / 25), resumed(ids, answer, number / 25), strict=True):
-            assert np.array_equal(one, other)
