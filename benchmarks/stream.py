@@ -35,7 +35,6 @@ from fer.stream.sinks.base import JsonLines
 from fer.stream.sinks.report import HtmlReport
 from fer.stream.sinks.timeline import Timeline
 from fer.stream.sources import Kind, Source, open_source
-from fer.stream.sources.live import Live
 from fer.stream.stats import Stats
 from fer.stream.types import Array, Frame
 
@@ -125,13 +124,14 @@ def speed(clip: Path, rounds: int, frames: int) -> None:
                 )
 
 
-class Paced(Live):
+class Paced(Source):
     """Frames from memory at `rate` a second, as a camera gives them."""
 
     kind: Kind = "camera"
+    live = True
 
     def __init__(self, images: list[Array], rate: int, seconds: float) -> None:
-        super().__init__(0)
+        super().__init__()
         self.name, self.rate, self._images, self._count = "paced", Fraction(rate), images, round(seconds * rate)
 
     def __iter__(self) -> Iterator[Frame]:

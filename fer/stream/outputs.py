@@ -19,7 +19,8 @@ from fer.stream.sinks.base import (
 )
 from fer.stream.sinks.timeline import TIMELINE_ENDINGS, Timeline
 from fer.stream.sinks.video import VIDEO_FORMATS, VideoFile
-from fer.stream.sources import Folder, Source
+from fer.stream.sources import Source
+from fer.stream.sources.stills import Folder
 from fer.stream.stats import Stats
 
 _SAVES = {

@@ -1,4 +1,4 @@
-"""Live sources: a camera, or a stream of the network. One that drops is waited for, and its log says so."""
+"""Live sources: a camera, or a stream from the network. After a dropout the source reconnects, and the log says so."""
 
 import re
 import sys
@@ -13,54 +13,62 @@ import av
 import cv2
 
 from fer.errors import SourceError
-from fer.stream.sources import DEFAULT_RATE, Kind, Source, Video, has_video, pictures
+from fer.stream.sources.base import DEFAULT_RATE, Kind, Request, Source, opener
+from fer.stream.sources.files import Video, decode, open_container
 from fer.stream.sources.stills import quiet
 from fer.stream.types import Array, Frame
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 5.0
+"""Seconds between two attempts to reconnect; they double from the first to the longest."""
 _SILENCE = 5.0
-"""Seconds without a picture after which a stream of the network counts as dropped."""
+"""Seconds without data after which a network stream counts as dropped."""
+_PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt,crypto"
+"""No `file`: a playlist must not name files of this computer."""
 
 
 class Live(Source):
-    """A source whose newest frame matters. `time` is seconds since its first frame.
+    """A source of which only the newest frame matters. `Frame.time` is seconds since the first frame.
 
-    retry_for: seconds that it may be away before the run ends; the frame after says how long it was. Attempts come
-    at growing intervals, 0.25 to 5 s.
+    The thread that iterates is the only one that releases the connection: releasing a camera in the middle of a read
+    can crash the process. `close` from another thread ends the iteration after the frame it is waiting for.
+
+    Args:
+        retry_for: Seconds that the source may be away before `SourceError` is raised. The first frame after a dropout
+            says in its `event` how long it lasted.
+        connection: The first connection, as `_connect` returns it.
     """
 
     live = True
 
-    def __init__(self, retry_for: float) -> None:
+    def __init__(self, retry_for: float, connection: Any) -> None:
         super().__init__()
-        self._retry_for = retry_for
-        self._closed = False
+        self._retry_for, self._connection = retry_for, connection
+        self._closed = self._reading = False
 
-    def _connect(self) -> None:
-        """Raises `SourceError` where it is not there."""
+    def _connect(self) -> Any:
+        """Open a connection. Raise `SourceError` if the source is away."""
         raise NotImplementedError
 
-    def _read(self) -> Iterator[tuple[float, Array]]:
-        """Seconds by any clock, and uint8 (H, W, 3) RGB, until it drops."""
+    def _read(self, connection: Any) -> Iterator[tuple[float, Array]]:
+        """Yield seconds by any clock, and uint8 (H, W, 3) RGB, until the source drops."""
         raise NotImplementedError
 
-    def _disconnect(self) -> None:
+    def _release(self, connection: Any) -> None:
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Frame]:
-        """Raises `SourceError` once it has been away for `retry_for` seconds."""
         index, offset, now, wait = 0, 0.0, 0.0, _FIRST_WAIT
         last = start = time.monotonic()
+        self._reading = True
         try:
             while not self._closed:
                 first: float | None = None
-                for stamp, image in self._read():
+                for stamp, image in self._read(self._connection):
                     event = None
-                    if first is None:
-                        # Its own clock may begin anew with each connection; the gap is measured by ours.
+                    if first is None:  # its clock may restart with each connection; the gap is measured by ours
                         first = stamp
-                        offset = time.monotonic() - start if index else 0.0
                         if index:
+                            offset = time.monotonic() - start
                             event = f"{self.name} was away for {time.monotonic() - last:.1f} s"
                             self.notes.append(f"{event}, at {now:.1f} s")
                         else:
@@ -68,154 +76,157 @@ class Live(Source):
                     now = max(now, offset + stamp - first)
                     yield Frame(image, index, now, event=event, captured=time.monotonic())
                     index, last, wait = index + 1, time.monotonic(), _FIRST_WAIT
-                if not self._closed:
-                    wait = self._reconnect(last, wait)
+                    if self._closed:
+                        return
+                wait = self._reconnect(last, wait)
         finally:
+            self._reading = False
             self.close()
 
     def _reconnect(self, last: float, wait: float) -> float:
-        """last: when there was a picture. wait: seconds before the first attempt; returns those before the next one,
-        since what connects and gives no picture is as far away as before."""
+        """Try until there is a connection, `wait` seconds before the first attempt; `last` is when the last frame came.
+
+        Returns the wait before the next attempt, because a connection without frames is a dropout that continues.
+        """
         self._disconnect()
         until = last + self._retry_for
-        if self._retry_for and wait == _FIRST_WAIT:
-            print(f"{self.name} dropped; trying for {self._retry_for:g} s to have it back", file=sys.stderr)
+        if self._retry_for and wait == _FIRST_WAIT and not self._closed:
+            print(f"{self.name} dropped; trying to reconnect for {self._retry_for:g} s", file=sys.stderr)
         while time.monotonic() < until and not self._closed:
             time.sleep(min(wait, max(0.0, until - time.monotonic())))
             wait = min(2 * wait, _LONGEST_WAIT)
             with suppress(SourceError):
-                self._connect()
+                self._connection = self._connect()
                 return wait
         if not self._closed:
             again = f" and did not come back within {self._retry_for:g} s" if self._retry_for else ""
-            raise SourceError(f"{self.name} stopped answering{again}; mend it, or wait longer with retry_for=<seconds>")
+            raise SourceError(
+                f"{self.name} stopped answering{again}; check the connection, or wait longer with retry_for=<seconds>"
+            )
         return wait
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._release(self._connection)
+            self._connection = None
 
     def close(self) -> None:
         self._closed = True
-        self._disconnect()
+        if not self._reading:
+            self._disconnect()
 
 
 class Camera(Live):
-    """A camera by index. Raises `SourceError` where it is not there, naming those that are."""
+    """A camera by index, from 0 to 999. Raise `SourceError` if it is missing, naming those that exist."""
 
     kind: Kind = "camera"
 
     def __init__(self, index: int, retry_for: float = 0.0) -> None:
-        super().__init__(retry_for)
-        self.name, self._index = f"camera {index}", index
-        if not 0 <= index < 1000:  # OpenCV takes the thousands for a choice of its own parts
+        if not 0 <= index < 1000:  # OpenCV reads the thousands as the choice of a backend
             raise SourceError(f"source={str(index)[:20]} is no camera; they count from 0, up to 999")
-        self._capture: cv2.VideoCapture | None = None
-        self._connect()
-        assert self._capture is not None
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.name, self._index = f"camera {index}", index
+        super().__init__(retry_for, self._connect())
+        rate = self._connection.get(cv2.CAP_PROP_FPS)
         self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else DEFAULT_RATE
 
-    def _connect(self) -> None:
+    def _connect(self) -> Any:
         with quiet():
-            self._capture = cv2.VideoCapture(self._index)
-        if not self._capture.isOpened():
+            capture = cv2.VideoCapture(self._index)
+        if not capture.isOpened():
             raise SourceError(f"no camera {self._index}; {_cameras()}")
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest picture rather than a queue of old ones
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame rather than a queue of old ones
+        return capture
 
-    def _read(self) -> Iterator[tuple[float, Array]]:
-        while self._capture is not None:
-            good, picture = self._capture.read()
+    def _read(self, connection: Any) -> Iterator[tuple[float, Array]]:
+        while True:
+            good, image = connection.read()
             if not good:
                 return
-            yield time.monotonic(), cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            yield time.monotonic(), cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
-    def _disconnect(self) -> None:
-        if self._capture is not None:
-            self._capture.release()
-
-
-def open_network(url: str, retry_for: float = 0.0, threads: int | None = None) -> Source:
-    """A film of the network that has an end, such as an MP4 over HTTP, or else a live stream. Raises `SourceError`."""
-    container = _open_url(url)
-    if container.duration and url.lower().startswith("http"):
-        return Video(container, without_password(url), None, threads)
-    return Network(url, retry_for, threads, container)
+    def _release(self, connection: Any) -> None:
+        connection.release()
 
 
 class Network(Live):
-    """A stream of the network, at its own timestamps: RTSP, UDP, RTMP, SRT, TCP, or HTTP without an end.
+    """A stream without an end at its own timestamps: RTSP, UDP, RTMP, SRT, TCP, or HTTP.
 
-    container: of `url`, opened; each connection after that is a new one. Raises `SourceError`.
+    Args:
+        url: Its address.
+        retry_for: As in `Live`.
+        threads: Number of decoding threads, None for FFmpeg's default.
+        container: `url`, opened by PyAV.
     """
 
     kind: Kind = "network"
 
     def __init__(self, url: str, retry_for: float, threads: int | None, container: Any) -> None:
-        super().__init__(retry_for)
-        self._url, self._threads = url, threads
-        self.name = without_password(url)
-        self._container: Any = None
-        self._take(container)
+        super().__init__(retry_for, container)
+        self._url, self._threads, self.name = url, threads, without_password(url)
         stream = container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         self.rate = rate if rate and 1 <= rate <= 1000 else DEFAULT_RATE
 
-    def _connect(self) -> None:
-        self._take(_open_url(self._url))
+    def _connect(self) -> Any:
+        return _open_url(self._url)
 
-    def _take(self, container: Any) -> None:
-        self._container = container
-        stream = container.streams.video[0]
-        stream.thread_type = "SLICE"  # whole frames side by side would be as many frames late
+    def _read(self, connection: Any) -> Iterator[tuple[float, Array]]:
+        stream = connection.streams.video[0]
+        stream.thread_type = "SLICE"  # decoding whole frames in parallel would delay them by as many frames
         if self._threads is not None:
             stream.codec_context.thread_count = self._threads
+        for stamp, image in decode(connection):
+            yield time.monotonic() if stamp is None else stamp, image
 
-    def _read(self) -> Iterator[tuple[float, Array]]:
-        container = self._container
-        try:
-            for stamp, image in pictures(container, container.streams.video[0], _ignore):
-                yield time.monotonic() if stamp is None else stamp, image
-        finally:
-            container.close()
-
-    def _disconnect(self) -> None:
-        """Nothing: only the thread that reads may close it, and FFmpeg lets it go after `_SILENCE`."""
+    def _release(self, connection: Any) -> None:
+        connection.close()
 
 
-def _ignore() -> None:
-    """A damaged packet of a stream is a picture less, and nothing to report."""
+@opener("camera")
+def open_camera(request: Request) -> Source | None:
+    """Open a camera by its index or its device, such as /dev/video0."""
+    device = re.fullmatch(r"/dev/video(\d+)", str(request.source))
+    index = int(device[1]) if device else request.source
+    return Camera(index, request.retry_for) if isinstance(index, int) else None
 
 
-_PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt,crypto"
+@opener("network")
+def open_network(request: Request) -> Source | None:
+    """Open a URL: a film with an end, such as an MP4 on a web server, or a live stream."""
+    url = request.url
+    if url is None:
+        return None
+    container = _open_url(url)
+    if container.duration and url.lower().startswith("http"):
+        return Video(container, without_password(url), None, request.threads)
+    return Network(url, request.retry_for, request.threads, container)
 
 
 def _open_url(url: str) -> Any:
-    """An opened FFmpeg container with video. Raises `SourceError`."""
     options = {
-        "protocol_whitelist": _PROTOCOLS,  # a playlist must not name files of this computer
-        "rtsp_transport": "tcp",  # what arrives is whole
+        "protocol_whitelist": _PROTOCOLS,
+        "rtsp_transport": "tcp",  # UDP loses packets
         "analyzeduration": "2000000",
     }
     name = without_password(url)
     try:
-        container = av.open(url, options=options, timeout=(10.0, _SILENCE), metadata_errors="replace")
+        return open_container(url, name, options=options, timeout=(10.0, _SILENCE))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise SourceError(f"cannot open {name}: {why}; check the address, and that it is sending") from None
-    if not has_video(container):
-        container.close()
-        raise SourceError(f"{name} holds no video that can be decoded; check the address")
-    return container
 
 
 def without_password(url: str) -> str:
     """A URL as it may be shown and logged."""
-    return re.sub(r"(?<=://)[^/]*@", "", url)  # to the last @: a password may hold one
+    return re.sub(r"(?<=://)[^/]*@", "", url)  # up to the last @: a password may hold one
 
 
 def _cameras() -> str:
-    """Which cameras there are, as far as that can be told without waking them."""
+    """Which cameras exist, as far as that can be seen without opening them."""
     if not sys.platform.startswith("linux"):
         return "try source=0 or source=1, allow this program to use the camera, or give source=<file>"
     names = (p.name.removeprefix("video") for p in Path("/dev").glob("video*"))
-    found = sorted(int(name) for name in names if name.isdecimal())
-    if not found:
+    indices = sorted(int(name) for name in names if name.isdecimal())
+    if not indices:
         return "this computer shows none (no /dev/video*); connect one, or give source=<file>"
-    return f"there is {', '.join(f'source={i}' for i in found)} (if it fails, another program may hold it)"
+    return f"there is {', '.join(f'source={i}' for i in indices)} (if it fails, another program may be using it)"

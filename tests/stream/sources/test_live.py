@@ -31,11 +31,14 @@ def test_a_missing_camera_names_those_that_exist(
 
 
 class FakeCapture:
-    """A camera of three pictures, then a pulled cable."""
+    """A camera of three frames, then a pulled cable."""
+
+    last: "FakeCapture"
 
     def __init__(self, index: int) -> None:
         self.left = 3
         self.released = False
+        FakeCapture.last = self
 
     def isOpened(self) -> bool:
         return True
@@ -63,8 +66,39 @@ def test_a_camera_gives_rgb_and_ends_with_an_error(monkeypatch: pytest.MonkeyPat
     assert len(frames) == 3
     assert frames[0].image[0, 0].tolist() == [0, 0, 255]
     assert frames[0].time == 0 and frames[2].time >= frames[1].time
-    assert isinstance(source, live.Camera) and source._capture.released
-    assert source.rate == 30
+    assert FakeCapture.last.released and source.rate == 30
+
+
+def test_a_camera_is_released_by_the_thread_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    released: list[threading.Thread] = []
+
+    class Slow(FakeCapture):
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            reading.set()
+            go_on.wait(10)
+            return super().read()
+
+        def release(self) -> None:
+            released.append(threading.current_thread())
+
+    monkeypatch.setattr(cv2, "VideoCapture", Slow)
+    source = open_source(0)
+    reader = threading.Thread(target=lambda: list(source))
+    reader.start()
+    assert reading.wait(10)
+    source.close()
+    assert not released, "the camera is in the middle of a read"
+    go_on.set()
+    reader.join(10)
+    assert released == [reader]
+
+
+def test_a_camera_that_nobody_reads_is_released_when_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    with open_source(0):
+        assert not FakeCapture.last.released
+    assert FakeCapture.last.released
 
 
 class Flaky(FakeCapture):
@@ -91,7 +125,7 @@ def test_a_camera_that_drops_is_waited_for(monkeypatch: pytest.MonkeyPatch, caps
     assert [frame.event is None for frame in frames] == [True, True, True, False, True]
     assert re.fullmatch(r"camera 0 was away for \d\.\d s", str(frames[3].event))
     assert frames[3].time - frames[2].time > 0.1
-    assert source.notes and "dropped; trying for 5 s" in capsys.readouterr().err
+    assert source.notes and "dropped; trying to reconnect for 5 s" in capsys.readouterr().err
 
 
 def test_a_camera_without_pictures_is_away_and_said_to_be_so_once(

@@ -1,5 +1,4 @@
 import io
-import os
 import resource
 import struct
 import subprocess
@@ -178,30 +177,15 @@ def png(width: int, height: int) -> bytes:
 def test_a_picture_that_would_fill_the_memory_is_refused_unread(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(30_000, 30_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(SourceError, match="more pixels than can be worked with"):
+    with pytest.raises(SourceError, match="more pixels than"):
         open_source(str(tmp_path / "a.png"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
-    with (tmp_path / "b.png").open("wb") as file:
-        file.truncate(3 << 30)
-    with pytest.raises(SourceError, match="it is larger than 2048 MB"):
-        open_source(str(tmp_path / "b.png"))
 
 
 def test_a_photo_of_a_large_camera_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((11_600, 8_700), np.uint8))[1].tobytes())
     with open_source(str(tmp_path / "a.jpg")) as source:
         assert next(iter(source)).image.shape == (11_600, 8_700, 3)
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.mp4", "a.gif"])
-def test_pipes_and_devices_are_no_sources(name: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / name)
-    (tmp_path / f"zero_{name}").symlink_to("/dev/zero")
-    for path in (tmp_path / name, tmp_path / f"zero_{name}"):
-        with pytest.raises(SourceError, match="not a regular file"):
-            open_source(str(path))
-    with pytest.raises(SourceError, match="no images"):
-        open_source(str(tmp_path))
 
 
 def test_what_is_missing_is_named_with_its_neighbour(tmp_path: Path) -> None:
@@ -217,7 +201,6 @@ def test_what_is_missing_is_named_with_its_neighbour(tmp_path: Path) -> None:
     [
         (None, "no source"),
         ("", "no source"),
-        ("browser", "a page of its own"),
         (-1, "count from 0"),
         (10**30, "up to 999"),
     ],
@@ -300,7 +283,7 @@ def test_a_pattern_names_images_or_one_video(tmp_path: Path, make_clip: Clip) ->
     make_clip("other.mkv")
     with pytest.raises(SourceError, match="2 files and no image"):
         open_source(str(clip.parent / "o*.mkv"))
-    with pytest.raises(SourceError, match="no file matches"):
+    with pytest.raises(SourceError, match=r"no file .*x\*\.png"):
         open_source(str(tmp_path / "x*.png"))
     (tmp_path / "odd[1].png").write_bytes((tmp_path / "a" / "f2.png").read_bytes())
     with open_source(str(tmp_path / "odd[1].png")) as source:
@@ -309,7 +292,7 @@ def test_a_pattern_names_images_or_one_video(tmp_path: Path, make_clip: Clip) ->
 
 def test_silence_holds_for_c_libraries_and_ends() -> None:
     code = (
-        "import os, sys\nfrom fer.stream.stills import quiet\n"
+        "import os, sys\nfrom fer.stream.sources.stills import quiet\n"
         "with quiet():\n    os.write(2, b'inside')\nos.write(2, b'outside')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

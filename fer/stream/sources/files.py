@@ -1,0 +1,152 @@
+"""Video files, decoded frame by frame."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from fer.errors import SourceError
+from fer.stream.sources.base import DEFAULT_RATE, Kind, Source
+from fer.stream.types import Array, Frame
+
+_FASTEST = 240
+"""The highest rate that is believed; browsers give the ticks of their clock, 1000 per second, as the rate."""
+
+
+def open_video(path: Path, threads: int | None = None) -> "Video":
+    """Open a video file. Raise `SourceError` if it is none."""
+    try:
+        # An absolute path, because FFmpeg takes `a:b.mp4` for the protocol `a`. Only files, because a playlist may
+        # name the network.
+        url = f"file:{path.absolute()}"
+        container = open_container(url, str(path), options={"protocol_whitelist": "file"})
+    except PermissionError:
+        raise
+    except (av.error.FFmpegError, OSError):
+        raise SourceError(_why_no_video(path)) from None
+    return Video(container, path.name, path, threads)
+
+
+def open_container(url: str, name: str, **options: Any) -> Any:
+    """Open a URL with FFmpeg. Raise FFmpeg's errors, and `SourceError` if no video in it can be decoded."""
+    container: Any = av.open(url, metadata_errors="replace", **options)
+    videos = container.streams.video
+    # FFmpeg shows any text as a film of a terminal (tty), and lists streams for which it has no decoder.
+    if not videos or videos[0].codec_context is None or container.format.name == "tty":
+        container.close()
+        raise SourceError(f"{name} holds no video that can be decoded; give another video, an image or a camera index")
+    return container
+
+
+def _why_no_video(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] in (b"ftyp", b"mdat", b"moov", b"free", b"wide"):
+        return (
+            f"{path} is an MP4 or MOV without its index (moov): the recording or the copy was cut short; "
+            "copy it again, or repair it with a tool such as untrunc"
+        )
+    return f"{path} is neither a video nor an image that can be read; convert it, e.g. ffmpeg -i <file> clip.mp4"
+
+
+class Video(Source):
+    """A film with an end, upright by its display rotation, at its own timestamps.
+
+    Frames that cannot be decoded are left out and counted in `notes`.
+
+    Args:
+        container: An open PyAV container with a video stream; closed with the source.
+        name: How messages call it.
+        path: Its file, None if it comes from the network.
+        threads: Number of decoding threads, None for FFmpeg's default.
+
+    Raises:
+        SourceError: While reading, if not a single frame can be decoded.
+    """
+
+    kind: Kind = "video"
+
+    def __init__(self, container: Any, name: str, path: Path | None, threads: int | None = None) -> None:
+        super().__init__()
+        self.name, self.path, self.files = name, path, (path,) if path else ()
+        self._damaged = 0
+        self._container, self._stream = container, container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        if threads is not None:
+            self._stream.codec_context.thread_count = threads
+        rates = (self._stream.guessed_rate, self._stream.average_rate)
+        self.rate = next((Fraction(rate) for rate in rates if rate and rate <= _FASTEST), DEFAULT_RATE)
+        self.total = self._stream.frames or (round(self._seconds() * self.rate) or None)
+
+    def _seconds(self) -> float:
+        """The duration in the header, 0 if there is none."""
+        if self._stream.duration and self._stream.time_base:
+            return float(self._stream.duration * self._stream.time_base)
+        return (self._container.duration or 0) / av.time_base
+
+    def __iter__(self) -> Iterator[Frame]:
+        start = (self._container.start_time or 0) / av.time_base
+        assert self.rate is not None
+        index, now, step = 0, 0.0, 1 / float(self.rate)
+        try:
+            for stamp, image in decode(self._container, self._note_damage):
+                # A stream without timestamps (raw H.264) gets them from its rate.
+                now = stamp - start if stamp is not None else (now + step if index else 0.0)
+                yield Frame(image, index, now)
+                index += 1
+            self._note_losses(index, now + step)
+        finally:
+            self.close()
+        if index == 0:
+            raise SourceError(f"{self.path or self.name} opens, but no frame of it decodes; copy or record it again")
+
+    def _note_damage(self) -> None:
+        self._damaged += 1
+
+    def _note_losses(self, frames: int, end: float) -> None:
+        listed, seconds = self._stream.frames, self._seconds()
+        if self._damaged:
+            self.notes.append(f"{self.name}: damaged in {self._damaged} places, which were left out")
+        if frames < listed:
+            self.notes.append(f"{self.name}: {frames} of the {listed} frames that its header lists could be decoded")
+        elif not listed and end < seconds - max(1.0, 0.05 * seconds):
+            self.notes.append(f"{self.name}: the video ends at {end:.1f} s of the {seconds:.1f} s its header gives")
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def decode(container: Any, damaged: Callable[[], object] = lambda: None) -> Iterator[tuple[float | None, Array]]:
+    """Yield what can be decoded of a container's first video stream.
+
+    Args:
+        container: An open PyAV container.
+        damaged: Called for each packet that cannot be decoded.
+
+    Yields:
+        Timestamp in seconds, None if the stream has none, and image, uint8 (H, W, 3) RGB.
+    """
+    packets = container.demux(container.streams.video[0])
+    while True:
+        try:
+            packet = next(packets, None)
+            frames = [] if packet is None else [f for f in packet.decode() if isinstance(f, av.VideoFrame)]
+            images = [(frame.time, _upright(frame)) for frame in frames]
+        except (av.error.EOFError, av.error.ExitError):  # ExitError: a network stream is silent
+            return
+        except (av.error.FFmpegError, OSError):
+            damaged()
+            continue
+        if packet is None:
+            return
+        yield from images
+
+
+def _upright(frame: av.VideoFrame) -> Array:
+    """The image of a frame, turned by its display matrix to the nearest quarter."""
+    image = frame.to_ndarray(format="rgb24")
+    quarters = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
