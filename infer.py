@@ -6,18 +6,14 @@
 and a mistake is told before PyTorch is loaded.
 """
 
-import io
-import re
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
 from omegaconf import DictConfig
 
-from fer.config import check_groups
-from fer.errors import ConfigError, hydra_in_one_line, one_line
+from fer.config import check_groups, program
+from fer.errors import ConfigError
 from fer.files import expand
 
 if TYPE_CHECKING:
@@ -26,28 +22,7 @@ if TYPE_CHECKING:
     from fer.stream.sources import Source
     from fer.stream.stats import Stats
 
-_CONF = Path(__file__).parent / "conf"
-_PATH = re.compile(r"(source|artifact|save|log|stats|timeline|report|collect|snapshots)=(.*)", re.DOTALL)
-
-
-def for_hydra(arguments: list[str]) -> list[str]:
-    """Quote the values of path keys, so that Hydra takes each one just as the shell gave it.
-
-    Spaces, `=`, `&`, commas, quotes, backslashes, brackets and `${` are then part of the path. Integers (a
-    camera) as the source, and `null`, stay what they are.
-    """
-    return [_quoted(argument) for argument in arguments]
-
-
-def _quoted(argument: str) -> str:
-    match = _PATH.fullmatch(argument)
-    if not match or match[2] in ("", "null") or re.fullmatch(r"source=-?\d+", argument):
-        return argument
-    # First for OmegaConf, where a backslash escapes only in front of `${`, then for Hydra, where it escapes
-    # only in front of a quote.
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", match[2])
-    value = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    return f"{match[1]}='{value}'"
+PATHS = ("source", "artifact", "save", "log", "stats", "timeline", "report", "collect", "snapshots")
 
 
 def run(cfg: DictConfig) -> "Stats":
@@ -113,29 +88,19 @@ def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Win
     return Window(source.name, source.still, expand(cfg.snapshots) if cfg.snapshots else None, collector)
 
 
-@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="infer")
-def _composed(cfg: DictConfig) -> None:
-    with one_line():
-        check_groups(cfg, "detector", "tracking", "smoothing", "browser")
-        if cfg.source == "browser":
-            from fer.stream.browser import page as browser
-
-            browser.serve(cfg)
-        else:
-            run(cfg)
-
-
-def main() -> None:
-    """The program: reads `sys.argv`."""
-    # `kill` and `timeout` end a run as Ctrl-C does, with its files whole.
+def _start(cfg: DictConfig) -> None:
+    # `kill` and `timeout` end a run as Ctrl-C does, with its files whole
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # The name of a file may hold what the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    sys.argv[1:] = for_hydra(sys.argv[1:])
-    with hydra_in_one_line(_CONF, "infer"):
-        _composed()
+    check_groups(cfg, "detector", "tracking", "smoothing", "browser")
+    if cfg.source == "browser":
+        from fer.stream.browser import page as browser
 
+        browser.serve(cfg)
+    else:
+        run(cfg)
+
+
+main = program("infer", _start, positional="source", paths=PATHS)
 
 if __name__ == "__main__":
     main()

@@ -1,112 +1,303 @@
-"""What a config may build: things of this project and of its chosen parts, and of packages that the user names.
+"""Hydra: how a program starts, how a config builds objects, and the resolvers that configs use.
 
-One that somebody handed on could otherwise call anything at all by its `_target_`.
+A config is code: whatever its `_target_` names is called. Run only configs that you trust.
 """
 
+import difflib
+import errno
+import importlib
 import inspect
+import io
+import netrc
 import os
-import pkgutil
-from collections.abc import Callable, Iterator
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import env_override
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from fer.errors import ConfigError
+from fer.errors import ConfigError, FerError
+from fer.files import without_folders
 
-_KNOWN = (
-    "fer.data",
-    "fer.train.callbacks",
-    "fer.train.curves",
-    "lightning.Trainer",
-    "lightning.pytorch",
-    "lightning.fabric.plugins",
-    "torch.optim",
-    "timm.optim",
-    "timm.scheduler",
-    "torchvision.transforms",
-    "albumentations",
-    "optuna.samplers",
-    "optuna.pruners",
-    "wandb.Settings",
-    "wandb.sdk",
-)
-OWN = "FER_TARGETS"
-"""The environment variable that names more packages, with commas between them."""
+_PACKAGE = Path(__file__).parent
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+"""The folder of the configs: inside the package once it is installed, beside it in a checkout."""
+
+_DISK = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT)
+_OVERRIDE = re.compile(r"[\w.+~/@-]+=")
+
+
+def program(
+    name: str,
+    run: Callable[[DictConfig], Any],
+    *,
+    positional: str | None = None,
+    paths: Sequence[str] = (),
+    arguments: Callable[[list[str]], list[str]] | None = None,
+) -> Callable[[], None]:
+    """Return the `main()` of a program that is configured by conf/<name>.yaml and the command line.
+
+    It composes the config, imports the modules of `plugins`, and calls `run`. Errors become one line on standard error:
+    exit status 2 for a `FerError`, 1 for a key or option that Hydra does not know, 130 for Ctrl-C, 141 for an output
+    that nobody reads any more. `HYDRA_FULL_ERROR=1` in the environment shows their traceback instead.
+
+    Args:
+        name: Name of the config.
+        run: The program. What it imports lazily does not slow down `--help`.
+        positional: Key that a first word without a key is given to.
+        paths: Keys whose values are taken literally, whatever Hydra's grammar says: spaces, commas, brackets, `${`.
+        arguments: Changes the command line before Hydra reads it.
+    """
+
+    def main() -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
+        given = _words(sys.argv[1:], positional, paths)
+        full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
+
+        def task(cfg: DictConfig) -> Any:
+            with env_override({"HYDRA_FULL_ERROR": full_error}), _one_line():
+                _import_plugins(cfg.get("plugins"))
+                if cfg.get("trust") and not any(word.lstrip("+").startswith("trust=") for word in given):
+                    raise ConfigError("trust=true counts on the command line only; take it out of the config")
+                return run(cfg)
+
+        with _one_line(hydras=True):
+            _check_options(given)
+            sys.argv[1:] = arguments(given) if arguments else given
+            # conf/hydra/launcher/joblib.yaml completes the schema that the launcher registers under the same name
+            warnings.filterwarnings("ignore", "(?s).*hydra/launcher/.* is validated against ConfigStore schema")
+            with env_override({"HYDRA_FULL_ERROR": "1"}):  # Hydra then raises its errors instead of printing them
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+
+    return main
+
+
+def _words(given: list[str], positional: str | None, paths: Sequence[str]) -> list[str]:
+    """Name the first word and quote paths; a whole number stays one, since `source=0` is a camera."""
+    words = list(given)
+    if positional and words and not words[0].startswith("-") and not _OVERRIDE.match(words[0]):
+        words[0] = f"{positional}={words[0]}"
+    return [word if re.fullmatch(rf"{positional}=-?\d+", word) else _quoted(word, paths) for word in words]
+
+
+def _quoted(word: str, paths: Sequence[str]) -> str:
+    key, _, value = word.partition("=")
+    if key not in paths or value in ("", "null"):
+        return word
+    # OmegaConf takes a backslash for an escape only before `${`, Hydra only before a quote
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    value = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return f"{key}='{value}'"
+
+
+def _check_options(given: list[str]) -> None:
+    for word in get_args_parser().parse_known_args(given)[1]:
+        if word.startswith("-"):
+            raise HydraException(f"{word} is not an option; values are given as key=value, and --help lists the keys")
+
+
+def _import_plugins(modules: Any) -> None:
+    if modules is not None and not (isinstance(modules, ListConfig) and all(isinstance(m, str) for m in modules)):
+        raise ConfigError(f"plugins={modules} must be a list of modules, such as [my_module]")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    for module in modules or ():
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"plugins: cannot import {module} ({error}); install it or run beside it") from error
+
+
+@contextmanager
+def _one_line(hydras: bool = False) -> Iterator[None]:
+    """Turn errors into one line and an exit status.
+
+    Args:
+        hydras: The block is Hydra's own work, so that any exception is about the command line or the launcher.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of the output, such as `head`, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes
+        sys.exit(141)
+    except Exception as error:
+        status, text = _explained(error) or (1, None)
+        if text is None and hydras:
+            text = f"Hydra cannot start this ({error}); --help lists keys and groups, HYDRA_FULL_ERROR=1 shows where"
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        if text is None:
+            traceback.print_exc()
+        else:
+            print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(status)
+
+
+def _explained(error: Exception) -> tuple[int, str] | None:
+    """Exit status and message for an error that a user can fix, None for a bug."""
+    if isinstance(error, FerError):
+        return 2, str(error)
+    if isinstance(error, ImportError) and "libGL" in str(error):
+        return 2, (
+            "OpenCV needs libGL, which this machine lacks: apt-get install libgl1; or, without a window, "
+            "pip uninstall opencv-python opencv-python-headless && pip install opencv-python-headless"
+        )
+    if isinstance(error, MissingConfigException) and error.options:
+        return 1, f"no {error.missing_cfg_file} in conf; choose {', '.join(error.options)}"
+    if isinstance(error, OverrideParseException) and "=" not in error.override:
+        return 1, f"{error.override[:200]} is not key=value; --help lists the keys"
+    if isinstance(error, OverrideParseException):
+        reason = error.message.split("See https")[0].removeprefix(f"Error parsing override '{error.override}'")
+        return (
+            1,
+            f"{error.override[:200]} is not key=value ({reason.strip()}); quote odd characters, as in key='a,b'",
+        )
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        cause = error.__cause__ or error
+        if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
+            return 1, _unknown(cause.full_key, cause.parent_node)
+        return 1, str(error)
+    if isinstance(error, OSError) and error.errno in _DISK and error.filename:
+        return 2, f"{str(error.filename)[:200]}: {error.strerror}; give another path (hydra.run.dir for a run's folder)"
+    return None
+
+
+def _unknown(key: str, node: Any) -> str:
+    """Say that `key` does not exist below `node`, and which one may have been meant."""
+
+    def keys(values: Any, start: str = "") -> Iterator[str]:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            yield f"{start}{name}"
+            yield from keys(value, f"{start}{name}.")
+
+    start = key.rpartition(".")[0]
+    known = [k for k in keys(OmegaConf.to_container(node)) if not k.startswith("hydra")] if node is not None else []
+    endings = {k.rsplit(".", 1)[-1]: k for k in reversed(known)}
+    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], endings, 1, 0.7)
+    if near:
+        return f"{key} is not a key; did you mean {f'{start}.' if start else ''}{endings[near[0]]}?"
+    return f"{key} is not a key; --help lists all keys, and +{key}=… adds one"
 
 
 def build(node: Any, group: str, *values: Any, **arguments: Any) -> Any:
-    """`hydra.utils.instantiate`, for nodes all of whose `_target_` may be built.
+    """Build the objects that a config node describes by its `_target_`s, as `hydra.utils.instantiate` does.
 
-    group: where the node stands in the config, such as "optimizer". A target is looked at where it was defined too, so
-    that no module hands on what it has imported itself.
+    Args:
+        node: The node of the config.
+        group: Where the node is in the config, such as "optimizer"; for the message.
+        *values, **arguments: More arguments for the outermost target.
 
-    Raises `ConfigError` for any other, for one that does not exist, and for values that a target refuses or does not
-    take.
+    Raises:
+        ConfigError: A target does not exist, or refuses its arguments.
     """
-    own = tuple(name.strip() for name in os.environ.get(OWN, "").split(",") if name.strip())
-    for target in _targets(OmegaConf.to_container(node) if isinstance(node, DictConfig | ListConfig) else node):
-        if not _within(target, (*_KNOWN, *own)):
-            raise _refused(target, target)
-        try:
-            found = pkgutil.resolve_name(target)
-        except Exception as error:  # importing runs the code of a module
-            raise ConfigError(f"_target_={target} does not exist ({' '.join(str(error).split())[:120]})") from error
-        home = str(getattr(found, "__module__", None) or target)
-        if not _within(home, (*_KNOWN, *own)):
-            raise _refused(target, home)
     try:
         return instantiate(node, *values, **arguments)
-    except (InstantiationException, TypeError) as error:  # TypeErrors are of Hydra's own flags
-        raise _useless(group, error) from error.__cause__ or error
+    except (InstantiationException, TypeError) as error:  # Hydra raises TypeErrors for its own flags
+        if isinstance(error.__cause__, FerError):
+            raise error.__cause__ from None
+        raise _refused(group, error) from error
 
 
 def reader(node: Any) -> Callable[[], Any]:
-    """What gives the splits, of the node `data.reader`.
+    """Return the function that reads the splits, from the config node `data.reader`.
 
-    Raises `ConfigError` where that is nothing to be called, and for an argument that it does not take, or lacks.
+    Raises:
+        ConfigError: It cannot be called, or an argument is unknown or missing.
     """
-    found = build(node, "data.reader")
-    if not callable(found):
-        raise ConfigError("data.reader describes nothing that reads data; see conf/data")
+    function = build(node, "data.reader")
+    if not callable(function):
+        raise ConfigError("data.reader is not a function that reads data; see conf/data")
     try:
-        inspect.signature(found).bind()
+        inspect.signature(function).bind()
     except (TypeError, ValueError) as error:
-        raise _useless("data.reader", error) from error
-    return found
+        raise _refused("data.reader", error) from error
+    return function
 
 
-def check_groups(cfg: DictConfig, *names: str) -> None:
-    """Raises `ConfigError` for a group of values that is none any more, as after `callbacks=null`."""
-    for name in names:
-        group = cfg.get(name)
-        if not isinstance(group, DictConfig):
-            raise ConfigError(f"{name}={group} cannot work; give its values one by one, as {name}.<key>=<value>")
-
-
-def _within(name: str, packages: tuple[str, ...]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
-def _refused(target: str, home: str) -> ConfigError:
-    package = home.split(".")[0]
-    return ConfigError(f"_target_={target} is nothing that a config may build; if you trust it, set {OWN}={package}")
-
-
-def _useless(group: str, error: Exception) -> ConfigError:
+def _refused(group: str, error: Exception) -> ConfigError:
     cause = error.__cause__ or error
     reason = " ".join(str(cause).split()) or type(cause).__name__
-    easy = ", or give trainer=auto, which takes what is there" if group == "trainer" else ""
+    easy = ", or set trainer=auto, which uses what is there" if group == "trainer" else ""
     return ConfigError(f"{group}: {reason}; see conf/{group.split('.')[0]}{easy}")
 
 
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value)
+def check_groups(cfg: DictConfig, *names: str) -> None:
+    """Check that each name is still a group of values, which it is not after `callbacks=null`.
+
+    Raises:
+        ConfigError: It is not. The message names the group.
+    """
+    for name in names:
+        group = cfg.get(name)
+        if not isinstance(group, DictConfig):
+            raise ConfigError(f"{name}={group} must be a group; set its values one by one, as {name}.<key>=<value>")
+
+
+def in_sweep() -> bool:
+    """Whether this is a job of a sweep, `-m`."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def name_of(overrides: Sequence[str]) -> str:
+    """Return overrides as the name of a run: one line, without folders."""
+    return " ".join(without_folders(override, spaces=True) for override in overrides)
+
+
+def _varied() -> list[str]:
+    """Return the overrides of this job that its sweep varies; none outside a sweep."""
+    if not in_sweep():
+        return []
+    config = HydraConfig.get()
+    overrides = [str(o) for o in config.overrides.task if not str(o).startswith("resume=")]
+    written = Path(config.sweep.dir) / "multirun.yaml"
+    listed = list(OmegaConf.load(written).hydra.overrides.task) if written.exists() else []
+    parsed = OverridesParser.create().parse_overrides(listed)
+    # in the form in which a sweep hands them to its jobs
+    common = {f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in parsed if not o.is_sweep_override()}
+    return [o for o in overrides if o not in common] or overrides
+
+
+def _has_gpu() -> bool:
+    import torch  # takes seconds, and most programs need no such resolver
+
+    return torch.cuda.is_available()
+
+
+def _wandb_login() -> bool:
+    try:
+        return bool(os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+_RESOLVERS: dict[str, Callable[..., Any]] = {
+    "not_in_sweep": lambda: not in_sweep(),
+    "one_in_sweep": lambda: 1 if in_sweep() else None,
+    "no_wandb_login": lambda: not _wandb_login(),
+    "auto_precision": lambda accelerator: "bf16-mixed" if accelerator != "cpu" and _has_gpu() else "32-true",
+    "jobs_at_once": lambda: 1 if _has_gpu() else os.cpu_count() or 1,
+    "gpus_of_a_job": lambda: int(_has_gpu()),
+    "job_name": lambda otherwise: name_of(_varied())[:128] or otherwise,  # W&B takes no longer names
+    "job_tags": lambda: ListConfig([name_of([override])[:64] for override in _varied()]),
+    "sweep_name": lambda: Path(HydraConfig.get().sweep.dir).name[:128] if in_sweep() else None,
+}
+for _name, _resolver in _RESOLVERS.items():
+    OmegaConf.register_new_resolver(_name, _resolver, replace=True)

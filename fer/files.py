@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,17 @@ def expand(path: str | Path) -> Path:
     except UnicodeEncodeError:
         raise ConfigError(f"no file can be called {str(path)[:200]!r}; give another path") from None
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser refuses such names with a RuntimeError)
+
+
+def without_folders(text: str, spaces: bool = False) -> str:
+    """Return `text` with every absolute path in it cut to its last part.
+
+    Args:
+        text: Such as an override, or a message to publish.
+        spaces: Paths may contain spaces, as in an override.
+    """
+    inside = r"[^,\[\]{}'\"]*" if spaces else r"[^\s,\[\]{}'\"]*"
+    return re.sub(rf"(?<![\w.:/…~])(?:(?:[A-Za-z]:)?/{inside}/|~/(?:{inside}/)?)(?=[^/])", "…/", text)
 
 
 def regular(path: Path) -> Path:

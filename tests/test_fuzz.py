@@ -34,7 +34,7 @@ import train
 from fer import artifact
 from fer.artifact import trust
 from fer.artifact.metadata import Metadata
-from fer.errors import ArtifactError, DataError, FerError, SourceError, hydra_in_one_line, one_line
+from fer.errors import ArtifactError, DataError, FerError, SourceError
 from fer.files import json_object
 from fer.models.classifier import EmotionClassifier
 from fer.stream.browser import page as browser
@@ -400,7 +400,7 @@ def test_any_value_of_train(folder: Path, status: Status, key: str, value: str) 
         raise Reached
 
     def program() -> None:
-        with contextlib.suppress(Reached), hydra_in_one_line(ROOT / "conf", "train"), one_line():
+        with contextlib.suppress(Reached):
             train.main()
 
     number = len(list((folder / "runs").glob("*")))

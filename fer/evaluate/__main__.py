@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig
@@ -23,14 +22,13 @@ from fer import config as targets
 from fer import metrics as scores
 from fer.artifact import trust
 from fer.data.base import Split, duplicates
-from fer.errors import ConfigError, DataError, SinkError, hydra_in_one_line, one_line
+from fer.errors import ConfigError, DataError, SinkError
 from fer.evaluate import predict
 from fer.evaluate import report as comparison
 from fer.evaluate.predict import Model, Predictions
 from fer.evaluate.robustness import CORRUPTIONS, STRENGTHS, corrupted
 from fer.values import check_values
 
-_CONF = Path(__file__).parents[2] / "conf"
 AVERAGE = "average"
 
 
@@ -221,13 +219,7 @@ def _export(
         artifact.save_ensemble(paths, out, answers[AVERAGE].temperature, metrics)
 
 
-@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="evaluate")
-def main(cfg: DictConfig) -> None:
-    """The command above."""
-    with one_line():
-        run(cfg)
-
+main = targets.program("evaluate", run)
 
 if __name__ == "__main__":
-    with hydra_in_one_line(_CONF, "evaluate"):
-        main()
+    main()

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from omegaconf import DictConfig
@@ -23,12 +22,11 @@ from fer import artifact
 from fer import config as targets
 from fer.artifact import trust
 from fer.data.base import Split, as_batch
-from fer.errors import ArtifactError, ConfigError, SinkError, hydra_in_one_line, one_line
+from fer.errors import ArtifactError, ConfigError, SinkError
 from fer.files import expand, unpacked, write_file
 from fer.files import read as contents
 from fer.values import check_values
 
-_CONF = Path(__file__).parents[2] / "conf"
 _BATCH = 256
 SOFT_LABELS = ".npz"
 _LARGEST = 1 << 28
@@ -167,13 +165,7 @@ def run(cfg: DictConfig) -> None:
     print(f"{cfg.out}: {len(split)} images, {agree:.1%} as their labels say", file=sys.stderr)
 
 
-@hydra.main(version_base="1.3", config_path=str(_CONF), config_name="distil")
-def main(cfg: DictConfig) -> None:
-    """The command above."""
-    with one_line():
-        run(cfg)
-
+main = targets.program("distil", run)
 
 if __name__ == "__main__":
-    with hydra_in_one_line(_CONF, "distil"):
-        main()
+    main()

@@ -1,7 +1,6 @@
 """Configurations side by side, best first: a table on the terminal, `leaderboard.csv` and `leaderboard.md`."""
 
 import math
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fer import tables
+from fer.config import name_of
 from fer.errors import DataError
-from fer.files import json_object, read, write_file
+from fer.files import json_object, read, without_folders, write_file
 
 KEY = "val/accuracy"
 SCORES = (KEY, "val/accuracy_flip", "val/f1_macro", "val/ece")
@@ -69,17 +69,6 @@ def varying(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
     """The overrides of each job that not all of them share; all of them where that leaves nothing to tell."""
     shared = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
     return [[override for override in job if override not in shared] for job in jobs]
-
-
-def without_folders(text: str, spaces: bool = False) -> str:
-    """`text` with every absolute path cut to its last part; `spaces`: paths may have some, as in a lone value."""
-    inside = r"[^,\[\]{}'\"]*" if spaces else r"[^\s,\[\]{}'\"]*"
-    return re.sub(rf"(?<![\w.:/…~])(?:(?:[A-Za-z]:)?/{inside}/|~/(?:{inside}/)?)(?=[^/])", "…/", text)
-
-
-def name_of(overrides: Sequence[str]) -> str:
-    """Overrides as the name of a run: in one line, without folders."""
-    return " ".join(without_folders(override, spaces=True) for override in overrides)
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:

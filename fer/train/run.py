@@ -3,8 +3,6 @@
 import csv
 import errno
 import logging
-import netrc
-import os
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,8 +11,6 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -52,27 +48,6 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", f".*{message}.*")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # no list of absent accelerators
-
-
-def in_sweep() -> bool:
-    """Whether this is a job of `train.py -m`."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def _wandb_login() -> bool:
-    try:
-        return bool(os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai"))
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _precision(accelerator: str) -> str:
-    return "bf16-mixed" if accelerator != "cpu" and torch.cuda.is_available() else "32-true"
-
-
-OmegaConf.register_new_resolver("not_in_sweep", lambda: not in_sweep(), replace=True)
-OmegaConf.register_new_resolver("no_wandb_login", lambda: not _wandb_login(), replace=True)
-OmegaConf.register_new_resolver("auto_precision", _precision, replace=True)
 
 
 def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
@@ -203,7 +178,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     callbacks = {name: node for name, node in targets.build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = _loggers(cfg, folder, ckpt_path)
     trainer = targets.build(cfg.trainer, "trainer", callbacks=[*callbacks.values(), *watchers], logger=loggers)
-    _check_processes(trainer, data, in_sweep() or bool(watchers))  # before any is started
+    _check_processes(trainer, data, targets.in_sweep() or bool(watchers))  # before any is started
     try:
         _fit(trainer, model, data, ckpt_path)
         if not trainer.is_global_zero:

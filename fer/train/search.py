@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     Trials that a killed process left running are given up and tried again with the same values, from their last
     checkpoint. Raises `ConfigError` for a space that cannot be, `TrainingError` where every trial fails.
     """
-    if experiment.in_sweep():
+    if targets.in_sweep():
         raise ConfigError("search= chooses the values itself; take -m out, or sweep without search=")
     given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("search", "+search", "resume="))]
     space = _checked(cfg.search, given)

@@ -300,7 +300,7 @@ def test_program_runs_and_fails_in_one_line(tmp_path):
     done = call("models=none.ts")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     done = call("model=none.ts")
-    assert (done.returncode, done.stderr) == (1, "error: model is no key; did you mean models?\n")
+    assert (done.returncode, done.stderr) == (1, "error: model is not a key; did you mean models?\n")
 
 
 assert TINY[1:4] == DATA[1:]

@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from samples import ROOT, TINY, config
 
+import fer.config
 from fer.train import sweep
 
 GRID = [
@@ -176,7 +177,7 @@ def test_a_job_is_known_to_wandb_by_what_it_varies(tmp_path, monkeypatch):
         {"hydra": {"overrides": {"task": ["model=vgg_small", "+a=true", "seed=1,2"]}}}, tmp_path / "multirun.yaml"
     )
     node["sweep"] = {"dir": str(tmp_path)}
-    monkeypatch.setattr(sweep.experiment, "in_sweep", lambda: True)
+    monkeypatch.setattr(fer.config, "in_sweep", lambda: True)
     monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(node))
     cfg = config("logger=wandb", "data=synthetic")
     assert cfg.logger.wandb.name == "augment=light seed=2"
