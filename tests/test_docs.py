@@ -100,7 +100,7 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     elif program == "infer.py":
         run_inference(arguments, monkeypatch)
     elif program == "fer.data.audit":
-        audit.main(arguments)
+        audit.main()
         assert "duplicate groups" in capsys.readouterr().out
     elif program == "fer.evaluate":
         evaluate.main()

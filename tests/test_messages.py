@@ -17,7 +17,6 @@ import infer
 import train
 from fer import artifact
 from fer.data import audit
-from fer.errors import one_line
 from fer.evaluate import __main__ as evaluate
 from fer.labels import EMOTIONS
 from fer.train import distil
@@ -151,17 +150,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _audit() -> None:
-    with one_line():
-        audit.main(sys.argv[1:])
-
-
 PROGRAMS: dict[str, Callable[[], object]] = {
     "train.py": train.main,
     "infer.py": infer.main,
     "fer.evaluate": evaluate.main,
     "fer.train.distil": distil.main,
-    "fer.data.audit": _audit,
+    "fer.data.audit": audit.main,
 }
 
 

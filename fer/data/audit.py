@@ -6,21 +6,22 @@ Prints tables and writes `audit.md` (the same tables), `audit.csv` (every image 
 """
 
 import contextlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from omegaconf import DictConfig
 
+from fer.checks import check_path
+from fer.config import program
 from fer.data import fer2013, folder
 from fer.data import votes as fer_plus
 from fer.data.base import Split, constant, digests
-from fer.errors import ConfigError, DataError, one_line
+from fer.errors import ConfigError, DataError
 from fer.files import expand, write_file
 from fer.tables import Table, csv_text, markdown, show
 
 NAMES = ("audit.csv", "audit.md", "audit.png")
-_USAGE = "python -m fer.data.audit <root> [votes=fer2013new.csv] [out=audit] [size=48] [channels=1]"
 
 
 @dataclass(frozen=True)
@@ -201,27 +202,27 @@ def read(root: str | Path, size: int = 48, channels: int = 1) -> dict[str, Split
     return fer2013.read(place)
 
 
-def main(arguments: list[str]) -> None:
-    """The command above. Raises `ConfigError` for arguments that it does not know."""
-    if {"-h", "--help"} & set(arguments):
-        print(_USAGE)
-        return
-    roots = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
-    given = dict(argument.partition("=")[::2] for argument in arguments if argument not in roots)
-    if len(roots) != 1 or given.keys() - {"votes", "out", "size", "channels"} or roots[0].startswith("-"):
-        raise ConfigError(f"usage: {_USAGE}")
-    numbers = {name: given[name] for name in ("size", "channels") if name in given}
-    wrong = [f"{name}={value}" for name, value in numbers.items() if not (value.isdecimal() and len(value) < 9)]
-    if wrong:
-        raise ConfigError(f"{wrong[0]} is no number; usage: {_USAGE}")
-    found = audit(read(roots[0], **{name: int(value) for name, value in numbers.items()}), given.get("votes"))
-    out = expand(given.get("out", "audit"))
-    title = f"Audit of {Path(roots[0]).resolve().name}"
+def run(cfg: DictConfig) -> None:
+    """Audit as conf/audit.yaml says.
+
+    Raises:
+        ConfigError: A value is missing or of another kind.
+        DataError: The data cannot be read, or the results cannot be written.
+    """
+    if cfg.root is None:
+        raise ConfigError("root is missing; give the data as the first word, as in: python -m fer.data.audit faces")
+    check_path("votes", cfg.votes)
+    check_path("out", cfg.out, optional=False)
+    root = str(cfg.root)
+    found = audit(read(root, size=cfg.size, channels=cfg.channels), cfg.votes)
+    out = expand(cfg.out)
+    title = f"Audit of {Path(root).resolve().name}"
     write(found, out, title)
     show(report(found))
     print(*(out / name for name in NAMES), sep="\n")
 
 
+main = program("audit", run, positional="root", paths=("root", "votes", "out"))
+
 if __name__ == "__main__":
-    with one_line():
-        main(sys.argv[1:])
+    main()
