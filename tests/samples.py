@@ -8,6 +8,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from fer.config import CONF
 from fer.data.votes import COLUMNS
 
 ROOT = Path(__file__).parents[1]
@@ -30,9 +31,7 @@ TINY = [
 
 def config(*overrides: str, run_dir: Path | None = None) -> DictConfig:
     """Compose conf/train.yaml as train.py does."""
-    import fer.train.sweep  # noqa: F401 (registers the resolvers that the config uses)
-
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", [*overrides, f"run_dir='{run_dir or 'none'}'"])
 
 
