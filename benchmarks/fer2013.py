@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,11 +41,14 @@ sys.path.insert(0, str(ROOT))
 from fer import artifact
 from fer import metrics as scores
 from fer.artifact import trust
+from fer.artifact.ensemble import save_ensemble
+from fer.artifact.export import from_checkpoint
 from fer.data import fer2013
 from fer.data.base import Split, duplicates
 from fer.evaluate import judge as report
 from fer.evaluate import predict
 from fer.evaluate.predict import Model, Predictions
+from fer.files import atomic_write
 from fer.models import checkpoints
 from fer.stream.faces.classify import cut
 from fer.stream.faces.detect import Detector
@@ -162,7 +166,7 @@ def card(metadata: artifact.Metadata) -> str:
     m = metadata.metrics
     if "members" in m:
         views = 2 * len(metadata.config["scales"])
-        made = f"the mean of {m['members']:.0f} networks over {views} views of it, kept as float16"
+        made = f"the mean of {m['members']:.0f} networks over {views} views of it"
     else:
         made = (
             f"seed {m['train/seed']:.0f}, {m['train/epochs']:.0f} epochs in {m['train/minutes']:.0f} minutes on one of "
@@ -199,9 +203,9 @@ def exports() -> None:
             continue  # its members' times add up
         with tempfile.TemporaryDirectory() as folder:
             calls: list[Callable[[torch.Tensor], Any]] = []
-            for format, suffix in artifact.FORMATS.items():
-                file = artifact.save(_backbone(path), metadata, Path(folder) / f"m{suffix}", format)
-                calls.append(torch.export.load(str(file)).module() if format == "pt2" else artifact.load(file))
+            for format in artifact.FORMATS.values():
+                file = artifact.save(_backbone(path), metadata, Path(folder) / f"m{format.suffix}", format.name)
+                calls.append(format.load(file, metadata, torch.device("cpu"), False))
             for faces in (1, 32):
                 images = artifact.golden_batch(3, metadata.input_size, faces)
                 with torch.no_grad():
@@ -314,14 +318,24 @@ def seeds(numbers: list[int]) -> None:
         print(f"{name}: {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} over {len(values)} seeds")
 
 
+def pack(path: Path) -> Path:
+    """Compress the zip archive that a TorchScript file is; `torch.jit.load` reads it as before."""
+    with zipfile.ZipFile(path) as plain, atomic_write(path) as part, zipfile.ZipFile(part, "w") as packed:
+        for name in plain.namelist():
+            packed.writestr(zipfile.ZipInfo(name), plain.read(name), zipfile.ZIP_DEFLATED, 9)
+    return path
+
+
 def release(run: Path, name: str) -> None:
     path = WEIGHTS / f"{name}.ts"
     checkpoint = run / "checkpoints" / "best.ckpt"
-    backbone, metadata, _ = artifact.from_checkpoint(checkpoint)
+    backbone, metadata, _ = from_checkpoint(checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         found = report.judge(checkpoints.load(str(checkpoint)), data(), Path(folder), test=True)
     values = {**metadata.__dict__, "metrics": metadata.metrics | found}
-    artifact.save(backbone, artifact.Metadata(**values), path, half=True)
+    for weight in backbone.parameters():
+        weight.data = weight.data.half().float()  # the zeros at the ends of the numbers are what `pack` saves
+    pack(artifact.save(backbone, artifact.Metadata(**values), path))
     insert(path.with_suffix(".md"), card(artifact.read_metadata(path)))
     for key in ("accuracy", "accuracy_flip", "accuracy_without_duplicates", "f1_macro", "ece"):
         print(f"{name} test/{key}: {found[f'test/{key}']:.4f}")
@@ -331,7 +345,7 @@ def ensemble(paths: list[Path], scales: list[float]) -> None:
     splits = data()
     trust.accept(map(str, paths))
     with tempfile.TemporaryDirectory() as folder:
-        draft = artifact.save_ensemble(paths, Path(folder) / "draft.ts", half=True, flip=True, scales=scales)
+        draft = save_ensemble(paths, Path(folder) / "draft.ts", flip=True, scales=scales)
         (entered,) = predict.load_models([str(draft)], torch.device("cpu"))
         said = {name: answers_of(entered, splits[name]) for name in ("val", "test")}
     temperature = predict.fitted(said["val"].logits, splits["val"])
@@ -342,9 +356,7 @@ def ensemble(paths: list[Path], scales: list[float]) -> None:
         found = figures(answers, splits[name], splits["train"], flip=True)
         found["ece_raw"] = scores.ece(answers.raw, splits[name].labels)
         metrics |= {f"{name}/{renamed.get(key, key)}": value for key, value in found.items()}
-    out = artifact.save_ensemble(
-        paths, WEIGHTS / "ensemble.ts", temperature, metrics, half=True, flip=True, scales=scales
-    )
+    out = pack(save_ensemble(paths, WEIGHTS / "ensemble.ts", temperature, metrics, flip=True, scales=scales))
     insert(out.with_suffix(".md"), card(artifact.read_metadata(out)))
     for key in ("accuracy", "accuracy_flip", "accuracy_without_duplicates", "f1_macro", "ece"):
         print(f"ensemble test/{key}: {metrics[f'test/{key}']:.4f}")

@@ -19,6 +19,7 @@ from samples import fer_rows, write_csv, write_votes
 
 import infer
 from fer import artifact
+from fer.artifact import __main__ as artifact_program
 from fer.data import audit, synthetic
 from fer.evaluate import __main__ as evaluate
 from fer.labels import EMOTIONS
@@ -106,7 +107,7 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         evaluate.main()
         assert "95 % interval" in capsys.readouterr().out
     else:
-        {"fer.train.distil": distil.main, "fer.artifact": lambda: artifact.main(arguments)}[program]()
+        {"fer.train.distil": distil.main, "fer.artifact": lambda: artifact_program.main(arguments)}[program]()
         (out,) = (word.removeprefix("out=") for word in arguments if word.startswith("out="))
         assert Path(out).exists()
 

@@ -33,6 +33,7 @@ import infer
 import train
 from fer import artifact
 from fer.artifact import trust
+from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
 from fer.errors import ArtifactError, DataError, FerError, SourceError
 from fer.files import json_object
@@ -178,7 +179,7 @@ def test_a_damaged_checkpoint(folder: Path, models: dict[str, bytes], damage: Da
     path = folder / "damaged.ckpt"
     path.write_bytes(damage.of(models[".ckpt"]))
     try:
-        artifact.from_checkpoint(path)
+        from_checkpoint(path)
     except ArtifactError as error:
         one_line_only(error)
 

@@ -1,32 +1,47 @@
-"""What an artifact says of itself, checked whole before anything else of it is touched."""
+"""What an artifact says about itself, checked before anything else of the file is used."""
 
 import dataclasses
 import json
 import reprlib
+import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from fer.errors import ArtifactError
-from fer.files import json_object
+from fer.checks import check_choice, check_flag, check_number
+from fer.errors import ArtifactError, ConfigError
 from fer.labels import is_name
 
+METADATA_FILE = "metadata.json"
+"""Name of the metadata inside every artifact."""
 SCHEMA_VERSION = 1
-LARGEST = 4 << 20
-"""Bytes of metadata that are read at most, a hundred times what a training writes."""
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an artifact says of itself.
+    """What an artifact says about itself.
 
-    classes: names in the order of the output columns. channels: 1 or 3, what the network sees. input_size: side
-    of the square it sees, in pixels. mean, std: per channel, of pixels scaled to 0–1. crop_margin: share of a
-    detected face's longer side that is added on each side of the square cut out. temperature: divisor of the
-    logits. flip: whether the probabilities are averaged with those of the mirrored image. macs: multiply-accumulates
-    for one image. metrics: as in `metrics.json` of the run. data: name and fingerprint of the training split.
-    config: the run's whole configuration. git_commit: of the source tree that trained it. created: ISO 8601, UTC.
+    Attributes:
+        classes: Names in the order of the output's columns.
+        channels: 1 or 3, what the network sees.
+        input_size: Side of the square it sees, in pixels.
+        mean, std: Per channel, of pixels scaled to 0–1.
+        crop_margin: Share of a detected face's longer side that is added on each side of the square crop.
+        temperature: Divisor of the logits.
+        flip: Whether the probabilities are averaged with those of the mirrored image.
+        parameters: Weights of the network.
+        macs: Multiply-accumulates of one forward pass of one image.
+        metrics: As in `metrics.json` of the run.
+        data: Name and fingerprint of the training split.
+        config: The whole configuration of the run or, under `members`, those of the runs that are averaged.
+        git_commit: Of the source tree that trained it.
+        versions: Of the packages that trained it.
+        created: ISO 8601, UTC.
+        schema_version: Of these keys.
 
-    Raises `ArtifactError` where a value is of the wrong kind or out of range.
+    Raises:
+        ArtifactError: A value is of the wrong type or out of range.
     """
 
     classes: tuple[str, ...]
@@ -48,68 +63,76 @@ class Metadata:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except ConfigError as error:
+            raise ArtifactError(f"metadata: {error}") from None
+
+    def _check(self) -> None:
         for name in ("classes", "mean", "std"):
-            value = getattr(self, name)
-            if not isinstance(value, list | tuple):
-                raise ArtifactError(f"metadata: {name} must be a list, not {reprlib.repr(value)}")
-            object.__setattr__(self, name, tuple(value))
-        checks = {
-            "schema_version": _is_whole(self.schema_version, SCHEMA_VERSION, SCHEMA_VERSION),
-            "classes": len(self.classes) >= 2
-            and all(isinstance(name, str) and is_name(name) for name in self.classes)
-            and len(set(self.classes)) == len(self.classes),
-            "channels": _is_whole(self.channels, 1, 3) and self.channels != 2,
-            "input_size": _is_whole(self.input_size, 8, 4096),
-            "mean": len(self.mean) == self.channels and all(_is_number(v) for v in self.mean),
-            "std": len(self.std) == self.channels and all(_is_number(v) and v > 0 for v in self.std),
-            "crop_margin": _is_number(self.crop_margin) and -0.5 < self.crop_margin <= 2,
-            "temperature": _is_number(self.temperature) and 0.01 <= self.temperature <= 100,
-            "flip": isinstance(self.flip, bool),
-            "parameters": _is_whole(self.parameters),
-            "macs": _is_whole(self.macs),
-            "git_commit": self.git_commit is None or isinstance(self.git_commit, str),
+            if not isinstance(getattr(self, name), list | tuple):
+                raise ConfigError(f"{name} must be a list")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_choice("channels", self.channels, (1, 3))
+        names_good = all(isinstance(name, str) and is_name(name) for name in self.classes)
+        runs = self.config.get("members", [self.config]) if isinstance(self.config, dict) else None
+        for name, good in {
+            "classes": len(self.classes) >= 2 and names_good and len(set(self.classes)) == len(self.classes),
+            "mean": len(self.mean) == self.channels,
+            "std": len(self.std) == self.channels,
+            "git_commit": isinstance(self.git_commit, str | None),
             "created": isinstance(self.created, str),
-            **{n: isinstance(getattr(self, n), dict) for n in ("metrics", "data", "versions")},
-            "config": _is_config(self.config),
-        }
-        for name, good in checks.items():
+            **{name: isinstance(getattr(self, name), dict) for name in ("metrics", "data", "versions")},
+            "config": isinstance(runs, list)
+            and len(runs) > 0
+            and all(isinstance(run, dict) and isinstance(run.get("model", {}), dict) for run in runs),
+        }.items():
             if not good:
-                raise ArtifactError(f"metadata: {name} cannot be {reprlib.repr(getattr(self, name))}")
+                raise ConfigError(f"{name} cannot be {reprlib.repr(getattr(self, name))}")
+        check_number("input_size", self.input_size, 8, 4096, whole=True)
+        for mean, std in zip(self.mean, self.std, strict=True):
+            check_number("mean", mean, -1e6, 1e6)
+            check_number("std", std, 0, 1e6, above=True)
+        check_number("crop_margin", self.crop_margin, -0.5, 2, above=True)
+        check_number("temperature", self.temperature, 0.01, 100)
+        check_flag("flip", self.flip)
+        for name in ("parameters", "macs"):
+            check_number(name, getattr(self, name), 0, _LARGEST, whole=True)
+        check_number("schema_version", self.schema_version, 1, _LARGEST, whole=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Metadata":
-        """Parse and check. Raises `ArtifactError` on anything that is not whole and valid metadata."""
-        if len(text) > LARGEST:
-            raise ArtifactError(f"metadata: larger than {LARGEST >> 20} MB")
+        """Parse and check. Unknown keys are ignored, and missing ones that have a default get it.
+
+        Raises:
+            ArtifactError: The text is not a JSON object, a key without a default is missing, or a value is not valid.
+        """
         try:
-            values = json_object(text)
-        except ValueError as error:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(f"metadata: not JSON ({error})") from None
-        names = {f.name for f in dataclasses.fields(cls)}
-        missing, unknown = sorted(names - values.keys()), sorted(values.keys() - names)
-        if missing or unknown:
-            raise ArtifactError(f"metadata: missing {reprlib.repr(missing)}, unknown {reprlib.repr(unknown)}")
-        return cls(**values)
+        if not isinstance(values, dict):
+            raise ArtifactError("metadata: not a JSON object")
+        try:
+            return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
+        except TypeError as error:
+            raise ArtifactError(f"metadata: {str(error).partition('() ')[2]}") from None
 
     def to_json(self) -> str:
-        """The metadata as JSON text."""
+        """Return the metadata as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
 
-def _is_number(value: object) -> bool:
-    """Of a size that float32 can be reckoned with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e6
-
-
-def _is_whole(value: object, low: int = 0, high: int = 2**63 - 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_config(value: object) -> bool:
-    """Whether it is the configuration of a run or, under `members`, those of several."""
-    members = value.get("members", [value]) if isinstance(value, dict) else None
-    return (
-        isinstance(members, list)
-        and bool(members)
-        and all(isinstance(member, dict) and isinstance(member.get("model", {}), dict) for member in members)
-    )
+def git_commit() -> str | None:
+    """Return the commit of this source tree, with "-dirty" where files differ from it; None outside a checkout."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -9,67 +9,71 @@ from pathlib import Path
 import platformdirs
 
 from fer.errors import ArtifactError
-from fer.files import expand, read, regular
+from fer.files import expand
 
 INCLUDED = Path(__file__).parents[1] / "weights"
-_in_this_process: set[str] = set()  # also where the list cannot be written
+"""Folder of the models that come with this package."""
+_in_this_process: set[str] = set()  # for users whose list cannot be written
 
 
 def list_file() -> Path:
-    """The list of trusted files, one digest and name a line: `FER_TRUST` where it is set, else in the user's data.
-
-    Raises `RuntimeError` for a user without a home.
-    """
+    """The list of trusted files, a digest and a name a line: `FER_TRUST` if set, else in the user's data folder."""
     return Path(os.environ.get("FER_TRUST") or platformdirs.user_data_path("fer") / "trusted.txt")
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits. Raises `ArtifactError` where it cannot be read."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits. Raises `ArtifactError` if it cannot be read."""
     try:
-        with regular(Path(path)).open("rb") as file:
+        with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(f"cannot read {path} ({error.strerror}); give another model file") from None
 
 
 def add(path: str | Path, name: str | None = None) -> None:
-    """Trust the file that lies at `path`, wherever it is moved, until it is changed. name: what the list calls it."""
+    """Trust the content of a file, wherever it is moved, until it changes.
+
+    Args:
+        path: The file.
+        name: What the list calls it, if not by its own name.
+    """
     known = digest(path)
-    if known in _in_this_process or known in _listed():
+    if known in _trusted():
         return
     _in_this_process.add(known)
-    with contextlib.suppress(OSError, RuntimeError):
-        place = list_file()
-        if place.exists():
-            regular(place)  # a pipe would be waited for
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shown = (name or Path(path).name).encode("unicode_escape").decode()
-        with place.open("a", encoding="utf-8") as file:  # one short write, which other processes do not come between
+    with contextlib.suppress(OSError):
+        list_file().parent.mkdir(parents=True, exist_ok=True)
+        shown = (name or Path(path).name).encode("unicode_escape").decode()  # a name cannot add a line
+        with list_file().open("a", encoding="utf-8") as file:
             file.write(f"{known} {shown}\n")
 
 
 def accept(paths: Iterable[object]) -> None:
-    """Trust those of `paths` that are files: what `trust=true` of the programs does."""
+    """Trust those of `paths` that are files, which is what `trust=true` on the command line does."""
     for path in paths:
         if isinstance(path, str | Path) and expand(path).is_file():
             add(expand(path))
 
 
 def check(path: str | Path) -> None:
-    """Raises `ArtifactError` for a file that is not included with fer, was not made here and was never trusted."""
+    """Check that a file is included with this package, was made on this computer, or was trusted before.
+
+    Raises:
+        ArtifactError: It is none of these, or cannot be read.
+    """
     if Path(path).resolve().parent == INCLUDED.resolve():
         return
     known = digest(path)
-    included = (digest(file) for file in INCLUDED.glob("*.ts"))  # copies of which may lie anywhere
-    if known not in _in_this_process and known not in _listed() and known not in included:
+    if known not in _trusted() and known not in {digest(file) for file in INCLUDED.glob("*.ts")}:
         raise ArtifactError(
-            f"{path} was not made here, and a TorchScript file can run code; if you trust where it comes from, say "
-            "trust=true (once), or ask its maker for an .onnx"
+            f"{path} was not made on this computer, and a TorchScript file can run code; if you trust its source, add "
+            "trust=true on the command line (once), or ask its maker for an .onnx"
         )
 
 
-def _listed() -> set[str]:
+def _trusted() -> set[str]:
     try:
-        return {line[:64] for line in read(list_file()).decode(errors="replace").splitlines()}
-    except (OSError, RuntimeError):
-        return set()
+        lines = list_file().read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return _in_this_process | {line[:64] for line in lines}

@@ -21,6 +21,8 @@ from fer import artifact
 from fer import config as targets
 from fer import metrics as scores
 from fer.artifact import trust
+from fer.artifact.ensemble import check_compatible, save_ensemble
+from fer.artifact.export import from_checkpoint
 from fer.data.base import Split, duplicates
 from fer.errors import ConfigError, DataError, SinkError
 from fer.evaluate import predict
@@ -53,7 +55,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         trust.accept(paths)
     entered = predict.load_models(paths, device, [AVERAGE] if cfg.average else [])
     if cfg.average:
-        artifact.check_compatible([(contender.path, contender.metadata) for contender in entered])
+        check_compatible([(contender.path, contender.metadata) for contender in entered])
     splits = targets.reader(cfg.data.reader)()
     _check_classes(entered, splits["train"])
     split = _split(splits, cfg.split, cfg.without_duplicates)
@@ -211,12 +213,12 @@ def _export(
         for number, contender in enumerate(entered):
             path = contender.path
             if path.suffix == ".ckpt":
-                backbone, metadata, _ = artifact.from_checkpoint(path, flip=False)
+                backbone, metadata, _ = from_checkpoint(path, flip=False)
                 metadata = replace(metadata, temperature=answers[contender.name].temperature)
                 path = artifact.save(backbone, metadata, Path(folder) / f"{number}.ts")
             paths.append(path)
         metrics = {f"{split}/{name}": value for name, value in figures.items()}
-        artifact.save_ensemble(paths, out, answers[AVERAGE].temperature, metrics)
+        save_ensemble(paths, out, answers[AVERAGE].temperature, metrics)
 
 
 main = targets.program("evaluate", run)

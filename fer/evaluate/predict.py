@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from fer import artifact
+from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
+from fer.artifact.network import InferenceModel
 from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError
 from fer.files import expand
@@ -93,8 +95,8 @@ def _load(path: Path, name: str, device: torch.device) -> Model:
     if path.suffix != ".ckpt":
         loaded = artifact.load(path, device, raw=True)
         return Model(name, path, loaded.metadata, loaded, loaded.metadata.temperature)
-    backbone, metadata, _ = artifact.from_checkpoint(path, flip=False, temperature=1.0)
-    model = artifact.InferenceModel(backbone, metadata).eval().to(device)
+    backbone, metadata, _ = from_checkpoint(path, flip=False, temperature=1.0)
+    model = InferenceModel(backbone, metadata).eval().to(device)
 
     def raw(images: Tensor) -> Tensor:
         with torch.inference_mode():

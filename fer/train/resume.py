@@ -30,7 +30,7 @@ _LOCK = ".running"
 def finished(folder: Path) -> bool:
     """Whether the run in `folder` came to its end: its metrics are there and, written after them, its artifact; of a
     search, its leaderboard."""
-    ends = ("leaderboard.csv", *(f"model{suffix}" for suffix in artifact.FORMATS.values()))
+    ends = ("leaderboard.csv", *(f"model{format.suffix}" for format in artifact.FORMATS.values()))
     return (folder / "metrics.json").exists() and any((folder / name).exists() for name in ends)
 
 

@@ -15,9 +15,11 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from fer import artifact, models, plots
 from fer import config as targets
-from fer.artifact import trust
+from fer import models, plots
+from fer.artifact import formats, trust
+from fer.artifact.export import export
+from fer.artifact.metadata import git_commit
 from fer.data.base import Split
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, TrainingError
@@ -80,7 +82,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         augment=values["augment"]["name"],
         data={"name": data.name, "fingerprint": data.splits["train"].fingerprint},
         config=recorded,
-        git_commit=artifact.git_commit(),
+        git_commit=git_commit(),
     )
 
 
@@ -140,7 +142,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    artifact.check_format(cfg.export.format)
+    formats.get(cfg.export.format)
     if cfg.teacher_sees not in ("augmented", "originals"):
         raise ConfigError(f"teacher_sees={cfg.teacher_sees} is unknown; choose augmented or originals")
     if cfg.trust:
@@ -251,7 +253,7 @@ def _conclude(
     parameters, macs = models.cost(model.deployable(), data.channels, cfg.input_size)
     metrics |= {"model/parameters": float(parameters), "model/macs": float(macs)}
     report.write_metrics(metrics, folder / "metrics.json")
-    exported = artifact.export(best, folder / f"model{artifact.FORMATS[cfg.export.format]}", **cfg.export)
+    exported = export(best, folder / f"model{formats.get(cfg.export.format).suffix}", **cfg.export)
     _log(trainer.loggers, metrics, folder, exported)
     report.show(metrics, exported)
     (folder / "checkpoints" / resume.PREVIOUS).unlink(missing_ok=True)  # nothing is to be resumed any more

@@ -19,6 +19,7 @@ from fer import artifact
 from fer import config as targets
 from fer import metrics as scores
 from fer.artifact import Metadata
+from fer.artifact.ensemble import save_ensemble
 from fer.data import synthetic
 from fer.errors import ArtifactError, ConfigError, DataError, SinkError
 from fer.evaluate import __main__ as evaluate
@@ -280,7 +281,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_unequal_models_are_not_averaged(tmp_path):
     paths = [model(tmp_path / "a.ts", 0), model(tmp_path / "b.ts", 1, crop_margin=0.2)]
     with pytest.raises(ArtifactError, match=r"b\.ts has crop_margin 0\.2"):
-        artifact.save_ensemble(paths, tmp_path / "average.ts")
+        save_ensemble(paths, tmp_path / "average.ts")
     assert not (tmp_path / "average.ts").exists()
     with pytest.raises(ArtifactError, match=r"b\.ts has crop_margin 0\.2"):  # before anything is judged
         judge(tmp_path / "out", f"models=['{paths[0]}','{paths[1]}']", "average=true")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fer import artifact
+from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
 from fer.errors import ArtifactError, ConfigError
 from fer.labels import EMOTIONS
@@ -72,7 +73,7 @@ def test_a_checkpoint_of_another_shape_is_one_line(key, value, tmp_path):
     torch.save(state, path)
     for use in (
         checkpoints.load,
-        artifact.from_checkpoint,
+        from_checkpoint,
         lambda path: initial_weights.start_from(classifier(), path),
     ):
         with pytest.raises(ArtifactError, match=r"best\.ckpt is not a checkpoint") as caught:
@@ -85,7 +86,7 @@ def test_metrics_that_are_none_do_not_stop_an_export(text, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     path = saved(classifier(), tmp_path / "checkpoints" / "best.ckpt")
     (tmp_path / "metrics.json").write_text(text)
-    assert artifact.from_checkpoint(path)[1].metrics == {}
+    assert from_checkpoint(path)[1].metrics == {}
 
 
 def test_an_artifact_with_fewer_classes_than_its_head_is_of_another_network(tmp_path):

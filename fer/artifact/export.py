@@ -1,0 +1,99 @@
+"""From a checkpoint to an artifact. The only file of this folder that imports the training half."""
+
+import importlib.metadata
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import nn
+
+from fer import models
+from fer.artifact import save
+from fer.artifact.metadata import Metadata
+from fer.files import expand
+from fer.models import checkpoints
+
+
+def export(
+    checkpoint: str | Path,
+    out: str | Path,
+    format: str | None = None,
+    flip: bool | None = None,
+    crop_margin: float | None = None,
+    temperature: float | None = None,
+) -> Path:
+    """Turn a checkpoint into an artifact, without training.
+
+    Args:
+        checkpoint: A `.ckpt` of a run.
+        out: The artifact.
+        format, flip, crop_margin: From the checkpoint's own config where they are None.
+        temperature: Where it is None, from `metrics.json` of the run folder if the checkpoint is the best one and still
+            there, else 1.
+
+    Returns:
+        `out`, with `~` expanded.
+
+    Raises:
+        ArtifactError: The checkpoint cannot be used, or the artifact cannot be written.
+        ConfigError: The format is unknown or needs a package that is not installed.
+    """
+    backbone, metadata, chosen = from_checkpoint(checkpoint, format, flip, crop_margin, temperature)
+    if temperature is None and "val/temperature" not in metadata.metrics:
+        print("this checkpoint has no metrics.json: its probabilities are not calibrated", file=sys.stderr)
+    return save(backbone, metadata, out, chosen)
+
+
+def from_checkpoint(
+    checkpoint: str | Path,
+    format: str | None = None,
+    flip: bool | None = None,
+    crop_margin: float | None = None,
+    temperature: float | None = None,
+) -> tuple[nn.Module, Metadata, str]:
+    """Load a checkpoint for `fer.artifact.save`. Arguments as in `export`.
+
+    Returns:
+        The backbone, float32 (N, C, S, S) → logits (N, K), with its metadata and format.
+
+    Raises:
+        ArtifactError: The checkpoint cannot be used.
+    """
+    model = checkpoints.load(str(checkpoint))
+    values = model.hparams
+    config = values["config"] or {}
+    given = {"format": format, "flip": flip, "crop_margin": crop_margin}
+    chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.0} | config.get("export", {})
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    metrics = _metrics_of(expand(checkpoint).resolve())
+    backbone = model.deployable()
+    parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
+    metadata = Metadata(
+        classes=tuple(values["classes"]),
+        channels=values["channels"],
+        input_size=values["input_size"],
+        mean=tuple(values["mean"]),
+        std=tuple(values["std"]),
+        crop_margin=chosen["crop_margin"],
+        temperature=metrics.get("val/temperature", 1.0) if temperature is None else temperature,
+        flip=chosen["flip"],
+        parameters=parameters,
+        macs=macs,
+        metrics=metrics,
+        data=values["data"] or {},
+        config=config,
+        git_commit=values["git_commit"],
+        versions={name: importlib.metadata.version(name) for name in ("torch", "timm", "lightning", "albumentations")},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return backbone, metadata, chosen["format"]
+
+
+def _metrics_of(checkpoint: Path) -> dict[str, float]:
+    if checkpoint.name != "best.ckpt":  # metrics.json describes no other
+        return {}
+    try:
+        return dict(json.loads((checkpoint.parent.parent / "metrics.json").read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}

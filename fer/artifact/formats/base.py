@@ -1,0 +1,64 @@
+"""The registry of formats."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fer.artifact.metadata import Metadata
+from fer.checks import check_choice
+from fer.errors import ConfigError
+
+Predict = Callable[[Tensor], Tensor]
+"""uint8 (N, 1 or 3, H, W), RGB if 3, on any device → float32 (N, K) probabilities."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format of exported models.
+
+    Attributes:
+        name: What `export.format` calls it.
+        suffix: Ending of its files, with the dot.
+        save: `save(backbone, metadata, path)` writes the file, with the metadata inside. The backbone maps float32
+            (N, C, S, S) to logits (N, K).
+        load: `load(path, metadata, device, raw)` reads it. With `raw` the probabilities come before the temperature
+            and without the mirrored image. May raise anything for a damaged file.
+        read_metadata: `read_metadata(path)` runs no code of the file and may raise anything. None for a format that
+            is only for other programs; `fer.artifact.load` then refuses its files.
+        runs_code: Whether loading a file can run code in it, so that a file from elsewhere must be trusted first.
+        needs: Packages that `save` imports beyond this project's own.
+    """
+
+    name: str
+    suffix: str
+    save: Callable[[nn.Module, Metadata, Path], None]
+    load: Callable[[Path, Metadata, torch.device, bool], Predict]
+    read_metadata: Callable[[Path], Metadata] | None = None
+    runs_code: bool = True
+    needs: tuple[str, ...] = ()
+
+
+FORMATS: dict[str, Format] = {}
+"""All formats by name."""
+
+
+def register(format: Format) -> None:
+    """Add a format to `FORMATS`."""
+    FORMATS[format.name] = format
+
+
+def get(name: str) -> Format:
+    """Return the format called `name`.
+
+    Raises:
+        ConfigError: It is unknown, or a package that it needs is not installed.
+    """
+    check_choice("export.format", name, FORMATS)
+    missing = [package for package in FORMATS[name].needs if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(f"export.format={name} needs more packages: pip install {' '.join(missing)}")
+    return FORMATS[name]

@@ -1,0 +1,73 @@
+"""TorchScript: `model.ts`, which a plain `torch.jit.load` runs in any program.
+
+TorchScript is deprecated upstream, so its FutureWarnings are silenced here and nowhere else.
+"""
+
+import io
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fer.artifact import trust
+from fer.artifact.formats.base import Format, Predict, register
+from fer.artifact.metadata import METADATA_FILE, Metadata
+from fer.artifact.network import PARITY, InferenceModel, trial_images
+from fer.errors import ArtifactError
+
+
+def save(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
+    """Trace the backbone, script what is around it, and write both."""
+    example = torch.zeros(2, metadata.channels, metadata.input_size, metadata.input_size)
+    with warnings.catch_warnings(action="ignore"):
+        traced = torch.jit.trace(backbone, example, check_trace=False)
+    save_module(InferenceModel(traced, metadata).eval(), metadata, path)
+
+
+def save_module(module: nn.Module, metadata: Metadata, path: Path) -> None:
+    """Script a module, uint8 images → probabilities, and write it."""
+    buffer = io.BytesIO()  # TorchScript's own file writer ends the process when the disk is full
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(module), buffer, _extra_files={METADATA_FILE: metadata.to_json()})
+    path.write_bytes(buffer.getbuffer())
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read the metadata from the zip archive that a TorchScript file is. Runs none of its code."""
+    with zipfile.ZipFile(path) as archive:
+        names = {name.partition("/")[2]: name for name in archive.namelist()}  # without the archive's own folder
+        if "constants.pkl" not in names or f"extra/{METADATA_FILE}" not in names:
+            raise ArtifactError("it is not a TorchScript file that fer made, and none of its code was run")
+        return Metadata.from_json(archive.read(names[f"extra/{METADATA_FILE}"]))
+
+
+def read_module(path: Path, device: torch.device) -> torch.jit.ScriptModule:
+    """Load a trusted file as a module with float32 weights. Raises `ArtifactError` if the file is not trusted."""
+    trust.check(path)
+    with warnings.catch_warnings(action="ignore"):
+        return torch.jit.load(str(path), map_location=device).eval().float()  # some older files hold float16
+
+
+def load(path: Path, metadata: Metadata, device: torch.device, raw: bool) -> Predict:
+    """Load and freeze a file and, on a CPU, optimize it: batch norms folded, a layout that suits its convolutions."""
+    module = read_module(path, device)
+    if raw:
+        module.temperature, module.flip = 1.0, False
+    with warnings.catch_warnings(action="ignore"):
+        fastest = torch.jit.freeze(module)
+        if device.type == "cpu":
+            images = trial_images(metadata)
+            with torch.inference_mode():
+                expected = fastest(images)
+                try:
+                    optimized = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+                    if torch.allclose(optimized(images), expected, rtol=0, atol=PARITY):
+                        fastest = optimized
+                except RuntimeError:
+                    pass  # some layers cannot be optimized, and fail when they first run
+    return lambda images: fastest(images.to(device))
+
+
+register(Format("torchscript", ".ts", save, load, read_metadata))

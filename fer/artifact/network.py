@@ -1,0 +1,101 @@
+"""The network inside an artifact: preprocessing and softmax around a backbone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fer.artifact.metadata import Metadata
+from fer.errors import ArtifactError
+
+PARITY = 1e-5
+"""Largest difference of a probability between an exported file and the model that it was made from."""
+
+
+class InferenceModel(nn.Module):
+    """A backbone with its preprocessing and calibration.
+
+    `forward(images)` maps uint8 (N, 1 or 3, H, W), RGB if 3, any H and W, to float32 (N, K) probabilities. Grey is
+    ITU-R BT.601 luma, as in OpenCV and Pillow. The logits are divided by a temperature (Guo et al. 2017, section 4.2).
+
+    Args:
+        backbone: float32 (N, C, S, S) → logits (N, K).
+        metadata: Channels, input size, normalization, temperature and flip.
+        any_shape: Accept 1 or 3 channels, no images at all, and check the input. Without it the module takes only
+            (N, 3, H, W) and has no branches, which `torch.export` needs.
+    """
+
+    mean: Tensor
+    std: Tensor
+    luma: Tensor
+
+    def __init__(self, backbone: nn.Module, metadata: Metadata, any_shape: bool = True) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.channels = metadata.channels
+        self.input_size = metadata.input_size
+        self.classes = len(metadata.classes)
+        self.temperature = metadata.temperature
+        self.flip = metadata.flip
+        self.any_shape = any_shape
+        self.register_buffer("mean", torch.tensor(metadata.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(metadata.std).view(1, -1, 1, 1))
+        self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.any_shape:
+            if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+                raise ValueError("expected uint8 images of shape (N, 1 or 3, H, W)")
+            if images.shape[0] == 0:
+                return torch.zeros(0, self.classes, device=images.device)
+        x = images.float()
+        if images.shape[1] == 3 and self.channels == 1:
+            x = (x * self.luma).sum(dim=1, keepdim=True)
+        if not self.any_shape or x.shape[2] != self.input_size or x.shape[3] != self.input_size:
+            size = [self.input_size, self.input_size]
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+        if self.channels == 3:
+            x = x.expand(-1, 3, -1, -1)
+        x = (x / 255.0 - self.mean) / self.std
+        probabilities = torch.softmax(self.backbone(x) / self.temperature, dim=1)
+        if self.flip:
+            mirrored = torch.softmax(self.backbone(x.flip(3)) / self.temperature, dim=1)
+            probabilities = (probabilities + mirrored) / 2
+        return probabilities
+
+
+def exportable(backbone: nn.Module, metadata: Metadata) -> tuple[nn.Module, tuple[Tensor], dict[str, Any]]:
+    """Return what `torch.export` and `torch.onnx.export` take: the module, an example input and its dynamic shapes."""
+    dim = torch.export.Dim
+    shapes = {"images": {0: dim("n", min=1, max=4096), 2: dim("h", min=2), 3: dim("w", min=2)}}
+    example = golden_batch(3, metadata.input_size + 3, 2)
+    return InferenceModel(backbone, metadata, any_shape=False).eval(), (example,), shapes
+
+
+def golden_batch(channels: int, size: int, count: int = 5) -> Tensor:
+    """Return the fixed images of every parity check: uint8 (count, channels, size, size), noise over smooth ramps."""
+    generator = torch.Generator().manual_seed(2013)
+    noise = torch.randint(0, 96, (count, channels, size, size), generator=generator)
+    ramp = torch.linspace(0, 159, size)
+    tilt = torch.linspace(0, 1, count).view(-1, 1, 1, 1)
+    return (noise + tilt * ramp.view(1, 1, 1, -1) + (1 - tilt) * ramp.view(1, 1, -1, 1)).to(torch.uint8)
+
+
+def trial_images(metadata: Metadata) -> Tensor:
+    """Return two fixed images, uint8 (2, C, S, S), that a model is tried with when it is loaded."""
+    side = metadata.input_size
+    image = torch.arange(side * side, dtype=torch.int64).mul(37).remainder(256).to(torch.uint8)
+    return image.reshape(1, 1, side, side).expand(2, metadata.channels, side, side)
+
+
+def check_probabilities(output: Any, metadata: Metadata) -> None:
+    """Check that a model's output for `trial_images` is float32 (2, K) with rows that sum to 1.
+
+    Raises:
+        ArtifactError: It is not.
+    """
+    shape = (2, len(metadata.classes))
+    good = isinstance(output, Tensor) and output.shape == shape and output.dtype == torch.float32
+    if not good or not torch.allclose(output.sum(1), torch.ones(2), atol=1e-3) or (output < 0).any():
+        raise ArtifactError(f"it does not return probabilities of its {shape[1]} classes")
