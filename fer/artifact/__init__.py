@@ -78,7 +78,7 @@ def read_metadata(path: str | Path) -> Metadata:
     """
     path = expand(path)
     if not path.is_file():
-        raise ArtifactError(f"{path} is {'not a' if path.exists() else 'no'} model file; {_MAKE_ONE}")
+        raise ArtifactError(f"no model file {path}; {_MAKE_ONE}")
     read = _format_of(path).read_metadata
     if read is None:
         raise ArtifactError(f"{path} is for other programs; give the .ts or .onnx of the same model")

@@ -169,7 +169,7 @@ def test_average_without_mirrors_is_exact(tmp_path):
     )
     assert (loaded.metadata.channels, loaded.metadata.input_size) == (3, 48)
     assert loaded(images.expand(-1, 3, -1, -1)).shape == (21, 7)
-    with pytest.raises(ArtifactError, match="mean of several models"):
+    with pytest.raises(ArtifactError, match="ensemble of several models"):
         artifact.backbone_weights(tmp_path / "out" / "average.ts")
 
 
@@ -238,7 +238,7 @@ def test_names_are_short_and_differ(tmp_path):
         (["models=nowhere.ts"], ArtifactError, r"no model file nowhere\.ts"),
         (["models=nowhere.ckpt"], ArtifactError, r"no checkpoint nowhere\.ckpt"),
         (["models=conf"], ArtifactError, "conf is a folder"),
-        (["models=README.md"], ArtifactError, "not a whole model file"),
+        (["models=README.md"], ArtifactError, "cannot be read"),
         (["models=bundled", "split=valid"], ConfigError, "split=valid is unknown; choose one of train, val, test"),
         (["models=bundled", "average=true"], ConfigError, "two models or more"),
         (["models=bundled", "trust=no"], ConfigError, "trust=no must be true or false"),
