@@ -107,7 +107,7 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         evaluate.main()
         assert "95 % interval" in capsys.readouterr().out
     else:
-        {"fer.train.distil": distil.main, "fer.artifact": lambda: artifact_program.main(arguments)}[program]()
+        {"fer.train.distil": distil.main, "fer.artifact": artifact_program.main}[program]()
         (out,) = (word.removeprefix("out=") for word in arguments if word.startswith("out="))
         assert Path(out).exists()
 
