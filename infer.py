@@ -31,11 +31,9 @@ def run(cfg: DictConfig) -> "Stats":
     Raises `FerError`, and `KeyboardInterrupt` after all outputs are closed and whole.
     """
     from fer.stream.draw.blur import Blur
-    from fer.stream.faces.classify import check_threads
     from fer.stream.outputs import Outputs
     from fer.stream.sources import open_source
 
-    check_threads(cfg.threads)
     blur = Blur(cfg.blur) if cfg.blur is not None else None
     with open_source(cfg.source, cfg.threads, _seconds(cfg.retry_for)) as source:
         outputs = Outputs.of(source, cfg.artifact, cfg.save, cfg.log, cfg.stats, cfg.timeline, cfg.report)

@@ -50,7 +50,7 @@ from fer.evaluate import predict
 from fer.evaluate.predict import Model, Predictions
 from fer.files import atomic_write
 from fer.models import checkpoints
-from fer.stream.faces.classify import cut
+from fer.stream.faces.classify import crop_face
 from fer.stream.faces.detect import Detector
 from fer.stream.types import Frame
 from fer.train import run as experiment
@@ -298,7 +298,7 @@ def margins() -> None:
         model = artifact.load(path)
         cells = []
         for margin in names:
-            crops = np.stack([cut(image, box, margin, model.metadata.input_size) for image, box, _ in found])
+            crops = np.stack([crop_face(image, box, margin, model.metadata.input_size) for image, box, _ in found])
             answers = [model(torch.from_numpy(part).permute(0, 3, 1, 2)) for part in np.array_split(crops, 20)]
             cells.append(f"{float((torch.cat(answers).argmax(1).numpy() == labels).mean()):.1%}")
         print(f"| `{path.name}` | {' | '.join(cells)} |", flush=True)

@@ -118,7 +118,7 @@ TABLE = [
     ("infer.py source=photo.png log=out.txt", "log=out.txt has no ending that fits; use .jsonl or .csv"),
     ("infer.py source=photo.png save=photo.png", "save= and source= are both photo.png; give save= another name"),
     ("infer.py source=photo.png device=gpu", "device=gpu is unknown; choose auto, cpu or cuda"),
-    ("infer.py source=photo.png every=0", "every=0 cannot work; give a whole number from 1"),
+    ("infer.py source=photo.png every=0", "every=0 must be a whole number from 1 up"),
     ("infer.py source=photo.png view=windw", "view=windw is unknown; choose auto, window or none"),
     ("infer.py source=photo.png blur=face", "blur=face is unknown; choose faces, others or null"),
     # The tools.

@@ -1,108 +1,114 @@
-"""The stages, side by side: read, find faces, say what they show, write.
+"""The stages of a run, side by side:
 
-    reader thread ──Frame──▶ search thread ──Detections──▶ the caller's own thread ──FrameResult──▶ a thread for each sink
+    reader thread ──Frame──▶ detection thread ──Detections──▶ calling thread ──FrameResult──▶ one thread per sink
 
-Every frame of a file is answered, in order; of a live source the newest one is, and drops are counted. Tracking,
-smoothing and the window stay in the caller's thread, which has all the state. The first error of any thread ends all of
-them, closes all sinks, and is the one that goes up.
+The calling thread tracks, classifies and smooths, so all state is in one place; it also shows the window. For files, every
+frame is processed, in order. For live sources, the newest frame is, and dropped frames are counted. The first error of any
+thread stops all stages, closes all sinks, and is the one raised.
 """
 
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 
-from fer.errors import ConfigError, FerError
+from fer.checks import check_number
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
-from fer.stream.faces.track import UNCONFIRMED, CutDetector, Tracker, confirm
-from fer.stream.queues import BoundedQueue, close, fill
+from fer.stream.faces.track import UNCONFIRMED, SceneCutDetector, Tracker, confirm
+from fer.stream.queues import BoundedQueue, close, fill, with_end
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Faces, Frame, FrameResult
+from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
 
 Detect = Callable[[Frame], Faces]
-Recognise = Callable[[Sequence[tuple[Frame, Faces]]], list[Array]]
+Classify = Callable[[Sequence[tuple[Frame, Faces]]], list[Array]]
 Draw = Callable[[FrameResult], Array]
 
-_WAITING = 8
-"""Frames that wait between two stages; more would only cost memory."""
+_QUEUED = 8
+"""Frames between two stages. More would cost memory and gain nothing."""
 
-_TOGETHER = 8
-"""Frames of a file whose faces are recognised in one batch."""
+_BATCH = 8
+"""Frames of a file whose faces are classified in one batch."""
 
-_HELD = 16
-"""Frames of a file that wait at most for their faces to be confirmed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """A frame after the search. faces: None where it was not searched at. cut: whether another scene begins with it.
-    unconfirmed: float32 (M, 4), the boxes that were left out of `faces`, or None."""
-
-    frame: Frame
-    faces: Faces | None
-    cut: bool = False
-    unconfirmed: Array | None = None
+_BUFFERED = 16
+"""Frames of a file that are buffered at most until their faces are confirmed or their batch is full."""
 
 
 class TemporalState:
-    """What a viewer's run remembers from frame to frame: who is who, and how they searched.
+    """What one viewer's run remembers from frame to frame.
 
-    tracker: None leaves the faces without ids, and then nothing is smoothed either.
+    Args:
+        tracker: Gives faces their ids; None for stills.
+        smoother: Smooths the probabilities of faces with ids, and judges which are uncertain; None for neither.
     """
 
     def __init__(self, tracker: Tracker | None, smoother: Smoother | None) -> None:
         self.tracker, self.smoother = tracker, smoother
 
-    def result(self, frame: Frame, faces: Faces, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
-        """The result of the next frame that was searched at."""
-        if self.smoother is None:
-            return FrameResult(frame, faces, classes, probabilities)
-        if faces.ids is None:
-            return FrameResult(frame, faces, classes, probabilities, uncertain=self.smoother.doubt(probabilities))
-        smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
-        return FrameResult(frame, faces, classes, probabilities, smoothed, labels, uncertain)
+    def identify(self, item: Detections) -> Detections:
+        """Give the faces of the next searched frame their ids, `UNCONFIRMED` for those seen only once."""
+        assert self.tracker is not None
+        if item.cut:
+            self.tracker.cut()
+        return replace(item, faces=replace(item.faces, ids=self.tracker.update(item.faces, item.frame.time)))
+
+    def result(self, item: Detections, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
+        """Return the result of the next searched frame, smoothed if its faces have ids."""
+        frame, faces = item.frame, item.faces
+        smoothed = labels = uncertain = None
+        if self.smoother is not None and faces.ids is not None:
+            smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
+        elif self.smoother is not None:
+            uncertain = self.smoother.uncertain(probabilities)
+        return FrameResult(
+            frame, faces, classes, probabilities, smoothed, labels, uncertain, unconfirmed=item.unconfirmed
+        )
 
 
 def results(
     source: Source,
     detect: Detect,
-    classify: Recognise,
+    classify: Classify,
     classes: tuple[str, ...],
     state: TemporalState,
     stats: Stats,
     every: int = 1,
 ) -> Generator[FrameResult, None, None]:
-    """Yield the result of each frame of `source`; closing the generator stops the threads and closes the source.
+    """Yield the result of each frame of `source`. Closing the generator stops the threads and closes the source.
 
-    detect: `Frame` → `Faces`. classify: several (`Frame`, `Faces`) → for each float32 (N, K) probabilities, columns as
-    `classes`. every: search each k-th frame and carry its faces over to those between; a cut is always searched, and so
-    is each still.
-    Raises what the source, `detect` or `classify` raise, and `ConfigError` for an `every` that cannot work.
+    Args:
+        source: Where the frames come from.
+        detect: `Frame` → `Faces`.
+        classify: Several (`Frame`, `Faces`) → for each float32 (N, K) probabilities.
+        classes: Names of the K columns.
+        state: Used by this run alone.
+        stats: Gets the times of the stages and the number of dropped frames.
+        every: Search each k-th frame and carry its faces over to those between. Stills and frames that begin another
+            scene are always searched.
+
+    Raises:
+        ConfigError: `every` is not a whole number from 1.
+        Exception: Whatever the source, `detect` or `classify` raise.
     """
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise ConfigError(f"every={every} cannot work; give a whole number from 1")
-    if source.still:
-        every = 1  # a photo shows other faces than the one before
-    is_cut: Callable[[Array], bool] = CutDetector() if state.tracker else lambda image: False
-    frames: BoundedQueue[Frame] = BoundedQueue(1 if source.live else _WAITING, newest=source.live)
-    seen: BoundedQueue[Detections] = BoundedQueue(1 if source.live else _WAITING)
+    check_number("every", every, 1, whole=True)
+    step = 1 if source.still else every
+    is_cut = SceneCutDetector() if state.tracker else None
+    frames: BoundedQueue[Frame] = BoundedQueue(1 if source.live else _QUEUED, newest=source.live)
+    detections: BoundedQueue[Detections] = BoundedQueue(1 if source.live else _QUEUED)
     threads: list[threading.Thread] = []
     try:
-        threads += [
-            fill(frames, lambda: stats.timed("decode", iter(source)), "read"),
-            fill(seen, lambda: _search(frames, detect, stats, every, is_cut), "search"),
-        ]
-        confirmed = _settled(iter(seen), state.tracker, stats, wait=not source.live)
-        yield from _recognised(confirmed, classify, classes, state, stats, 1 if source.live else _TOGETHER)
+        threads.append(fill(frames, lambda: stats.timed("decode", iter(source)), "read"))
+        threads.append(fill(detections, lambda: _detect(frames, detect, is_cut, stats, step), "detect"))
+        tracked = _track(iter(detections), state, stats, wait=not source.live)
+        yield from _classify(tracked, classify, classes, state, stats, most=1 if source.live else _BUFFERED)
     finally:
         stats.dropped += frames.dropped
-        seen.stop()
+        detections.stop()
         frames.stop()
         if source.live:
             source.close()  # a camera that does not answer would keep its reader waiting
@@ -111,143 +117,115 @@ def results(
         source.close()
 
 
-def _search(
-    frames: BoundedQueue[Frame], detect: Detect, stats: Stats, every: int, is_cut: Callable[[Array], bool]
+def _detect(
+    frames: BoundedQueue[Frame], detect: Detect, is_cut: SceneCutDetector | None, stats: Stats, every: int
 ) -> Iterator[Detections]:
     try:
         for count, frame in enumerate(frames):
             if frame.error is not None:
                 yield Detections(frame, Faces.none())
                 continue
-            cut = is_cut(frame.image)
+            cut = is_cut is not None and is_cut(frame.image)
             if count % every and not cut:
-                yield Detections(frame, None)
+                yield Detections(frame, Faces.none(), searched=False)
                 continue
             with stats.stage("detect"):
                 faces = detect(frame)
-            yield Detections(frame, faces, cut)
+            yield Detections(frame, faces, cut=cut)
     finally:
         frames.stop()
 
 
-def _settled(seen: Iterator[Detections], tracker: Tracker | None, stats: Stats, wait: bool) -> Iterator[Detections]:
-    """The same frames with ids, and without the faces that have none.
+def _track(items: Iterator[Detections], state: TemporalState, stats: Stats, wait: bool) -> Iterator[Detections]:
+    """Give the faces ids and remove those that are unconfirmed.
 
-    wait: hold a frame back until the next one that was searched has told who its new faces are.
+    wait: Buffer each searched frame, and those after it, until the next search confirms its new faces.
     """
-    if tracker is None:
-        yield from seen
+    if state.tracker is None:
+        yield from items
         return
-    held: list[Detections] = []  # a searched frame, and those up to the next one
-    try:
-        for item in seen:
-            if item.faces is None:
-                if held and len(held) < _HELD:
-                    held.append(item)
-                else:
-                    yield from _released(held)
-                    held = []
-                    yield item
-                continue
-            if item.cut:
-                tracker.cut()
+    buffered: list[Detections] = []
+    for item in with_end(items):
+        if item is not None and item.searched:
             with stats.stage("track"):
-                now = replace(item, faces=replace(item.faces, ids=tracker.update(item.faces, item.frame.time)))
-            if held and not item.cut:
-                held[0] = replace(held[0], faces=confirm(held[0].faces, now.faces))
-            yield from _released(held)
-            held = [now] if wait else []
-            if not wait:
-                yield from _released([now])
-    except FerError:  # of the source: what it gave before is answered first
-        yield from _released(held)
-        raise
-    yield from _released(held)
+                item = state.identify(item)
+            if buffered and not item.cut:
+                buffered[0] = replace(buffered[0], faces=confirm(buffered[0].faces, item.faces))
+        if item is None or item.searched:
+            yield from map(only_confirmed, buffered)
+            buffered = []
+        if item is not None:
+            buffered.append(item)
+            if not wait or len(buffered) > _BUFFERED or not buffered[0].searched:
+                yield from map(only_confirmed, buffered)
+                buffered = []
 
 
-def _released(held: list[Detections]) -> Iterator[Detections]:
-    for item in held:
-        if item.faces is not None and item.faces.ids is not None:
-            confirmed = np.asarray(item.faces.ids != UNCONFIRMED)
-            item = replace(item, faces=item.faces.only(confirmed), unconfirmed=item.faces.boxes[~confirmed])
-        yield item
+def only_confirmed(item: Detections) -> Detections:
+    """Move the faces that are unconfirmed out of `item.faces`."""
+    if item.faces.ids is None:
+        return item
+    confirmed = item.faces.ids != UNCONFIRMED
+    return replace(item, faces=item.faces.only(confirmed), unconfirmed=item.faces.boxes[~confirmed])
 
 
-def with_ids(faces: Faces, tracker: Tracker, time: float) -> Faces:
-    """The faces of a live frame with ids, without those that have none yet. time: seconds."""
-    ids = tracker.update(faces, time)
-    return replace(faces, ids=ids).only(ids != UNCONFIRMED)
-
-
-def _recognised(
-    seen: Iterator[Detections],
-    classify: Recognise,
+def _classify(
+    items: Iterator[Detections],
+    classify: Classify,
     classes: tuple[str, ...],
     state: TemporalState,
     stats: Stats,
-    together: int,
+    most: int,
 ) -> Iterator[FrameResult]:
+    """most: How many frames may wait for their batch to fill."""
     last: FrameResult | None = None
-    waiting: list[Detections] = []
-
-    def answer() -> Iterator[FrameResult]:
-        nonlocal last
-        asked = [(s.frame, s.faces) for s in waiting if s.faces is not None]
-        answers: Iterator[Array] = iter(())
-        if any(len(faces) for _, faces in asked):  # a stage without faces is no stage
-            with stats.stage("classify", len(asked)):
-                answers = iter(classify(asked))
-        for item in waiting:
-            if item.faces is not None:
-                empty = np.zeros((0, len(classes)), np.float32)
-                last = state.result(item.frame, item.faces, classes, next(answers, empty))
-                if item.unconfirmed is not None and len(item.unconfirmed):
-                    last = replace(last, unconfirmed=item.unconfirmed)
-                yield last
+    batch: list[Detections] = []
+    for item in with_end(items):
+        if item is not None:
+            batch.append(item)
+            if len(batch) < most and sum(i.searched for i in batch) < _BATCH:
+                continue
+        searched = [(i.frame, i.faces) for i in batch if i.searched]
+        probabilities = iter([np.zeros((0, len(classes)), np.float32)] * len(searched))
+        if any(len(faces) for _, faces in searched):
+            with stats.stage("classify", len(searched)):
+                probabilities = iter(classify(searched))
+        for i in batch:
+            if i.searched:
+                last = state.result(i, classes, next(probabilities))
             else:
-                assert last is not None
-                yield replace(last, frame=item.frame, searched=False)
-        waiting.clear()
-
-    try:
-        for item in seen:
-            waiting.append(item)
-            if sum(s.faces is not None for s in waiting) >= together or len(waiting) >= min(2 * together, _HELD):
-                yield from answer()
-    except FerError:
-        yield from answer()
-        raise
-    yield from answer()
+                assert last is not None  # the first frame of a source is always searched
+                last = replace(last, frame=i.frame, searched=False)
+            yield last
+        batch = []
 
 
 class _Writer:
-    """One sink in a thread of its own, fed by a short pipe."""
+    """A sink in a thread of its own, and the queue that feeds it."""
 
     def __init__(self, sink: Sink, draw: Draw, stats: Stats) -> None:
-        self.pipe: BoundedQueue[FrameResult] = BoundedQueue(_WAITING)
+        self.queue: BoundedQueue[FrameResult] = BoundedQueue(_QUEUED)
         self.error: BaseException | None = None
-        self._sink, self._draw, self._stats = sink, draw, stats
-        self._thread = threading.Thread(target=self._write, name=sink.stage, daemon=True)
+        self._thread = threading.Thread(target=self._write, args=(sink, draw, stats), name=sink.stage, daemon=True)
         self._thread.start()
 
-    def _write(self) -> None:
+    def _write(self, sink: Sink, draw: Draw, stats: Stats) -> None:
         try:
-            for result in self.pipe:
-                deliver(self._sink, result, self._draw, self._stats)
+            for result in self.queue:
+                _deliver(sink, result, draw, stats)
         except BaseException as error:
             self.error = error
-            self.pipe.stop()
+            self.queue.stop()
 
     def finish(self) -> None:
-        """Let it write what waits, and see it end."""
-        self.pipe.end()
+        """Wait until everything in the queue is written."""
+        self.queue.end()
         self._thread.join()
 
 
-def deliver(sink: Sink, result: FrameResult, draw: Draw, stats: Stats) -> None:
-    """Hand a result to a sink, with its picture where it wants one."""
+def _deliver(sink: Sink, result: FrameResult, draw: Draw, stats: Stats) -> None:
     picture = None
-    if result.frame.error is None and sink.draws:
+    if sink.draws and result.frame.error is None:
         with stats.stage("annotate"):
             picture = draw(result)
     with stats.stage(sink.stage):
@@ -255,17 +233,17 @@ def deliver(sink: Sink, result: FrameResult, draw: Draw, stats: Stats) -> None:
 
 
 def run(
-    answers: Iterator[FrameResult],
+    results: Iterator[FrameResult],
     sinks: Sequence[Sink],
     stats: Stats,
     after_frame: Callable[[], object] = lambda: None,
     draw: Draw = annotate,
 ) -> None:
-    """Take every result to every sink and count it in `stats`.
+    """Write every result to every sink and count it in `stats`.
 
-    Sinks write beside each other, each in its own thread; one that is `inline` (a window) is called here. A sink's
-    `Stop` ends the run in good order. Any error, Ctrl-C too, stops and closes everything and goes up; `stats` holds
-    what was counted until then.
+    Each sink writes in its own thread, except those that are `inline` (a window), which write in this one. A sink that
+    raises `Stop` ends the run in good order. Any error, and Ctrl-C, ends the run as well: results so far are written,
+    all sinks are closed, and the error is raised.
     """
     start = time.perf_counter()
     try:
@@ -274,27 +252,24 @@ def run(
                 stack.enter_context(sink)
             writers = [_Writer(sink, draw, stats) for sink in sinks if not sink.inline]
             inline = [sink for sink in sinks if sink.inline]
-            stopped: KeyboardInterrupt | None = None
-            with suppress(Stop):
-                try:
-                    for result in answers:
-                        for writer in writers:
-                            if not writer.pipe.put(result):
-                                raise writer.error or RuntimeError("a sink ended on its own")
-                        stats.count(result)
-                        for sink in inline:
-                            deliver(sink, result, draw, stats)
-                        after_frame()
-                except KeyboardInterrupt as error:
-                    stopped = error
-                finally:
-                    close(answers)
-                    for writer in writers:  # what has been answered is written, whatever happened since
-                        writer.finish()
-            for writer in writers:  # neither `Stop` nor Ctrl-C hides what failed while the rest was written
-                if writer.error is not None and not isinstance(writer.error, Stop):
-                    raise writer.error
-            if stopped is not None:
-                raise stopped
+            ended_by: BaseException | None = None
+            try:
+                for result in results:
+                    for writer in writers:
+                        if not writer.queue.put(result):
+                            raise writer.error or RuntimeError("a sink ended on its own")
+                    stats.count(result)
+                    for sink in inline:
+                        _deliver(sink, result, draw, stats)
+                    after_frame()
+            except (Stop, KeyboardInterrupt) as error:
+                ended_by = error
+            finally:
+                close(results)
+                for writer in writers:
+                    writer.finish()
+            for raised in (*(writer.error for writer in writers), ended_by):  # Ctrl-C does not hide a sink's error
+                if raised is not None and not isinstance(raised, Stop):
+                    raise raised
     finally:
         stats.seconds = time.perf_counter() - start

@@ -1,18 +1,21 @@
-"""What carries values between threads: short, with an end, an error, and a way out."""
+"""Bounded queues between threads, each with an end, an error and a way to stop."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
 
+from fer.errors import FerError
+
 T = TypeVar("T")
 
 
 class BoundedQueue(Generic[T]):
-    """A short queue between two threads.
+    """A queue from one thread to another. Iterate over it to read.
 
-    size: how many values wait at most. newest: a full pipe throws out its oldest value, and counts it in `dropped`,
-    where otherwise `put` waits.
+    Args:
+        size: How many values it holds at most.
+        newest: If full, `put` drops the oldest value and counts it in `dropped`. Otherwise it waits.
     """
 
     def __init__(self, size: int, newest: bool = False) -> None:
@@ -24,7 +27,7 @@ class BoundedQueue(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, value: T) -> bool:
-        """Add a value. False once the reader has gone: nobody needs more."""
+        """Add a value. Return False if the reader has stopped, so that no more values are needed."""
         with self._changed:
             while len(self._values) >= self._size and not self._stopped:
                 if self._newest:
@@ -38,13 +41,13 @@ class BoundedQueue(Generic[T]):
             return not self._stopped
 
     def end(self, error: BaseException | None = None) -> None:
-        """No more values come; what waits is still read, and then `error` is raised."""
+        """Add no more values. The reader gets those that are left, then `error` is raised in its thread."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """The reader's way out: nothing more is taken, and whoever waits in `put` goes on."""
+        """Read no more values. Drop those that are left and wake whoever waits."""
         with self._changed:
             self._stopped = True
             self._values.clear()
@@ -64,21 +67,21 @@ class BoundedQueue(Generic[T]):
             yield value
 
 
-def fill(pipe: BoundedQueue[T], values: Callable[[], Iterator[T]], name: str) -> threading.Thread:
-    """Start a thread that puts everything of `values()` into `pipe`, and its end or its error."""
+def fill(queue: BoundedQueue[T], values: Callable[[], Iterator[T]], name: str) -> threading.Thread:
+    """Start a thread that puts all of `values()` into `queue`, then its end or its error."""
 
     def run() -> None:
         iterator: Iterator[T] | None = None
+        error: BaseException | None = None
         try:
             iterator = values()
             for value in iterator:
-                if not pipe.put(value):
+                if not queue.put(value):
                     break
-        except BaseException as error:  # whatever it is, the reader must hear of it
-            pipe.end(error)
-        else:
-            pipe.end()
+        except BaseException as raised:  # the reader must hear of any error
+            error = raised
         finally:
+            queue.end(error)
             close(iterator)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
@@ -86,7 +89,20 @@ def fill(pipe: BoundedQueue[T], values: Callable[[], Iterator[T]], name: str) ->
     return thread
 
 
+def with_end(values: Iterator[T]) -> Iterator[T | None]:
+    """Yield the values, then None when they end or a `FerError` ends them, then raise that error.
+
+    Whoever buffers values can pass them on at None, so that no error of the source loses what was read before it.
+    """
+    try:
+        yield from values
+    except FerError:
+        yield None
+        raise
+    yield None
+
+
 def close(values: object) -> None:
-    """Close a generator, and with it what it holds open; any other iterator has nothing to close."""
+    """Close a generator, and with it what it holds open. Other iterators have nothing to close."""
     if isinstance(values, Generator):
         values.close()

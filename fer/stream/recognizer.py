@@ -1,4 +1,4 @@
-"""The library: emotions from a picture, a stream, or one frame after the other.
+"""The library: emotions from a picture, a stream, or single frames.
 
 from fer.stream import Recognizer
 
@@ -8,40 +8,49 @@ for result in recognizer.stream("clip.mp4"):
 """
 
 import inspect
+import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 
 from fer.artifact.trust import accept
+from fer.checks import check_flag, check_number
 from fer.errors import ConfigError, SourceError
 from fer.files import expand
 from fer.stream import pipeline
 from fer.stream.faces.classify import load_face_classifier
 from fer.stream.faces.detect import Detector
 from fer.stream.faces.smooth import Smoother
+from fer.stream.faces.track import SceneCutDetector, Tracker
 from fer.stream.pipeline import TemporalState
 from fer.stream.sources import Source, open_source
 from fer.stream.sources.stills import read_image
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Faces, Frame, FrameResult
+from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
 
 T = TypeVar("T")
 
 
 class Recognizer:
-    """A detector and an artifact, loaded once; every session and stream of it may run in a thread of its own.
+    """A detector and an artifact, loaded once. Each of its streams and sessions may run in a thread of its own.
 
-    artifact: a model file; None is the bundled one. trust: run it although it was made elsewhere. device: auto, cpu or
-    cuda. threads: of the CPU, for PyTorch and for OpenCV; None gives each of them half of the cores. detector,
-    tracking, smoothing: arguments of `fer.stream.detect.Detector`, `fer.stream.track.Tracker` and
-    `fer.stream.smooth.Smoother`.
-    Raises `ArtifactError`, and `ConfigError` for values that cannot work.
+    Args:
+        artifact: The model file, None for the bundled one.
+        trust: Run a TorchScript file that was made elsewhere.
+        device: auto, cpu or cuda.
+        threads: CPU threads of PyTorch and of OpenCV each; None for half of the cores. They are set for the whole process.
+        detector, tracking, smoothing: Arguments of `Detector`, `Tracker` and `Smoother` in `fer.stream.faces`.
+
+    Raises:
+        ConfigError: A value is unknown or out of range.
+        ArtifactError: The model file cannot be used.
     """
 
     def __init__(
@@ -55,40 +64,35 @@ class Recognizer:
         tracking: Mapping[str, Any] | None = None,
         smoothing: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(trust, bool):  # any word would do otherwise, "no" too
-            raise ConfigError(f"trust={trust} must be true or false")
-        self._detector, self._turn = _made(Detector, "detector", detector or {}), threading.Lock()
-        self._tracking, self._smoothing = dict(tracking or {}), dict(smoothing or {})
-        self.smoother()  # tells at once where its values cannot work
-        self._threads = threads
+        check_flag("trust", trust)
+        check_number("threads", threads, 1, 256, whole=True, optional=True)
+        self._detector, self._lock = _build(Detector, "detector", detector or {}), threading.Lock()
+        self._tracking, self._smoothing, self._threads = tracking or {}, smoothing or {}, threads
+        self._state(tracked=False)  # checks the values for smoothing
         if trust and artifact is not None:
             accept([str(artifact)])
-        self.classify = load_face_classifier(None if artifact is None else str(artifact), device, threads)
+        _limit_threads(threads)
+        self.classify = load_face_classifier(None if artifact is None else str(artifact), device)
         self.classes: tuple[str, ...] = self.classify.classes
 
     def detect(self, frame: Frame) -> Faces:
-        """The faces of one frame, without ids; threads take turns."""
-        with self._turn:
+        """Return the faces of one frame, without ids. Threads take turns."""
+        with self._lock:
             return self._detector(frame)
 
-    def smoother(self) -> Smoother:
-        """A new smoother, as configured."""
-        return _made(Smoother, "smoothing", self._smoothing)
-
-    def state(self, film: bool) -> TemporalState:
-        """What one run remembers; for a `film` with ids."""
-        if not film:
-            return TemporalState(None, self.smoother())
-        from fer.stream.faces.track import (
-            Tracker,  # its library takes a second or two to import, which stills can do without
-        )
-
-        return TemporalState(_made(Tracker, "tracking", self._tracking), self.smoother())
+    def _state(self, tracked: bool) -> TemporalState:
+        smoother = _build(Smoother, "smoothing", self._smoothing)
+        return TemporalState(_build(Tracker, "tracking", self._tracking) if tracked else None, smoother)
 
     def __call__(self, image: str | Path | Array) -> FrameResult:
-        """The faces of one picture: a file, or uint8 (H, W, 3) RGB. No ids, nothing smoothed.
+        """Return the faces of one picture, without ids or smoothing.
 
-        Raises `SourceError` for a file that is no picture, `ValueError` for an array of another kind.
+        Args:
+            image: A file, or uint8 (H, W, 3) RGB.
+
+        Raises:
+            SourceError: The file is not a picture.
+            ValueError: The array has another shape or dtype.
         """
         if isinstance(image, np.ndarray):
             frame = Frame(np.ascontiguousarray(image), 0, 0.0, file="")
@@ -98,7 +102,8 @@ class Recognizer:
                 raise SourceError(f"no file {path}; give the path of a picture")
             frame = Frame(read_image(path), 0, 0.0, file=path.name)
         faces = self.detect(frame)
-        return self.state(film=False).result(frame, faces, self.classes, self.classify([(frame, faces)])[0])
+        (probabilities,) = self.classify([(frame, faces)])
+        return self._state(tracked=False).result(Detections(frame, faces), self.classes, probabilities)
 
     def stream(
         self,
@@ -108,59 +113,77 @@ class Recognizer:
         max_frames: int | None = None,
         stats: Stats | None = None,
     ) -> Iterator[FrameResult]:
-        """The results of a camera, video, folder or URL, frame by frame; see `fer.stream.pipeline.results`.
+        """Yield the result of each frame of a camera, video, folder or URL; see `fer.stream.pipeline.results`.
 
-        max_frames: end after so many. Closing the generator, or leaving it to the garbage, stops its threads. Raises
-        `SourceError`, and `ConfigError` for values that cannot work.
+        Args:
+            source: An open source, or what `open_source` takes.
+            every: Search each k-th frame for faces.
+            max_frames: End after so many frames, None for all.
+            stats: Gets counts and times.
+
+        Raises:
+            SourceError: The source cannot be read.
+            ConfigError: A value is out of range.
         """
-        if max_frames is not None and (type(max_frames) is not int or not 1 <= max_frames < 2**63):
-            raise ConfigError(f"max_frames={max_frames} cannot work; give a whole number from 1, or null for all")
-        opened = source if isinstance(source, Source) else open_source(_plain(source), self._threads)
-        state = self.state(film=not opened.still)
-        answers = pipeline.results(opened, self.detect, self.classify, self.classes, state, stats or Stats(), every)
-        with closing(answers):
-            yield from islice(answers, max_frames)
+        check_number("max_frames", max_frames, 1, 1e9, whole=True, optional=True)
+        if not isinstance(source, Source):
+            source = open_source(str(source) if isinstance(source, Path) else source, self._threads)
+        state = self._state(tracked=not source.still)
+        results = pipeline.results(source, self.detect, self.classify, self.classes, state, stats or Stats(), every)
+        with closing(results):
+            yield from islice(results, max_frames)
 
     def session(self) -> "Session":
-        """One viewer's state, for frames that come from elsewhere, such as a browser."""
-        return Session(self)
+        """Return the state of one viewer, for frames that come from elsewhere, such as a browser."""
+        return Session(self, self._state(tracked=True))
 
 
 class Session:
-    """`session(image, time)` → the result of one viewer's next frame, with that viewer's own ids and smoothing.
+    """`session(image, time)` → `FrameResult` of one viewer's next frame, with that viewer's own ids and smoothing.
 
-    A face is left out until it has been seen twice. Not for two threads at once.
+    A face is left out until it is seen a second time. A session is for one thread at a time.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        from fer.stream.faces.track import CutDetector
+    def __init__(self, recognizer: Recognizer, state: TemporalState) -> None:
+        self._recognizer, self._state, self._is_cut = recognizer, state, SceneCutDetector()
+        self._frames, self._start = 0, monotonic()
 
-        self._recognizer, self._calm, self._is_cut = recognizer, recognizer.state(film=True), CutDetector()
-        self._frames, self._start = 0, time.monotonic()
+    def __call__(self, image: Array, time: float | None = None) -> FrameResult:
+        """Return the result of the next frame.
 
-    def __call__(self, image: Array, time_: float | None = None) -> FrameResult:
-        """image: uint8 (H, W, 3) RGB. time_: seconds, growing; None takes the clock. Raises `ValueError`."""
-        now = time.monotonic() - self._start if time_ is None else time_
-        frame = Frame(np.ascontiguousarray(image), self._frames, now)
+        Args:
+            image: uint8 (H, W, 3), RGB.
+            time: Seconds, increasing from frame to frame; None for the clock.
+
+        Raises:
+            ValueError: The image has another shape or dtype.
+        """
+        frame = Frame(np.ascontiguousarray(image), self._frames, monotonic() - self._start if time is None else time)
         self._frames += 1
-        tracker = self._calm.tracker
-        assert tracker is not None
-        if self._is_cut(frame.image):
-            tracker.cut()
-        faces = pipeline.with_ids(self._recognizer.detect(frame), tracker, now)
-        answers: Sequence[Array] = self._recognizer.classify([(frame, faces)])
-        return self._calm.result(frame, faces, self._recognizer.classes, answers[0])
+        item = Detections(frame, self._recognizer.detect(frame), cut=self._is_cut(frame.image))
+        item = pipeline.only_confirmed(self._state.identify(item))
+        (probabilities,) = self._recognizer.classify([(frame, item.faces)])
+        return self._state.result(item, self._recognizer.classes, probabilities)
 
 
-def _made(kind: Callable[..., T], name: str, values: Mapping[str, Any]) -> T:
-    """A `kind` with these values; `name` is what the config calls them."""
-    taken = inspect.signature(kind)
+def _limit_threads(threads: int | None) -> None:
+    """Set the CPU threads of PyTorch and OpenCV for this process.
+
+    Detection and classification run side by side. With half of the cores each, no core idles and neither waits for one.
+    """
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = threads or max(1, cores // 2)
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any]) -> T:
+    """Return `kind(**values)`, where `name` is the group of these values in the config."""
+    signature = inspect.signature(kind)
     try:
-        taken.bind(**values)
+        signature.bind(**values)
     except TypeError as error:
-        raise ConfigError(f"{name}: {error}; it takes {', '.join(taken.parameters)}") from error
+        raise ConfigError(f"{name}: {error}; it takes {', '.join(signature.parameters)}") from error
     return kind(**values)
-
-
-def _plain(source: int | str | Path) -> int | str:
-    return str(source) if isinstance(source, Path) else source

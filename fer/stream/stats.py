@@ -1,8 +1,7 @@
-"""What a run counted, and how long its stages took."""
+"""What a run counts, and how long its stages take."""
 
 import time
-from array import array
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,84 +14,73 @@ from fer.stream.types import FrameResult
 T = TypeVar("T")
 
 _ORDER = ("decode", "detect", "track", "classify", "annotate")
-_KEPT = 100_000
-"""Times kept of a stage; a run of days measures its last hour or so, in memory that does not grow."""
+_MEASURED = 100_000
+"""Times kept per stage, the latest ones, so that memory does not grow with the run."""
 
 
 class Stats:
-    """What a run counted: frames, frames_with_faces, faces, unreadable stills, dropped live frames, emotions by face,
-    and the times of stages, each of which belongs to one thread.
+    """What a run counted, and the times of its stages, each of which belongs to one thread.
 
-    `seconds` is the wall time of the run; models are loaded before it begins.
+    Attributes:
+        frames, frames_with_faces, faces: Processed so far.
+        unreadable: Stills that could not be read.
+        dropped: Frames of a live source that were skipped.
+        emotions: Faces by the class that they were shown as.
+        seconds: Duration of the run, without loading the model.
     """
 
     def __init__(self) -> None:
         self.frames = self.frames_with_faces = self.faces = self.unreadable = self.dropped = 0
         self.emotions: Counter[str] = Counter()
         self.seconds = 0.0
-        self._times: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+        self._times: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MEASURED))
 
     @property
     def fps(self) -> float:
-        """Frames a second, over the whole run."""
+        """Frames per second over the whole run."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     @contextmanager
     def stage(self, name: str, frames: int = 1) -> Iterator[None]:
-        """Time one pass of a stage over so many frames; one that raises is not counted."""
+        """Time one pass of a stage over `frames` frames. A pass that raises is not counted."""
         start = time.perf_counter()
         yield
         self._add(name, time.perf_counter() - start, frames)
 
     def timed(self, name: str, values: Iterator[T]) -> Iterator[T]:
-        """The same values, with the time that each took to come as a pass of a stage."""
+        """Yield the values, counting the time that each takes to arrive as a pass of a stage."""
         try:
             while True:
                 start = time.perf_counter()
                 value = next(values, None)
                 if value is None:
                     return
-                self._add(name, time.perf_counter() - start, 1)
+                self._add(name, time.perf_counter() - start)
                 yield value
         finally:
             close(values)
 
-    def _add(self, name: str, seconds: float, frames: int) -> None:
-        times = self._times[name]
-        times.extend([seconds * 1000 / frames] * frames)
-        if len(times) > 2 * _KEPT:
-            del times[:_KEPT]
+    def _add(self, name: str, seconds: float, frames: int = 1) -> None:
+        self._times[name].extend([seconds * 1000 / frames] * frames)
 
     def count(self, result: FrameResult) -> None:
-        """Add one frame."""
+        """Count one frame."""
         self.frames += 1
         self.faces += len(result.faces)
         self.frames_with_faces += len(result.faces) > 0
         self.unreadable += result.frame.error is not None
         self.emotions.update(name for name, _ in result.emotions())
         if result.frame.captured is not None:
-            self._add("latency", time.monotonic() - result.frame.captured, 1)
+            self._add("latency", time.monotonic() - result.frame.captured)
 
     def stages(self) -> dict[str, dict[str, float]]:
-        """For each stage that ran, p50, p95 and p99 in milliseconds a frame."""
+        """Return p50, p95 and p99 of each stage that ran, in milliseconds per frame."""
         points = (50, 95, 99)
         names = [n for n in _ORDER if n in self._times] + [n for n in self._times if n not in _ORDER]
-        return {
-            name: {
-                f"p{p}": round(float(v), 3)
-                for p, v in zip(points, np.percentile(self._times[name], points), strict=True)
-            }
-            for name in names
-        }
+        values = {name: np.percentile(self._times[name], points).round(3).tolist() for name in names}
+        return {name: {f"p{p}": v for p, v in zip(points, values[name], strict=True)} for name in names}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as `stats=` writes them."""
-        return {
-            "frames": self.frames,
-            "frames_with_faces": self.frames_with_faces,
-            "faces": self.faces,
-            "dropped": self.dropped,
-            "seconds": round(self.seconds, 3),
-            "fps": round(self.fps, 2),
-            "stages": self.stages(),
-        }
+        """Return plain values, as `stats=` writes them."""
+        counts = {name: getattr(self, name) for name in ("frames", "frames_with_faces", "faces", "dropped")}
+        return {**counts, "seconds": round(self.seconds, 3), "fps": round(self.fps, 2), "stages": self.stages()}

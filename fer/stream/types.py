@@ -1,5 +1,6 @@
-"""The values that pass between the stages, each checked where it is built."""
+"""The values that pass between the stages of the pipeline, each checked where it is built."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +17,34 @@ def _check(good: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _is_unit(values: Array) -> bool:
-    return bool(np.isfinite(values).all()) and bool(((values >= 0) & (values <= 1)).all())
+def _check_array(
+    name: str, values: Array | None, dtype: type, shape: tuple[int, ...], low: float | None = None, high: float = np.inf
+) -> None:
+    """Raise `ValueError` unless `values` is None or has this dtype, this shape and values from `low` to `high`."""
+    if values is None:
+        return
+    good = values.dtype == dtype and values.shape == shape
+    if good and low is not None and values.size:
+        good = bool(low <= values.min() and values.max() <= high)
+    limits = "" if low is None else f" from {low:g} to {high:g}"
+    _check(good, f"{name} must be {dtype.__name__} {shape}{limits}, not {values.dtype} {values.shape}")
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One picture of a source.
 
-    image: uint8 (H, W, 3), RGB, upright. index: counts from 0. time: seconds since the source's start, 0 for
-    stills. file: the name of a still, None for video and camera. error: why a still of a folder could not be read;
-    the image is (0, 0, 3) then. event: what happened before it, as "camera 0 was away for 2.1 s"; the log says so.
-    captured: `time.monotonic()` when a live source had it, None for the others.
+    Attributes:
+        image: uint8 (H, W, 3), RGB, upright.
+        index: Position in the source, from 0.
+        time: Seconds since the start of the source, 0 for stills.
+        file: Name of the still, None for videos and cameras.
+        error: Why a still of a folder could not be read; the image is then (0, 0, 3).
+        event: What happened before this frame, such as "camera 0 was away for 2.1 s", for the log.
+        captured: `time.monotonic()` when a live source delivered the frame, None for other sources.
 
-    Raises `ValueError` where a value is of the wrong shape, kind or range.
+    Raises:
+        ValueError: A value has the wrong shape, dtype or range.
     """
 
     image: Array
@@ -41,12 +56,8 @@ class Frame:
     captured: float | None = None
 
     def __post_init__(self) -> None:
-        shape = self.image.shape
-        _check(
-            self.image.dtype == np.uint8 and len(shape) == 3 and shape[2] == 3,
-            f"image must be uint8 (H, W, 3), not {self.image.dtype} {shape}",
-        )
-        _check((self.image.size > 0) == (self.error is None), "a frame has a picture or an error, not both")
+        _check_array("image", self.image, np.uint8, (*self.image.shape[:2], 3))
+        _check((self.image.size > 0) == (self.error is None), "a frame has either a picture or an error")
         _check(self.index >= 0, f"index must be 0 or more, not {self.index}")
         _check(bool(np.isfinite(self.time)), f"time must be a number of seconds, not {self.time}")
 
@@ -55,11 +66,15 @@ class Frame:
 class Faces:
     """The N faces of one frame.
 
-    boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the original frame, clipped to it, x1 < x2 and y1 < y2.
-    scores: float32 (N,), the detector's, 0 to 1. landmarks: float32 (N, 5, 2), right eye, left eye, nose,
-    right and left mouth corner as the face has them, in pixels, possibly outside the frame; None where not known.
-    ids: int64 (N,), who is who, from 1, or 0 while that is not confirmed; None where nobody keeps track.
-    Raises `ValueError` where a value is of the wrong shape, kind or range.
+    Attributes:
+        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the original frame, clipped to it, x1 < x2 and y1 < y2.
+        scores: float32 (N,), confidence of the detector, 0 to 1.
+        landmarks: float32 (N, 5, 2), right eye, left eye, nose, right and left corner of the mouth (the person's right
+            and left) in pixels, possibly outside the frame; None if unknown.
+        ids: int64 (N,), track of each face, from 1, or 0 while it is unconfirmed; None without tracking.
+
+    Raises:
+        ValueError: A value has the wrong shape, dtype or range.
     """
 
     boxes: Array
@@ -68,53 +83,67 @@ class Faces:
     ids: Array | None = None
 
     def __post_init__(self) -> None:
-        n = len(self.boxes)
-        _check(
-            self.boxes.shape == (n, 4) and self.boxes.dtype == np.float32,
-            f"boxes must be float32 (N, 4), not {self.boxes.dtype} {self.boxes.shape}",
-        )
-        _check(bool(np.isfinite(self.boxes).all()), "boxes must be finite")
-        _check(bool((self.boxes[:, :2] < self.boxes[:, 2:]).all()), "boxes must have x1 < x2 and y1 < y2")
-        _check(
-            self.scores.shape == (n,) and self.scores.dtype == np.float32 and _is_unit(self.scores),
-            f"scores must be float32 ({n},) within 0 to 1",
-        )
-        if self.landmarks is not None:
-            _check(
-                self.landmarks.shape == (n, 5, 2) and self.landmarks.dtype == np.float32,
-                f"landmarks must be float32 ({n}, 5, 2)",
-            )
-        if self.ids is not None:
-            _check(
-                self.ids.shape == (n,) and self.ids.dtype == np.int64 and bool((self.ids >= 0).all()),
-                f"ids must be int64 ({n},), 0 or more",
-            )
+        n = len(self)
+        _check_array("boxes", self.boxes, np.float32, (n, 4))
+        good = np.isfinite(self.boxes).all() and (self.boxes[:, :2] < self.boxes[:, 2:]).all()
+        _check(bool(good), "boxes must be finite, with x1 < x2 and y1 < y2")
+        _check_array("scores", self.scores, np.float32, (n,), 0, 1)
+        _check_array("landmarks", self.landmarks, np.float32, (n, 5, 2))
+        _check_array("ids", self.ids, np.int64, (n,), 0)
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def only(self, which: Array) -> "Faces":
-        """The faces of `which` alone, bool (N,)."""
-        landmarks, ids = ((None if v is None else v[which]) for v in (self.landmarks, self.ids))
-        return Faces(self.boxes[which], self.scores[which], landmarks, ids)
+    def only(self, mask: Array) -> "Faces":
+        """Return the faces where `mask`, bool (N,), is true."""
+        landmarks, ids = (None if v is None else v[mask] for v in (self.landmarks, self.ids))
+        return Faces(self.boxes[mask], self.scores[mask], landmarks, ids)
 
     @classmethod
     def none(cls) -> "Faces":
-        """No faces."""
+        """Return zero faces."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
-class FrameResult:
-    """A frame, its N faces and what they show.
+class Detections:
+    """A frame after detection.
 
-    classes: the K names. probabilities: float32 (N, K), rows that sum to 1, the artifact's answer for this
-    frame alone (with `every` above 1: for the last frame that was searched at). smoothed: the same shape, over time; None
-    where nobody smooths. labels: int64 (N,), the class that each face is shown as, calmer than the likeliest of a
-    frame; None for the likeliest. uncertain: bool (N,), faces whose confidence is too low to mean much; None where
-    nobody judges that. searched: whether this frame itself was searched, and not only carried over from an earlier one.
-    unconfirmed: float32 (M, 4), boxes of what may be faces too, but was not seen twice; None where nobody keeps track.
-    Raises `ValueError` where a value is of the wrong shape, kind or range.
+    Attributes:
+        frame: The frame.
+        faces: Its faces, none if the frame was not searched.
+        searched: Whether this frame was searched for faces.
+        cut: Whether another scene begins with this frame.
+        unconfirmed: float32 (M, 4), boxes that were removed from `faces` because they are unconfirmed; None without
+            tracking.
+    """
+
+    frame: Frame
+    faces: Faces
+    searched: bool = True
+    cut: bool = False
+    unconfirmed: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """A frame, its N faces and their emotions: K classes.
+
+    Attributes:
+        frame: The frame.
+        faces: Its faces.
+        classes: Names of the K classes.
+        probabilities: float32 (N, K), calibrated probabilities for this frame alone; those of the last searched frame
+            if this one was not searched.
+        smoothed: float32 (N, K), the probabilities smoothed over time; None without smoothing.
+        labels: int64 (N,), class that each face is shown as. It changes less often than the most probable class, which
+            it is if None.
+        uncertain: bool (N,), whether the confidence is too low to rely on; None if not judged.
+        searched: Whether this frame was searched itself. Otherwise its faces are carried over from an earlier one.
+        unconfirmed: float32 (M, 4), boxes that were detected once and may not be faces; None without tracking.
+
+    Raises:
+        ValueError: A value has the wrong shape, dtype or range.
     """
 
     frame: Frame
@@ -128,66 +157,50 @@ class FrameResult:
     unconfirmed: Array | None = None
 
     def __post_init__(self) -> None:
-        n = len(self.faces)
+        n, k = len(self.faces), len(self.classes)
+        _check_array("probabilities", self.probabilities, np.float32, (n, k), 0, 1)
+        _check_array("smoothed", self.smoothed, np.float32, (n, k), 0, 1)
+        _check_array("labels", self.labels, np.int64, (n,), 0, k - 1)
+        _check_array("uncertain", self.uncertain, np.bool_, (n,))
         if self.unconfirmed is not None:
-            good = self.unconfirmed.shape == (len(self.unconfirmed), 4) and self.unconfirmed.dtype == np.float32
-            _check(good, "unconfirmed must be float32 (M, 4)")
-        if self.labels is not None:
-            good = self.labels.shape == (n,) and self.labels.dtype == np.int64
-            good = good and bool(((self.labels >= 0) & (self.labels < len(self.classes))).all())
-            _check(good, f"labels must be int64 ({n},) within 0 to {len(self.classes) - 1}")
-        if self.uncertain is not None:
-            _check(self.uncertain.shape == (n,) and self.uncertain.dtype == np.bool_, f"uncertain must be bool ({n},)")
-        shape = (n, len(self.classes))
-        for name, values in (("probabilities", self.probabilities), ("smoothed", self.smoothed)):
-            if values is not None:
-                _check(
-                    values.shape == shape and values.dtype == np.float32 and _is_unit(values),
-                    f"{name} must be float32 {shape} within 0 to 1, not {values.dtype} {values.shape}",
-                )
+            _check_array("unconfirmed", self.unconfirmed, np.float32, (len(self.unconfirmed), 4))
 
     @property
     def shown(self) -> Array:
-        """What a viewer should see, float32 (N, K): smoothed where there is such a thing."""
+        """float32 (N, K): smoothed probabilities if there are any, else those of this frame."""
         return self.probabilities if self.smoothed is None else self.smoothed
 
     def emotions(self) -> list[tuple[str, float]]:
-        """For each face the class it is shown as, and the probability of that, 0 to 1."""
+        """Return the class that each face is shown as, and its probability, 0 to 1."""
         best = self.shown.argmax(axis=1) if self.labels is None else self.labels
         return [(self.classes[k], float(row[k])) for k, row in zip(best, self.shown, strict=True)]
 
     def row(self) -> dict[str, Any]:
-        """The log row of this frame, plain values only: `frame`, `time` in seconds, `faces`.
+        """Return the log row of this frame, plain values only: `frame`, `time` in seconds, `faces`.
 
         A face has `id` (None without tracking), `box` in pixels of the original frame, `score`, `emotion`,
         `confidence`, `uncertain`, `probabilities` by class, and `smoothed` likewise or None. Stills also have `file`,
-        and `error` where the file could not be read; `event` stands where something happened before the frame,
-        `carried` where its faces are those of an earlier one.
+        and `error` if the file could not be read. `event` tells what happened before the frame. `carried` is true if
+        the faces are those of an earlier frame.
         """
-        faces = []
-        for i, (emotion, confidence) in enumerate(self.emotions()):
-            faces.append(
-                {
-                    "id": None if self.faces.ids is None else int(self.faces.ids[i]),
-                    "box": [round(float(v), 1) for v in self.faces.boxes[i]],
-                    "score": round(float(self.faces.scores[i]), 4),
-                    "emotion": emotion,
-                    "confidence": round(confidence, LOGGED),
-                    "uncertain": bool(self.uncertain is not None and self.uncertain[i]),
-                    "probabilities": self._by_class(self.probabilities[i]),
-                    "smoothed": None if self.smoothed is None else self._by_class(self.smoothed[i]),
-                }
-            )
         row: dict[str, Any] = {"frame": self.frame.index, "time": round(self.frame.time, 6)}
-        if self.frame.file is not None:
-            row["file"] = self.frame.file
-        if self.frame.error is not None:
-            row["error"] = self.frame.error
-        if self.frame.event is not None:
-            row["event"] = self.frame.event
+        optional = {"file": self.frame.file, "error": self.frame.error, "event": self.frame.event}
+        row |= {name: value for name, value in optional.items() if value is not None}
         if not self.searched:
             row["carried"] = True
-        return {**row, "faces": faces}
+        return {**row, "faces": [self._face(i, *emotion) for i, emotion in enumerate(self.emotions())]}
 
-    def _by_class(self, values: Array) -> dict[str, float]:
+    def _face(self, i: int, emotion: str, confidence: float) -> dict[str, Any]:
+        return {
+            "id": None if self.faces.ids is None else int(self.faces.ids[i]),
+            "box": [round(float(v), 1) for v in self.faces.boxes[i]],
+            "score": round(float(self.faces.scores[i]), 4),
+            "emotion": emotion,
+            "confidence": round(confidence, LOGGED),
+            "uncertain": bool(self.uncertain is not None and self.uncertain[i]),
+            "probabilities": self._by_class(self.probabilities[i]),
+            "smoothed": None if self.smoothed is None else self._by_class(self.smoothed[i]),
+        }
+
+    def _by_class(self, values: Iterable[float]) -> dict[str, float]:
         return {name: round(float(v), LOGGED) for name, v in zip(self.classes, values, strict=True)}

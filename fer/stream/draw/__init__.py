@@ -1,1 +1,1 @@
-"""What is drawn on frames."""
+"""What is drawn on frames and beside them."""

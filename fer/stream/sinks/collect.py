@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fer.stream.faces.classify import cut
+from fer.stream.faces.classify import crop_face
 from fer.stream.sinks.base import write_whole
 from fer.stream.types import FrameResult
 
@@ -30,7 +30,9 @@ class Collector:
         if self._session is None:
             self._session = self.root / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         sides = result.faces.boxes[:, 2:] - result.faces.boxes[:, :2]
-        face = cut(result.frame.image, result.faces.boxes[int(np.argmax(sides.prod(axis=1)))], self._margin, self._size)
+        face = crop_face(
+            result.frame.image, result.faces.boxes[int(np.argmax(sides.prod(axis=1)))], self._margin, self._size
+        )
         folder = self._session / emotion
         path = folder / f"{len(self._filed) + 1:04d}.png"
         _, data = cv2.imencode(".png", cv2.cvtColor(face, cv2.COLOR_RGB2BGR))

@@ -10,7 +10,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from fer.stream.faces.classify import cut
+from fer.stream.faces.classify import crop_face
 from fer.stream.sinks.base import Sink, write_whole
 from fer.stream.sinks.history import History, clock
 from fer.stream.sinks.timeline import hex_colour, tick
@@ -68,7 +68,7 @@ class HtmlReport(Sink):
         for i, (emotion, confidence) in enumerate(result.emotions()):
             best = self._keys.setdefault(int(result.faces.ids[i]), {})
             if emotion not in best or confidence > best[emotion].confidence + _CLEARER:
-                jpeg = _jpeg(cut(result.frame.image, result.faces.boxes[i], _MARGIN, _SIDE))
+                jpeg = _jpeg(crop_face(result.frame.image, result.faces.boxes[i], _MARGIN, _SIDE))
                 best[emotion] = KeyFrame(confidence, result.frame.time, jpeg)
         if len(self._keys) > 2 * len(self._history.tracks) + 8:  # of tracks that the history has dropped
             kept = {*self._history.tracks, *result.faces.ids.tolist()}

@@ -29,8 +29,9 @@ def open_source(source: int | str | None, threads: int | None = None, retry_for:
 
     Raises:
         SourceError: The source is missing, empty or cannot be read.
-        ConfigError: `retry_for` is not a number of seconds.
+        ConfigError: `threads` or `retry_for` is out of range.
     """
+    check_number("threads", threads, 1, 256, whole=True, optional=True)
     check_number("retry_for", retry_for, 0, 1e9)
     if source is None or source == "":
         raise SourceError("no source; give one, as in source=clip.mp4, source=photo.jpg or source=0 for the camera")

@@ -4,6 +4,7 @@ import pytest
 from fer.labels import EMOTIONS, colour
 from fer.stream.draw import annotate as module
 from fer.stream.draw.annotate import annotate
+from fer.stream.faces.boxes import intersection
 from fer.stream.types import Faces, Frame, FrameResult
 
 
@@ -17,6 +18,15 @@ def result(width: int, height: int, *boxes: tuple[float, float, float, float], b
 
 def count(picture: np.ndarray, rgb: tuple[int, int, int]) -> int:
     return int((picture == rgb).all(axis=2).sum())
+
+
+def positions(monkeypatch: pytest.MonkeyPatch, *boxes: tuple[float, ...]) -> list[tuple[int, int, int, int]]:
+    """Where `annotate` puts the labels of these faces."""
+    spots = []
+    position = module._position
+    monkeypatch.setattr(module, "_position", lambda *a: spots.append(position(*a)) or spots[-1])
+    annotate(result(640, 360, *boxes))
+    return spots
 
 
 def test_no_face_changes_nothing() -> None:
@@ -41,27 +51,14 @@ def test_box_and_label_are_in_the_colour_of_the_emotion(best: int) -> None:
     "box", [(0, 0, 60, 60), (580, 0, 640, 60), (0, 300, 60, 360), (580, 300, 640, 360), (0, 0, 640, 360)]
 )
 def test_no_label_is_cut_off(box: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    spots = []
-    place = module._place
-
-    def seen(*args: object) -> tuple[int, int, int, int]:
-        spots.append(place(*args))
-        return spots[-1]
-
-    monkeypatch.setattr(module, "_place", seen)
-    annotate(result(640, 360, box))
-    ((left, top, right, bottom),) = spots
+    ((left, top, right, bottom),) = positions(monkeypatch, box)
     assert 0 <= left < right <= 640 and 0 <= top < bottom <= 360
 
 
 def test_labels_of_neighbours_do_not_lie_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    spots = []
-    place = module._place
-    monkeypatch.setattr(module, "_place", lambda *a: spots.append(place(*a)) or spots[-1])
-    annotate(result(640, 360, (200, 100, 240, 150), (244, 100, 284, 150), (222, 90, 262, 140)))
+    spots = positions(monkeypatch, (200, 100, 240, 150), (244, 100, 284, 150), (222, 90, 262, 140))
     assert len(spots) == 3
-    for i, a in enumerate(spots):
-        assert not any(module._meet(a, b) for b in spots[:i])
+    assert np.count_nonzero(intersection(np.array(spots), np.array(spots))) == 3, "each meets itself alone"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (8, 300), (300, 8), (20, 20), (48, 48), (5000, 3000)])

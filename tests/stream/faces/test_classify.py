@@ -7,7 +7,7 @@ from torch import nn
 
 from fer import artifact
 from fer.errors import ArtifactError, ConfigError
-from fer.stream.faces.classify import FaceClassifier, cut, load_face_classifier
+from fer.stream.faces.classify import FaceClassifier, crop_face, load_face_classifier
 from fer.stream.types import Faces, Frame
 
 NUMBERED = np.arange(100, dtype=np.uint8).reshape(10, 10, 1).repeat(3, axis=2)  # pixel (x, y) is 10·y + x
@@ -15,21 +15,21 @@ NUMBERED = np.arange(100, dtype=np.uint8).reshape(10, 10, 1).repeat(3, axis=2)  
 
 def test_a_square_around_the_centre() -> None:
     # 2 × 4 around (5, 5): the longer side is 4, and no margin.
-    face = cut(NUMBERED, np.array([4, 3, 6, 7], np.float32), 0.0, 4)
+    face = crop_face(NUMBERED, np.array([4, 3, 6, 7], np.float32), 0.0, 4)
     np.testing.assert_array_equal(face[..., 0], NUMBERED[3:7, 3:7, 0])
 
 
 def test_the_margin_is_a_share_of_the_longer_side_on_each_side() -> None:
-    face = cut(NUMBERED, np.array([4, 3, 6, 7], np.float32), 0.25, 6)
+    face = crop_face(NUMBERED, np.array([4, 3, 6, 7], np.float32), 0.25, 6)
     np.testing.assert_array_equal(face[..., 0], NUMBERED[2:8, 2:8, 0])
 
 
 def test_beyond_the_frame_its_border_is_repeated() -> None:
-    face = cut(NUMBERED, np.array([0, 0, 4, 4], np.float32), 0.5, 8)[..., 0]
+    face = crop_face(NUMBERED, np.array([0, 0, 4, 4], np.float32), 0.5, 8)[..., 0]
     np.testing.assert_array_equal(face[2:, 2:], NUMBERED[:6, :6, 0])
     assert (face[:3, :3] == 0).all()
     np.testing.assert_array_equal(face[0, 2:], NUMBERED[0, :6, 0])
-    face = cut(NUMBERED, np.array([6, 6, 10, 10], np.float32), 0.5, 8)[..., 0]
+    face = crop_face(NUMBERED, np.array([6, 6, 10, 10], np.float32), 0.5, 8)[..., 0]
     np.testing.assert_array_equal(face[:6, :6], NUMBERED[4:, 4:, 0])
     assert (face[5:, 5:] == 99).all()
 
@@ -39,12 +39,12 @@ def test_beyond_the_frame_its_border_is_repeated() -> None:
 )
 @pytest.mark.parametrize("margin", [-0.49, 0.0, 2.0])
 def test_any_box_of_a_frame_can_be_cut(box: tuple[float, ...], margin: float) -> None:
-    assert cut(NUMBERED, np.array(box, np.float32), margin, 12).shape == (12, 12, 3)
+    assert crop_face(NUMBERED, np.array(box, np.float32), margin, 12).shape == (12, 12, 3)
 
 
 def test_reducing_averages() -> None:
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
-    face = cut(board, np.array([0, 0, 64, 64], np.float32), 0.0, 16)
+    face = crop_face(board, np.array([0, 0, 64, 64], np.float32), 0.0, 16)
     assert np.abs(face.astype(int) - 128).max() <= 2
 
 
@@ -85,7 +85,7 @@ def test_a_real_artifact_answers(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     metadata = artifact.Metadata(("a", "b", "c"), 1, 8, (0.5,), (0.5,))
     path = artifact.save(model, metadata, tmp_path / "model.ts")
-    classify = load_face_classifier(str(path), "auto" if not torch.cuda.is_available() else "cpu", 1)
+    classify = load_face_classifier(str(path), "auto" if not torch.cuda.is_available() else "cpu")
     assert classify.classes == ("a", "b", "c")
     faces = Faces(np.array([[2, 2, 8, 8]], np.float32), np.ones(1, np.float32))
     (answer,) = classify([(Frame(NUMBERED, 0, 0.0), faces)])
@@ -94,7 +94,7 @@ def test_a_real_artifact_answers(tmp_path: Path) -> None:
 
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArtifactError, match="no model file"):
-        load_face_classifier(str(tmp_path / "none.ts"), "cpu", None)
+        load_face_classifier(str(tmp_path / "none.ts"), "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"device=cuda.*device=cpu"):
-        load_face_classifier(None, "cuda", None)
+        load_face_classifier(None, "cuda")

@@ -60,7 +60,7 @@ def test_faces_long_gone_are_forgotten() -> None:
     smooth = Smoother()
     for k in range(200):
         smooth(np.array([k + 1]), HAPPY, float(k))
-    assert len(smooth._faces) < 70
+    assert len(smooth._tracks) < 70
 
 
 @pytest.mark.parametrize("values", [{"seconds": -1}, {"margin": 2}, {"uncertain": True}, {"seconds": "long"}])

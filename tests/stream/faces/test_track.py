@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fer.errors import ConfigError
-from fer.stream.faces.track import UNCONFIRMED, CutDetector, Tracker, confirm
+from fer.stream.faces.track import UNCONFIRMED, SceneCutDetector, Tracker, confirm
 from fer.stream.types import Faces
 
 
@@ -76,7 +76,7 @@ def scene(seed: int, size: tuple[int, int] = (90, 160)) -> np.ndarray:
 
 
 def test_cuts_are_told_from_motion_noise_and_light() -> None:
-    is_cut, rng = CutDetector(), np.random.default_rng(0)
+    is_cut, rng = SceneCutDetector(), np.random.default_rng(0)
     image = scene(1)
     assert not is_cut(image)
     for k in range(5):

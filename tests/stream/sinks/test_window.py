@@ -10,7 +10,7 @@ import pytest
 
 from fer.data import folder as image_folder
 from fer.labels import EMOTIONS
-from fer.stream.faces.classify import cut
+from fer.stream.faces.classify import crop_face
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
@@ -111,7 +111,7 @@ def test_numbers_file_the_largest_face_and_u_takes_it_back(screen: type[Screen],
     assert files[0].parents[1] == files[1].parents[1], "one session"
     grey = FakeSource(9)
     image = next(itertools.islice(iter(grey), 2, None)).image
-    expected = cut(image, np.array(LARGE, np.float32), 0.1, 24)
+    expected = crop_face(image, np.array(LARGE, np.float32), 0.1, 24)
     np.testing.assert_array_equal(cv2.imread(str(files[1])), expected)
 
 

@@ -1,0 +1,27 @@
+"""Geometry of boxes, given as x1 y1 x2 y2 in pixels."""
+
+import numpy as np
+
+from fer.stream.types import Array
+
+
+def area(boxes: Array) -> Array:
+    """Return the areas (N,) of boxes (N, 4)."""
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
+
+
+def intersection(boxes: Array, others: Array) -> Array:
+    """Return the area that each of N boxes shares with each of M others, (N, M)."""
+    corners = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    return np.asarray(corners.clip(0).prod(axis=2))
+
+
+def iou(boxes: Array, others: Array) -> Array:
+    """Return the intersection over union of each of N boxes and each of M others, (N, M), 0 to 1."""
+    shared = intersection(boxes, others)
+    return np.asarray(shared / (area(boxes)[:, None] + area(others) - shared))
+
+
+def cover(boxes: Array, others: Array) -> Array:
+    """Return the share of each of M others that each of N boxes covers, (N, M), 0 to 1."""
+    return np.asarray(intersection(boxes, others) / area(others))
