@@ -2,9 +2,9 @@
 
     reader thread ──Frame──▶ detection thread ──Detections──▶ calling thread ──FrameResult──▶ one thread per sink
 
-The calling thread tracks, classifies and smooths, so all state is in one place; it also shows the window. For files, every
-frame is processed, in order. For live sources, the newest frame is, and dropped frames are counted. The first error of any
-thread stops all stages, closes all sinks, and is the one raised.
+The calling thread tracks, classifies and smooths, so all state is in one place; it also shows the window. For files,
+every frame is processed, in order. For live sources, the newest frame is, and dropped frames are counted. The first
+error of any thread stops all stages, closes all sinks, and is the one raised.
 """
 
 import threading

@@ -45,7 +45,7 @@ class Recognizer:
         artifact: The model file, None for the bundled one.
         trust: Run a TorchScript file that was made elsewhere.
         device: auto, cpu or cuda.
-        threads: CPU threads of PyTorch and of OpenCV each; None for half of the cores. They are set for the whole process.
+        threads: CPU threads of PyTorch and of OpenCV each, set for the whole process; None for half of the cores.
         detector, tracking, smoothing: Arguments of `Detector`, `Tracker` and `Smoother` in `fer.stream.faces`.
 
     Raises:

@@ -22,7 +22,7 @@ _AFTER = 1.0
 """Seconds for which a region stays hidden after its face was last detected; a detector misses single frames."""
 
 _BEFORE, _BUFFERED = 0.25, 8
-"""Seconds, and frames at most, for which a region is hidden before its face is first detected, unless the source is live."""
+"""Seconds, and frames at most, for which a region is hidden before its face is first detected."""
 
 _CELLS = 4
 """Cells across a face's box. No method of recognition or restoration can work with so few."""
@@ -30,7 +30,7 @@ _CELLS = 4
 
 @dataclass(frozen=True, eq=False)
 class _Region:
-    """A region to hide: id of its face (0 for none), box (4,) in pixels, and the time in seconds when it was detected."""
+    """A region to hide: id of its face (0 for none), box (4,) in pixels, and seconds at which it was detected."""
 
     identity: int
     box: Array
@@ -43,9 +43,9 @@ class Blur:
     Faces that the detector misses cannot be hidden.
 
     Args:
-        whom: "faces" hides every face that is detected, confirmed or not. "others" spares one: the face that is largest
-            at first, for as long as it is tracked, and a second after it is gone the one that is largest then. In stills,
-            the largest.
+        whom: "faces" hides every face that is detected, confirmed or not. "others" spares one: the face that is
+            largest at first, for as long as it is tracked, and a second after it is gone the one that is largest
+            then. In stills, the largest.
 
     Raises:
         ConfigError: `whom` is unknown.
@@ -141,8 +141,8 @@ def _hidden(result: FrameResult, regions: list[_Region]) -> FrameResult:
 def hide(image: Array, boxes: Array, margins: Array) -> Array:
     """Blur boxes and what surrounds them beyond recovery.
 
-    All that is left of a region are the mean colours of some 6 × 6 cells, blurred with their neighbours and reduced to 16
-    levels, so that many frames of it reveal no more than one.
+    All that is left of a region are the mean colours of some 6 × 6 cells, blurred with their neighbours and reduced to
+    16 levels, so that many frames of it reveal no more than one.
 
     Args:
         image: uint8 (H, W, 3).

@@ -13,7 +13,7 @@ Colour = tuple[int, int, int]
 
 @lru_cache(maxsize=1024)
 def letters(text: str, points: int) -> Array:
-    """Return how much of each pixel the letters cover, uint8 (H, W). Texts of one size are equally high, save accents."""
+    """Return how much the letters cover each pixel, uint8 (H, W). Texts of one size are equally high."""
     font = ImageFont.load_default(points)
     _, top, right, bottom = font.getbbox(text)
     _, highest, _, lowest = font.getbbox("bdfy%")

@@ -9,7 +9,7 @@ from fer.stream.faces.boxes import cover
 from fer.stream.types import Array, Faces, Frame
 
 _SMALLEST = 32
-"""YuNet's coarsest stride in pixels. It gives nonsense boxes for a copy with a shorter side, so such a copy is padded."""
+"""YuNet's coarsest stride in pixels. Copies with a shorter side are padded, since their boxes would be nonsense."""
 
 _VISIBLE = 0.1
 """Share of a face's width and height that must be within the frame; YuNet is not reliable on slivers."""

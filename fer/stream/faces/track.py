@@ -45,7 +45,7 @@ class Tracker:
             warnings.simplefilter("ignore")  # from libraries that only this import loads
             from trackers import ByteTrackTracker
 
-        # With timestamps, the buffer counts seconds at this rate. Every face that the detector reports may start a track.
+        # With timestamps, the buffer counts seconds at this rate. Any face that is detected may start a track.
         return ByteTrackTracker(
             lost_track_buffer=max(1, round(self._lost * 30)),
             frame_rate=30.0,
@@ -98,8 +98,8 @@ def confirm(faces: Faces, later: Faces) -> Faces:
 class SceneCutDetector:
     """`is_cut(image)` → whether nearly all of the picture changed since the previous one.
 
-    Pictures are compared as grey copies of 32 × 18 pixels after histogram equalization, so that a flash or a lamp is not
-    a cut.
+    Pictures are compared as grey copies of 32 × 18 pixels after histogram equalization, so that a flash or a lamp is
+    not a cut.
 
     Args:
         threshold: Mean absolute difference, of 255, above which two pictures belong to different scenes.
@@ -111,7 +111,7 @@ class SceneCutDetector:
         self._shape: tuple[int, ...] = ()
 
     def __call__(self, image: Array) -> bool:
-        """Return whether `image`, uint8 (H, W, 3), begins another scene, as a change of size does; the first does not."""
+        """Return whether `image`, uint8 (H, W, 3), begins another scene, as a change of size does."""
         step = max(1, min(image.shape[0] // 72, image.shape[1] // 128))  # resizing all of a large frame takes longer
         part = np.ascontiguousarray(image[::step, ::step])
         small = cv2.cvtColor(cv2.resize(part, (32, 18), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
