@@ -155,11 +155,8 @@ def _explained(error: Exception) -> tuple[int, str] | None:
     """Exit status and message for an error that a user can fix, None for a bug."""
     if isinstance(error, FerError):
         return 2, str(error)
-    if isinstance(error, ImportError) and "libGL" in str(error):
-        return 2, (
-            "OpenCV needs libGL, which this machine lacks: apt-get install libgl1; or, without a window, "
-            "pip uninstall opencv-python opencv-python-headless && pip install opencv-python-headless"
-        )
+    if missing := _missing_opencv(error):
+        return 2, missing
     if isinstance(error, MissingConfigException) and error.options:
         return 1, f"no {error.missing_cfg_file} in conf; choose {', '.join(error.options)}"
     if isinstance(error, OverrideParseException) and "=" not in error.override:
@@ -177,6 +174,18 @@ def _explained(error: Exception) -> tuple[int, str] | None:
         return 1, str(error)
     if isinstance(error, OSError) and error.errno in _DISK and error.filename:
         return 2, f"{str(error.filename)[:200]}: {error.strerror}; give another path (hydra.run.dir for a run's folder)"
+    return None
+
+
+def _missing_opencv(error: BaseException | None) -> str | None:
+    """Say what to install where OpenCV cannot be loaded, as on a server without libGL; None for other errors."""
+    while error is not None:
+        if isinstance(error, ImportError) and error.name == "cv2":
+            return (
+                f"OpenCV cannot be loaded ({error}); apt-get install libgl1 libglib2.0-0 or, to do without a window, "
+                "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless"
+            )
+        error = error.__cause__ or error.__context__
     return None
 
 

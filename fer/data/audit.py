@@ -14,8 +14,6 @@ from omegaconf import DictConfig
 
 from fer.checks import check_path
 from fer.config import program
-from fer.data import fer2013, folder
-from fer.data import votes as fer_plus
 from fer.data.base import Split, constant, digests
 from fer.errors import ConfigError, DataError
 from fer.files import expand, write_file
@@ -93,6 +91,8 @@ def audit(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
 
     no_face = None
     if votes is not None:
+        from fer.data import votes as fer_plus  # OpenCV may be missing, which `program` reports
+
         counts = fer_plus.read(votes)
         fer_plus.attach(splits, counts, votes)
         no_face = np.concatenate([fer_plus.non_faces(counts[name]) for name in splits])
@@ -188,6 +188,8 @@ def read(root: str | Path, size: int = 48, channels: int = 1) -> dict[str, Split
 
     Raises `DataError` where it is neither.
     """
+    from fer.data import fer2013, folder
+
     place = expand(root)
     if not place.exists():
         raise DataError(f"nothing at {place}; give a folder of images by class, or fer2013.csv or its archive")

@@ -1,0 +1,31 @@
+"""Servers and slim containers have no libGL, without which `import cv2` fails."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from samples import ROOT
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train.py", "data=synthetic", "logger=csv"],
+        ["infer.py", "source=photo.png"],
+        pytest.param(["-m", "fer.evaluate", "models=bundled"], marks=pytest.mark.xfail(strict=True)),
+        ["-m", "fer.data.audit", "."],
+    ],
+    ids=["train", "infer", "evaluate", "audit"],
+)
+def test_without_libgl_a_program_says_what_to_install(command, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file', name='cv2')")
+    (tmp_path / "photo.png").touch()
+    paths = [str(ROOT / word) if word.endswith(".py") else word for word in command]
+    done = subprocess.run(
+        [sys.executable, *paths],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "libGL.so.1" in done.stderr and "apt-get install libgl1" in done.stderr
