@@ -45,8 +45,7 @@ from fer.artifact.ensemble import save_ensemble
 from fer.artifact.export import from_checkpoint
 from fer.data import fer2013
 from fer.data.base import Split, duplicates
-from fer.evaluate import judge as report
-from fer.evaluate import predict
+from fer.evaluate import predict, report
 from fer.evaluate.predict import Model, Predictions
 from fer.files import atomic_write
 from fer.models import checkpoints
@@ -84,12 +83,13 @@ def milliseconds(call: Callable[[], Any], repetitions: int = 200) -> float:
 
 def figures(answers: Predictions, split: Split, train: Split, flip: bool = False) -> dict[str, float]:
     """Accuracies without and with the mirror image; error, macro F1, recalls and ECE with it where `flip`. 0 to 1."""
-    said = answers.both if flip else answers.calibrated
+    said = answers.flip if flip else answers.calibrated
     right = said.argmax(1) == split.labels
     found = scores.compute(said, split.labels, split.classes)
+    del found["loss"]  # that of a run is before the temperature
     found["error"] = float(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(split)))
     found["accuracy"] = float((answers.calibrated.argmax(1) == split.labels).mean())
-    found["flip"] = float((answers.both.argmax(1) == split.labels).mean())
+    found["flip"] = float((answers.flip.argmax(1) == split.labels).mean())
     found["without_duplicates"] = float(right[~duplicates(split, [train])].mean())
     return found
 
@@ -97,8 +97,8 @@ def figures(answers: Predictions, split: Split, train: Split, flip: bool = False
 def answers_of(contender: Model, split: Split) -> Predictions:
     """What an artifact, with its own temperature, says of a split and of its mirror images."""
     assert contender.temperature is not None
-    plain, mirrored = (contender.logits(split.images, flip) for flip in (False, True))
-    return Predictions(plain, mirrored, contender.temperature)
+    plain, mirrored = (predict.logits(contender.network, split.images, flip) for flip in (False, True))
+    return Predictions(plain, mirrored, split.labels, contender.temperature)
 
 
 def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, Any]]:
@@ -348,7 +348,7 @@ def ensemble(paths: list[Path], scales: list[float]) -> None:
         draft = save_ensemble(paths, Path(folder) / "draft.ts", flip=True, scales=scales)
         (entered,) = predict.load_models([str(draft)], torch.device("cpu"))
         said = {name: answers_of(entered, splits[name]) for name in ("val", "test")}
-    temperature = predict.fitted(said["val"].logits, splits["val"])
+    temperature = scores.fit_temperature(said["val"].logits, splits["val"].labels)
     metrics = {"val/temperature": temperature, "members": float(len(paths))}
     renamed = {"flip": "accuracy_flip", "without_duplicates": "accuracy_without_duplicates", "error": "accuracy_error"}
     for name, draft_answers in said.items():

@@ -26,18 +26,18 @@ class Metric:
         function: What computes it.
         better: "higher" or "lower".
         title: Heading in tables.
-        percent: Show 0.712 as 71.20 %.
+        format: How tables show a value: ".2%" shows 0.712 as 71.20%.
         per_class: The function returns one number for each class; the keys are `<name>/<class>`.
-        flip: Reports have it also for the mean over an image and its mirror image, as `<name>_flip`.
-        before: Key in reports of its value before the temperature; None where the temperature changes nothing.
-        after: Key in reports of its value after the temperature.
+        flip: Reports also have it for the mean over an image and its mirror image, as `<name>_flip`.
+        before: Its key in reports before the temperature; None where the temperature changes nothing.
+        after: Its key in reports after the temperature.
     """
 
     name: str
     function: Function
     better: str
     title: str
-    percent: bool
+    format: str
     per_class: bool
     flip: bool
     before: str | None
@@ -45,7 +45,7 @@ class Metric:
 
     def text(self, value: float) -> str:
         """A value as tables show it."""
-        return f"{value:.2%}" if self.percent else f"{value:.4f}"
+        return f"{value:{self.format}}"
 
 
 METRICS: dict[str, Metric] = {}
@@ -56,7 +56,7 @@ def metric(
     *,
     better: str = "higher",
     title: str | None = None,
-    percent: bool = True,
+    format: str = ".2%",
     per_class: bool = False,
     flip: bool = False,
     before: str | None = None,
@@ -66,7 +66,7 @@ def metric(
 
     def register(function: F) -> F:
         METRICS[name] = Metric(
-            name, function, better, title or name.replace("_", " "), percent, per_class, flip, before, after or name
+            name, function, better, title or name.replace("_", " "), format, per_class, flip, before, after or name
         )
         return function
 
@@ -92,6 +92,19 @@ def compute(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
     return figures
 
 
+def columns() -> dict[str, tuple[str, Metric]]:
+    """Title and metric of every key of a report that is one number, in the order of tables."""
+    result = {}
+    for name, entry in METRICS.items():
+        if not entry.per_class:
+            result[entry.after] = (entry.title, entry)
+            if entry.flip:
+                result[f"{name}_flip"] = (f"{entry.title}, flip", entry)
+            if entry.before:
+                result[entry.before] = (f"{entry.title}, uncalibrated", entry)
+    return result
+
+
 @metric("accuracy", flip=True)
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Share of the images whose most probable class is the true one."""
@@ -104,7 +117,7 @@ def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(f1(probabilities, labels).mean())
 
 
-@metric("ece", better="lower", title="ECE", percent=False, before="ece_raw")
+@metric("ece", better="lower", title="ECE", format=".4f", before="ece_raw")
 def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error, 0 to 1, over equal-width bins of the confidence (Guo et al. 2017, eq. 3)."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
@@ -113,7 +126,7 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> floa
     return float(np.abs(np.bincount(index, correct - confidence, bins)).sum() / len(labels))
 
 
-@metric("loss", better="lower", title="NLL", percent=False, before="loss", after="nll")
+@metric("loss", better="lower", title="NLL", format=".4f", before="loss", after="nll")
 def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels, in nats."""
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-30)).mean())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer.errors import ConfigError
-from fer.files import expand, json_object, read, unpacked, write_file
+from fer.files import expand, json_object, read, unpacked, without_folders, write_file
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -76,3 +76,18 @@ def test_json_that_is_no_object_or_has_no_end(text):
 
 def test_json_of_any_usual_depth_is_taken():
     assert json_object('{"a": [{"b": null}]}') == {"a": [{"b": None}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("data.root=/home/me/faces", "data.root=…/faces"),
+        ("teachers=[/a/b.ts,/c d/e.ts]", "teachers=[…/b.ts,…/e.ts]"),
+        ("data.root=~/faces", "data.root=…/faces"),
+        ("data.root=C:/Users/me/faces", "data.root=…/faces"),
+        ("init_from=runs/a/best.ckpt", "init_from=runs/a/best.ckpt"),
+        ("url=https://example.org/a/b", "url=https://example.org/a/b"),
+    ],
+)
+def test_absolute_paths_lose_their_folders(text, wanted):
+    assert without_folders(text, spaces=True) == wanted

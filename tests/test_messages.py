@@ -122,7 +122,7 @@ TABLE = [
     ("infer.py source=photo.png view=windw", "view=windw is unknown; choose auto, window or none"),
     ("infer.py source=photo.png blur=face", "blur=face is unknown; choose faces, others or null"),
     # The tools.
-    ("fer.evaluate", "models= names nothing to judge; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled"),
+    ("fer.evaluate", "models= names no model; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled"),
     ("fer.evaluate models=missing.ts", f"no model file missing.ts; {MAKE_ONE}"),
     ("fer.train.distil out=a.npz", "teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]"),
     (f"fer.train.distil teacher=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),

@@ -81,7 +81,7 @@ def test_worst_are_the_wrong_ones_least_probable_first():
 
 def test_a_registered_metric_is_computed(monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", dict(METRICS))
-    metrics.metric("least", percent=False)(lambda probabilities, labels: probabilities.min())
+    metrics.metric("least", format=".4f")(lambda probabilities, labels: probabilities.min())
     found = metrics.compute(certain([0, 1]), np.array([0, 1]), ("a", "b", "c"))
     assert found["least"] == 0
     assert metrics.METRICS["least"].text(0.5) == "0.5000"

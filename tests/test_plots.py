@@ -24,14 +24,14 @@ def test_pictures_are_drawn(tmp_path, colour):
     data, probabilities = split(colour=colour)
     plots.confusion_matrix(np.arange(49).reshape(7, 7), EMOTIONS, "title", tmp_path / "c.png")
     plots.reliability(probabilities, data.labels, 0.1, "title", tmp_path / "r.png")
-    plots.mistakes(data, probabilities, "title", tmp_path / "m.png")
+    plots.mistakes(data.images, data.labels, probabilities, EMOTIONS, "title", tmp_path / "m.png")
     for name in "crm":
         assert ink(tmp_path / f"{name}.png") > 0.05
 
 
 def test_no_mistakes_and_one_class_unseen(tmp_path):
     data, _ = split(6)
-    plots.mistakes(data, np.eye(7)[data.labels], "title", tmp_path / "m.png")
+    plots.mistakes(data.images, data.labels, np.eye(7)[data.labels], EMOTIONS, "title", tmp_path / "m.png")
     plots.confusion_matrix(np.zeros((7, 7), int), EMOTIONS, "title", tmp_path / "c.png")
     assert ink(tmp_path / "m.png") > 0
 

@@ -1,4 +1,4 @@
-"""What is judged: a checkpoint, an artifact, or the mean of several, all asked in the same way."""
+"""Predictions of a checkpoint, an artifact, a classifier in memory, or the mean of several models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,41 +12,46 @@ from fer import artifact
 from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
 from fer.artifact.network import InferenceModel
-from fer.data.base import Split, as_batch
+from fer.data.base import as_batch
 from fer.errors import ArtifactError
 from fer.files import expand
-from fer.metrics import fit_temperature
+from fer.models.classifier import EmotionClassifier
 
+AVERAGE = "average"
+"""Name of the mean of several models."""
 BATCH = 256
-_NO_NAMES = ("model", "best", "last", "previous")
+_GENERIC = ("model", "best", "last", "previous")
+
+Network = Callable[[Tensor], Tensor]
+"""uint8 (N, 1 or 3, H, W) → logits float32 (N, K) on the CPU, up to a constant in each row."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model by its short name. `raw(images)`: uint8 tensor (N, 1 or 3, H, W) → probabilities (N, K) before the
-    temperature and without the mirrored image. temperature: its own, None where it is yet to be fitted."""
+    """A model from a file.
+
+    Attributes:
+        name: Short, and unlike those of the models it is compared with.
+        path: Its file.
+        metadata: As in artifacts.
+        network: Answers before the temperature and without mirror images.
+        temperature: Its own; None for a checkpoint, for which it is yet to be fitted.
+    """
 
     name: str
     path: Path
     metadata: Metadata
-    raw: Callable[[Tensor], Tensor]
+    network: Network
     temperature: float | None
-
-    def logits(self, images: np.ndarray, flip: bool = False) -> np.ndarray:
-        """float32 (N, K), up to a constant, for images uint8 (N, H, W) or (N, H, W, 3), or their mirror images."""
-        answers = []
-        for start in range(0, len(images), BATCH):
-            batch = as_batch(images[start : start + BATCH])
-            answers.append(self.raw(batch.flip(3) if flip else batch))
-        return torch.cat(answers).clamp_min(1e-30).log().numpy()
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a contender says of the N images of a split: logits float32 (N, K) of them and of their mirror images."""
+    """Predictions for N labelled images: logits (N, K) for them and for their mirror images, labels (N,)."""
 
     logits: np.ndarray
     mirrored: np.ndarray
+    labels: np.ndarray
     temperature: float
 
     @property
@@ -60,59 +65,94 @@ class Predictions:
         return softmax(self.logits / self.temperature)
 
     @property
-    def both(self) -> np.ndarray:
-        """Calibrated probabilities (N, K), averaged with those of the mirrored images."""
+    def flip(self) -> np.ndarray:
+        """Calibrated probabilities (N, K), averaged with those of the mirror images."""
         return (self.calibrated + softmax(self.mirrored / self.temperature)) / 2
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Bool (N,): which images are classified correctly."""
+        return self.logits.argmax(1) == self.labels
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Of rows, float32 (N, K)."""
+    """Softmax of each row, float32 (N, K)."""
     return torch.from_numpy(logits).softmax(1).numpy()
 
 
-def fitted(logits: np.ndarray, split: Split) -> float:
-    """The temperature that fits logits (N, K) to the labels of `split`."""
-    return fit_temperature(logits, split.labels)
+def logits(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarray:
+    """Run a network over images.
+
+    Args:
+        network: What answers.
+        images: uint8 (N, H, W) or (N, H, W, 3), also memory-mapped.
+        flip: Mirror the images first.
+
+    Returns:
+        Logits, float32 (N, K).
+    """
+    batches = (as_batch(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    with torch.inference_mode():
+        return torch.cat([network(batch.flip(3) if flip else batch) for batch in batches]).numpy()
 
 
-def mean_logits(members: Sequence[np.ndarray]) -> np.ndarray:
-    """The logits of the mean of several calibrated probabilities (N, K)."""
-    return np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
+def logits_of_all(
+    models: Sequence[Model], images: np.ndarray, average: bool, flip: bool = False
+) -> dict[str, np.ndarray]:
+    """Logits of each model by name and, with `average`, of the mean of their calibrated probabilities."""
+    found = {model.name: logits(model.network, images, flip) for model in models}
+    if average:
+        members = [softmax(found[model.name] / (model.temperature or 1.0)) for model in models]
+        found[AVERAGE] = np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
+    return found
+
+
+def network_of(model: EmotionClassifier) -> Network:
+    """The network of a classifier in eval mode, on the device that it is on."""
+    return lambda images: model(model.prepare(images.to(model.device))).float().cpu()
 
 
 def load_models(paths: Sequence[str], device: torch.device, taken: Sequence[str] = ()) -> list[Model]:
-    """Load what lies at `paths`: `.ckpt` checkpoints, or artifacts ("bundled": the one included).
+    """Load checkpoints (`.ckpt`) and artifacts.
 
-    taken: names that none of them gets. Raises `ArtifactError` where a file is missing or neither.
+    Args:
+        paths: Their files; "bundled" is the artifact that comes with fer.
+        device: Where they run.
+        taken: Names that none of them may get.
+
+    Raises:
+        ArtifactError: A file is missing or is neither.
     """
-    places = [artifact.BUNDLED if path == "bundled" else expand(path) for path in paths]
-    return [_load(place, name, device) for place, name in zip(places, _names(places, taken), strict=True)]
+    files = [artifact.BUNDLED if path == "bundled" else expand(path) for path in paths]
+    return [_load(path, name, device) for path, name in zip(files, _names(files, taken), strict=True)]
 
 
 def _load(path: Path, name: str, device: torch.device) -> Model:
     if path.is_dir():
         raise ArtifactError(f"{path} is a folder; give a file in it, such as model.ts or checkpoints/best.ckpt")
-    if path.suffix != ".ckpt":
-        loaded = artifact.load(path, device, raw=True)
-        return Model(name, path, loaded.metadata, loaded, loaded.metadata.temperature)
-    backbone, metadata, _ = from_checkpoint(path, flip=False, temperature=1.0)
-    model = InferenceModel(backbone, metadata).eval().to(device)
+    if path.suffix == ".ckpt":
+        backbone, metadata, _ = from_checkpoint(path, flip=False, temperature=1.0)
+        module: Network = InferenceModel(backbone, metadata).eval().to(device)
+        temperature = None
+    else:
+        module = loaded = artifact.load(path, device, raw=True)
+        metadata = loaded.metadata
+        temperature = metadata.temperature
 
-    def raw(images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return model(images.to(device)).float().cpu()
+    def network(images: Tensor) -> Tensor:
+        return module(images.to(device)).float().cpu().clamp_min(1e-30).log()
 
-    return Model(name, path, metadata, raw, None)
+    return Model(name, path, metadata, network, temperature)
 
 
-def _names(places: Sequence[Path], taken: Sequence[str] = ()) -> list[str]:
-    """Short, different names: `fast`, or `resnet_small/2026-01-31_12-00-00` for a file of a run's folder."""
+def _names(paths: Sequence[Path], taken: Sequence[str]) -> list[str]:
+    """Short, different names: `fast`, or `resnet_small/2026-01-31_12-00-00` for a file in a run folder."""
     names: list[str] = []
-    for place in places:
-        name = place.stem
-        if name in _NO_NAMES:
-            parts = [part for part in place.resolve().parent.parts[1:] if part != "checkpoints"]
-            name = "/".join(parts[-2:]) or name
+    for path in paths:
+        name = path.stem
+        if name in _GENERIC:
+            folders = [part for part in path.resolve().parent.parts[1:] if part != "checkpoints"]
+            name = "/".join(folders[-2:]) or name
         while name in (*names, *taken):
             name += "'"
         names.append(name)

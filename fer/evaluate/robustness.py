@@ -1,6 +1,9 @@
-"""What cameras do to faces, in three strengths each, after Hendrycks & Dietterich 2019, "Benchmarking Neural Network
-Robustness to Common Corruptions and Perturbations"."""
+"""Accuracy on images as bad cameras make them.
 
+After Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations".
+"""
+
+import itertools
 import zlib
 from collections.abc import Callable
 
@@ -31,7 +34,7 @@ def _low_light(image: np.ndarray, strength: int, rng: np.random.Generator) -> np
 
 
 def _low_resolution(image: np.ndarray, strength: int, _: np.random.Generator) -> np.ndarray:
-    """A half, a third or a quarter of the side, enlarged again."""
+    """A half, a third or a quarter of the side, scaled up again."""
     side = max(2, image.shape[0] // (2, 3, 4)[strength])
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
@@ -66,14 +69,54 @@ CORRUPTIONS: dict[str, Corrupt] = {
 
 
 def corrupted(images: np.ndarray, name: str, strength: int, seed: int = 0) -> np.ndarray:
-    """Images uint8 (N, S, S) or RGB (N, S, S, 3) with one of `CORRUPTIONS`, strength 1 to 3: the same shape and type.
+    """Corrupt images.
 
-    What is random in an image follows from seed, corruption, strength and row alone.
+    Args:
+        images: uint8 (N, S, S), or RGB (N, S, S, 3).
+        name: One of `CORRUPTIONS`.
+        strength: 1 to 3.
+        seed: What is random in an image follows from this, the corruption, the strength and the row alone.
+
+    Returns:
+        The same shape and dtype.
     """
     corrupt, key = CORRUPTIONS[name], zlib.crc32(name.encode())
     result = np.empty_like(images)
     for row, image in enumerate(images):
-        image = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image  # OpenCV's order
-        worse = corrupt(image, strength - 1, np.random.default_rng((seed, key, strength, row)))
+        bgr = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image  # OpenCV's order
+        worse = corrupt(bgr, strength - 1, np.random.default_rng((seed, key, strength, row)))
         result[row] = worse[..., ::-1] if image.ndim == 3 else worse
     return result
+
+
+def evaluate(
+    predict: Callable[[np.ndarray], dict[str, np.ndarray]], images: np.ndarray, labels: np.ndarray, seed: int
+) -> dict[str, dict[str, float]]:
+    """Accuracy of models under every corruption and strength.
+
+    Args:
+        predict: Images → logits (N, K) by name of the model.
+        images: As in `corrupted`.
+        labels: Int (N,).
+        seed: As in `corrupted`.
+
+    Returns:
+        By model: `robustness/<corruption>/<strength>`, and `robustness/mean` over all of them.
+    """
+    result: dict[str, dict[str, float]] = {}
+    for name, strength in itertools.product(CORRUPTIONS, STRENGTHS):
+        for model, logits in predict(corrupted(images, name, strength, seed)).items():
+            accuracy = float((logits.argmax(1) == labels).mean())
+            result.setdefault(model, {})[_key(name, strength)] = accuracy
+    return {model: found | {"robustness/mean": float(np.mean(list(found.values())))} for model, found in result.items()}
+
+
+def curves(figures: dict[str, float]) -> dict[str, list[float]]:
+    """By corruption, the accuracy without it and at each strength; `figures` hold `evaluate`'s and `accuracy`."""
+    return {
+        name: [figures["accuracy"], *(figures[_key(name, strength)] for strength in STRENGTHS)] for name in CORRUPTIONS
+    }
+
+
+def _key(name: str, strength: int) -> str:
+    return f"robustness/{name.replace(' ', '_')}/{strength}"

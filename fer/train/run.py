@@ -23,7 +23,7 @@ from fer.artifact.metadata import git_commit
 from fer.data.base import Split
 from fer.data.datamodule import EmotionDataModule
 from fer.errors import ConfigError, TrainingError
-from fer.evaluate import judge as report
+from fer.evaluate import report
 from fer.files import expand
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier

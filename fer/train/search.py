@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fer import config as targets
 from fer.errors import ConfigError, FerError, TrainingError
-from fer.evaluate import judge as report
+from fer.evaluate import report
 from fer.train import leaderboard, resume
 from fer.train import run as experiment
 from fer.train.leaderboard import KEY

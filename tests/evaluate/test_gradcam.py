@@ -3,18 +3,16 @@ import pytest
 import torch
 from torch import nn
 
-from fer.data import synthetic
 from fer.data.base import Split
 from fer.errors import ConfigError
 from fer.evaluate import gradcam
 from fer.models.classifier import EmotionClassifier
 
-DATA = {"classes": ["a", "b", "c"], "channels": 1, "mean": [0.5], "std": [0.2]}
 
-
-def classifier(name: str = "resnet_small", size: int = 48, **arguments) -> EmotionClassifier:
+def make(name: str, size: int = 48, channels: int = 1, **arguments) -> EmotionClassifier:
     torch.manual_seed(0)
-    return EmotionClassifier(model={"name": name, **arguments}, input_size=size, **DATA).eval()
+    data = {"classes": ["a", "b", "c"], "channels": channels, "mean": [0.5] * channels, "std": [0.2] * channels}
+    return EmotionClassifier(model={"name": name, **arguments}, input_size=size, **data).eval()
 
 
 def images(count: int = 3, size: int = 48) -> np.ndarray:
@@ -28,46 +26,104 @@ def images(count: int = 3, size: int = 48) -> np.ndarray:
         ("vgg_small", 48),
         ("mobilenetv3_small_050", 64),
         ("vit_tiny_patch16_224", 224),
+        ("deit_tiny_distilled_patch16_224", 224),
         ("swin_tiny_patch4_window7_224", 224),
     ],
 )
 def test_every_family_has_maps(name, size):
-    model = classifier(name, size)
+    model = make(name, size)
     heat, logits = gradcam.maps(model, images(2))
     assert (heat.shape, heat.dtype) == ((2, 48, 48), np.float32)
-    assert 0 <= heat.min() <= heat.max() <= 1
+    assert heat.min() >= 0
+    assert heat.max(axis=(1, 2)) == pytest.approx(1)
+    assert heat.std(axis=(1, 2)).min() > 0.01
     with torch.no_grad():
         wanted = model(model.prepare(torch.from_numpy(images(2))[:, None])).numpy()
     assert logits == pytest.approx(wanted, abs=1e-4)
-    assert all(p.grad is None for p in model.parameters())
+    assert all(weight.grad is None for weight in model.parameters())
 
 
 class Bright(nn.Module):
-    """Predictions with class 1 where anything is bright, by one feature."""
+    """Predicts class 1 where anything is bright, by one feature."""
 
     def forward_features(self, x):
         return nn.functional.avg_pool2d(x, 8).relu()
 
     def forward_head(self, features):
-        seen = features.mean((1, 2, 3))
-        return torch.stack([-seen, seen, -seen], 1)
+        brightness = features.mean((1, 2, 3))
+        return torch.stack([-brightness, brightness, -brightness], 1)
 
 
-def test_map_lies_where_the_reason_is(monkeypatch):
-    model = classifier()
-    monkeypatch.setattr(model, "backbone", Bright())
+class Attention(nn.Module):
+    """A transformer of one block: the class token collects the brightness of 36 patches and alone is classified."""
+
+    num_prefix_tokens = 1
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Collect())
+
+    def forward_features(self, x):
+        patches = nn.functional.avg_pool2d(x, 8).relu().flatten(2).transpose(1, 2)
+        return self.blocks(torch.cat([torch.zeros_like(patches[:, :1]), patches], 1))
+
+    def forward_head(self, tokens):
+        token = tokens[:, 0, 0]
+        return torch.stack([-token, token, -token], 1)
+
+
+class Collect(nn.Module):
+    def forward(self, tokens):
+        return torch.cat([tokens.mean(1, keepdim=True), tokens[:, 1:]], 1)
+
+
+@pytest.mark.parametrize("backbone", [Bright(), Attention()])
+def test_the_map_is_hot_where_the_reason_is(backbone, monkeypatch):
+    model = make("resnet_small")
+    monkeypatch.setitem(model._modules, "backbone", backbone)
     lit = np.zeros((2, 48, 48), dtype=np.uint8)
     lit[0, 8:16, 24:32] = lit[1, 32:40, 0:8] = 255
     heat, logits = gradcam.maps(model, lit)
     assert logits.argmax(1).tolist() == [1, 1]
-    rows = [np.unravel_index(h.argmax(), h.shape) for h in heat]
+    rows = [np.unravel_index(values.argmax(), values.shape) for values in heat]
     assert 8 <= rows[0][0] < 16 and 24 <= rows[0][1] < 32
     assert 32 <= rows[1][0] < 40 and rows[1][1] < 8
     assert heat.max(axis=(1, 2)) == pytest.approx(1)
 
 
-def test_fixed_set_is_fixed_and_has_every_class():
-    split = synthetic.read(train=14, val=70, test=14)["val"]
+class Unused(nn.Module):
+    """A transformer whose class token learns nothing of the patches."""
+
+    num_prefix_tokens = 1
+
+    def forward_features(self, x):
+        return nn.functional.avg_pool2d(x, 8).flatten(2).transpose(1, 2)[:, :26]
+
+    def forward_head(self, tokens):
+        return tokens[:, 0].expand(-1, 3)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "Sequential has no forward_features"),
+        (Unused(), "Unused has a feature map without influence"),
+    ],
+)
+def test_a_backbone_without_a_map_is_one_line(backbone, words, monkeypatch):
+    model = make("resnet_small")
+    monkeypatch.setitem(model._modules, "backbone", backbone)
+    with pytest.raises(ConfigError, match=words):
+        gradcam.maps(model, images())
+
+
+def test_features_that_are_no_square_are_one_line():
+    with pytest.raises(ConfigError, match=r"Linear has features of shape \(7, 3\)"):
+        gradcam._spatial(nn.Linear(1, 1), torch.zeros(2, 7, 3))
+
+
+def test_the_fixed_images_are_fixed_and_of_every_class(splits):
+    split = splits["val"]
     rows = gradcam.fixed_rows(split)
     assert split.labels[rows].tolist() == [k for k in range(7) for _ in range(gradcam.PER_CLASS)]
     assert np.array_equal(rows, gradcam.fixed_rows(split))
@@ -75,22 +131,9 @@ def test_fixed_set_is_fixed_and_has_every_class():
     assert few.labels[gradcam.fixed_rows(few)].tolist() == [0, 2]
 
 
-@pytest.mark.parametrize("colour", [False, True])
-def test_picture_is_drawn(colour, tmp_path):
-    pixels = np.stack([images()] * 3, -1) if colour else images()
-    torch.manual_seed(0)
-    data = DATA | ({"channels": 3, "mean": [0.5] * 3, "std": [0.2] * 3} if colour else {})
-    model = EmotionClassifier(
-        model={"name": "resnet_small", "widths": [8, 16], "depths": [1, 1]}, input_size=48, **data
-    )
-    gradcam.draw(model.eval(), Split(pixels, np.array([0, 1, 2]), ("a", "b", "c")), 1.5, tmp_path / "gradcam.png")
-    assert (tmp_path / "gradcam.png").stat().st_size > 0
-
-
-def test_backbone_without_a_map_is_one_line(monkeypatch):
-    model = classifier()
-    monkeypatch.setattr(model, "backbone", nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))
-    with pytest.raises(ConfigError, match="has no forward_features"):
-        gradcam.maps(model, images())
-    with pytest.raises(ConfigError, match="which are no map"):
-        gradcam._spatial(model.backbone, torch.zeros(2, 7, 3))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_picture_is_drawn(channels, tmp_path):
+    pixels = images() if channels == 1 else np.stack([images()] * 3, -1)
+    model = make("resnet_small", channels=channels, widths=[8, 16], depths=[1, 1])
+    gradcam.draw(model, Split(pixels, np.array([0, 1, 2]), ("a", "b", "c")), 1.5, tmp_path / "gradcam.png")
+    assert (tmp_path / "gradcam.png").stat().st_size > 1000

@@ -1,37 +1,96 @@
 import csv
+import io
 import json
 
 import numpy as np
-import torch
+import pytest
 
+from fer import metrics
 from fer.data.base import Split
-from fer.evaluate import gradcam
-from fer.evaluate import judge as report
-from fer.models.classifier import EmotionClassifier
+from fer.evaluate import gradcam, report
+from fer.evaluate.predict import Predictions
+from fer.train import leaderboard
 
 
-def test_metrics_file_is_flat_and_sorted(tmp_path):
-    report.write_metrics({"b": 1.0, "a": 0.5}, tmp_path / "metrics.json")
-    assert list(json.loads((tmp_path / "metrics.json").read_text())) == ["a", "b"]
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+@pytest.fixture
+def top2():
+    """A metric registered from outside, and one by class."""
+
+    @metrics.metric("top2", title="top two")
+    def top2(probabilities, labels):
+        return (np.argsort(probabilities, 1)[:, -2:] == labels[:, None]).any(1).mean()
+
+    @metrics.metric("share", title="predicted share", per_class=True)
+    def share(probabilities, labels):
+        return probabilities.mean(0)
+
+    yield
+    del metrics.METRICS["top2"], metrics.METRICS["share"]
 
 
-def test_neither_a_file_name_nor_a_picture_costs_a_training_its_report(tmp_path, monkeypatch, caplog):
-    def broken(*_):
-        raise ValueError("too many values to unpack")
+def test_a_registered_metric_is_in_every_report_and_table(top2, classifier, splits, run, tmp_path, capsys, no_pictures):
+    result = report.judge(classifier, splits, tmp_path, test=False)
+    assert 0 < result["val/top2"] < 1
+    assert 0 < result["val/share/happy"] < 1
+    result |= {"train/minutes": 1.0, "train/images_per_second": 100.0}
+    report.show(result, tmp_path / "model.ts")
+    compared = run("models=bundled", "robustness=false")
+    assert "top2" in compared["models"]["fast"]
+    printed = capsys.readouterr().out
+    assert (printed.count("top two"), printed.count("predicted share")) == (2, 2)
+    assert "top two" in (tmp_path / "out" / "report.md").read_text()
+    assert "top2" in (tmp_path / "out" / "models.csv").read_text()
+    leaderboard.write([leaderboard.Row(["a=1"], [result])], tmp_path, "sweep")
+    assert "val/top2" in (tmp_path / "leaderboard.csv").read_text()
+    assert "top two" in (tmp_path / "leaderboard.md").read_text()
 
-    monkeypatch.setattr(gradcam, "draw", broken)
-    names = tuple(f"caf\udce9{k}.jpg" for k in range(4))  # of an archive in another encoding
-    images = np.random.default_rng(0).integers(0, 256, (4, 48, 48), dtype=np.uint8)
-    split = Split(images, np.array([0, 1, 0, 1]), ("a", "b"), names=names)
-    torch.manual_seed(0)
-    model = EmotionClassifier(
-        model={"name": "resnet_small", "widths": [8], "depths": [1]}, classes=["a", "b"], channels=1, input_size=48,
-        mean=[0.5], std=[0.25],
-    ).eval()  # fmt: skip
-    metrics = report.judge(model, {"train": split, "val": split, "test": split}, tmp_path, test=False)
-    with (tmp_path / "mistakes.csv").open(newline="", encoding="utf-8") as file:
+
+def test_figures_before_and_after_the_temperature_and_with_mirror_images():
+    logits = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]], dtype=np.float32))
+    answers = Predictions(logits, logits[::-1].copy(), np.array([0, 1, 0]), temperature=2.0)
+    figures = report.figures_of(answers, ("a", "b"))
+    assert figures["loss"] == pytest.approx(metrics.nll(answers.raw, answers.labels))
+    assert figures["nll"] == pytest.approx(metrics.nll(answers.calibrated, answers.labels))
+    assert figures["ece_raw"] == pytest.approx(metrics.ece(answers.raw, answers.labels))
+    assert figures["ece"] == pytest.approx(metrics.ece(answers.calibrated, answers.labels))
+    assert (figures["accuracy"], figures["accuracy_flip"]) == (pytest.approx(2 / 3), 1)
+    assert (figures["support/a"], figures["support/b"]) == (2, 1)
+
+
+def test_a_run_has_all_its_metrics_and_files(run_folder, splits):
+    found = json.loads((run_folder / "metrics.json").read_text())
+    names = ["accuracy", "accuracy_flip", "f1_macro", "ece", "ece_raw", "loss", "recall/happy"]
+    assert {f"{split}/{name}" for split in ("val", "test") for name in names} < found.keys()
+    assert list(found) == sorted(found)
+    assert found["test/accuracy_without_duplicates"] == found["test/accuracy"]  # drawn faces have no duplicates
+    for name in ("confusion_matrix", "reliability", "mistakes", "gradcam"):
+        assert (run_folder / f"{name}.png").stat().st_size > 1000
+    with (run_folder / "mistakes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == round(4 * (1 - metrics["val/accuracy"]))
-    assert all(row["file"].startswith("caf\\udce9") for row in rows)
-    assert "no gradcam.png: too many values to unpack" in caplog.text
+    assert len(rows) == round(len(splits["test"]) * (1 - found["test/accuracy"]))
+    assert all(row["true"] != row["predicted"] for row in rows)
+    sure = [float(row[row["true"]]) for row in rows]
+    assert sure == sorted(sure)
+
+
+def test_test_is_read_only_where_asked(classifier, splits, tmp_path, no_pictures):
+    figures = report.judge(classifier, {name: splits[name] for name in ("train", "val")}, tmp_path, test=False)
+    assert not [key for key in figures if key.startswith("test/")]
+
+
+def test_a_picture_that_fails_does_not_cost_the_report(classifier, splits, tmp_path, monkeypatch, caplog, no_pictures):
+    def fail(*_):
+        raise ValueError("too many\nvalues")
+
+    monkeypatch.setattr(gradcam, "draw", fail)
+    assert "val/accuracy" in report.judge(classifier, splits, tmp_path, test=False)
+    assert "no gradcam.png: too many values" in caplog.text
+
+
+def test_file_names_in_another_encoding_are_written(splits):
+    names = tuple(f"caf\udce9{k}.jpg" for k in range(21))
+    split = Split(splits["val"].images, splits["val"].labels, splits["val"].classes, names=names)
+    wrong = np.eye(7, dtype=np.float32)[(split.labels + 1) % 7]
+    text = report.mistakes(Predictions(wrong, wrong, split.labels, 1.0), split)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert sorted(row["file"] for row in rows) == sorted(names)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fer.data import synthetic
+from fer.evaluate import robustness
 from fer.evaluate.robustness import CORRUPTIONS, STRENGTHS, corrupted
 
 IMAGES = synthetic.read(train=14, val=14, test=14)["val"].images
@@ -27,7 +28,23 @@ def test_corruption_follows_from_its_seed(name):
     if name in ("noise", "low light", "occlusion"):
         assert not np.array_equal(once, corrupted(IMAGES, name, 2, seed=2))
         first, second = corrupted(np.stack([IMAGES[0], IMAGES[0]]), name, 2)
-        assert not np.array_equal(first, second)  # every image is spoilt in its own way
+        assert not np.array_equal(first, second)  # every image in its own way
+
+
+def test_accuracy_of_a_model_by_corruption_and_strength():
+    labels, dark = np.arange(14) % 2, 0.35 * IMAGES.mean()
+
+    def predict(images):
+        sure = np.eye(2)[labels]
+        return {"good": sure, "afraid of the dark": sure if images.mean() > dark else 1 - sure}
+
+    found = robustness.evaluate(predict, IMAGES, labels, seed=0)
+    assert set(found["good"].values()) == {1.0}
+    assert len(found["good"]) == len(CORRUPTIONS) * len(STRENGTHS) + 1
+    afraid = found["afraid of the dark"]
+    assert [afraid[f"robustness/low_light/{strength}"] for strength in STRENGTHS] == [1, 0, 0]
+    assert afraid["robustness/mean"] == pytest.approx(16 / 18)
+    assert robustness.curves(afraid | {"accuracy": 0.9})["low light"] == [0.9, 1, 0, 0]
 
 
 def test_colours_keep_their_order():

@@ -12,7 +12,7 @@ from samples import ROOT, TINY
 
 from fer import artifact
 from fer.data import synthetic
-from fer.evaluate import judge as report
+from fer.evaluate import report
 from fer.models import checkpoints
 
 # 17 of val: two batches for one process, one for the other

@@ -59,7 +59,7 @@ def test_checkpoint_needs_nothing_but_its_path(finished):
 
 def test_metrics_are_those_of_the_averaged_weights_in_the_best_checkpoint(finished):
     from fer.data import synthetic
-    from fer.evaluate.judge import logits_of
+    from fer.evaluate import predict
     from fer.metrics import ece
 
     metrics = json.loads((finished / "metrics.json").read_text())
@@ -68,7 +68,7 @@ def test_metrics_are_those_of_the_averaged_weights_in_the_best_checkpoint(finish
     averaged, raw = checkpoint["state_dict"], checkpoint["current_model_state"]
     assert any(not torch.equal(averaged[key], raw[key]) for key in averaged)
     model = checkpoints.load(str(finished / "checkpoints" / "best.ckpt"))
-    logits = logits_of(model, split)
+    logits = torch.from_numpy(predict.logits(predict.network_of(model), split.images))
     assert (logits.argmax(1).numpy() == split.labels).mean() == pytest.approx(metrics["test/accuracy"])
     loaded = artifact.load(finished / "model.ts")
     answer = loaded(torch.from_numpy(split.images.copy())[:, None])

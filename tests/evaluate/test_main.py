@@ -1,0 +1,233 @@
+"""The command."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from samples import ROOT
+
+from fer import artifact, metrics
+from fer.data import synthetic
+from fer.data.base import Split
+from fer.errors import ArtifactError, ConfigError, DataError, SinkError
+from fer.labels import EMOTIONS
+
+
+def test_checkpoint_and_artifact_of_a_run_score_as_the_run_says(run_folder, run, no_pictures):
+    models = f"models=['{run_folder}/checkpoints/best.ckpt','{run_folder}/model.ts']"
+    expected = json.loads((run_folder / "metrics.json").read_text())
+    for split in ("val", "test"):
+        result = run(models, f"split={split}", "robustness=false")
+        assert len(result["models"]) == 2
+        for figures in result["models"].values():
+            for name in ("accuracy", "accuracy_flip", "f1_macro", "recall/happy"):
+                assert figures[name] == pytest.approx(expected[f"{split}/{name}"]), name
+            for name in ("ece", "ece_raw", "loss", "nll"):
+                assert figures[name] == pytest.approx(expected[f"{split}/{name}"], abs=1e-4), name
+            assert figures["temperature"] == pytest.approx(expected["val/temperature"], abs=1e-3)
+            assert figures["accuracy_low"] <= figures["accuracy"] <= figures["accuracy_high"]
+        assert result["mcnemar"][0]["p"] == 1
+
+
+def test_everything_is_written(run_folder, make_model, run, tmp_path, capsys):
+    out, other = tmp_path / "out", make_model(tmp_path / "other.ts", 3)
+    result = run(f"models=['{run_folder}/model.ts','{other}']")
+    assert list(result["models"]) == [f"{run_folder.parent.name}/today", "other"]
+    assert json.loads((out / "metrics.json").read_text()) == result
+    with (out / "models.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == list(result["models"])
+    assert float(rows[1]["robustness/noise/3"]) == result["models"]["other"]["robustness/noise/3"]
+    text, printed = (out / "report.md").read_text(), capsys.readouterr().out
+    for words in ("McNemar's exact test", "Accuracy under corruptions", "Classes of other", "95 % interval"):
+        assert words in text
+        assert words in printed
+    names = {path.name for path in (out / "2_other").iterdir()}
+    assert names == {"confusion_matrix.png", "reliability.png", "mistakes.png"}
+    assert (out / "robustness.png").stat().st_size > 0
+    assert str(tmp_path) not in text + (out / "metrics.json").read_text()
+
+
+def test_no_folder_leads_out_of_the_report(make_model, run, tmp_path, no_pictures):
+    odd = make_model(tmp_path / "..; rm *.ts", 0)
+    run(f"models=['{odd}','{make_model(tmp_path / 'b.ts', 1)}']", "robustness=false")
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"1_..__rm__", "2_b"}
+
+
+def test_figures_are_those_of_the_artifact_itself(make_model, run, splits, tmp_path, no_pictures):
+    path = make_model(tmp_path / "m.ts", 0, std=(0.02,))
+    result = run(f"models='{path}'", "robustness=false")["models"]["m"]
+    split, model = splits["val"], artifact.load(path)
+    images = torch.from_numpy(split.images.copy())[:, None]
+    plain, mirrored = model(images).numpy(), model(images.flip(3)).numpy()
+    assert not np.allclose(plain, mirrored, atol=1e-3)
+    assert result["ece"] == pytest.approx(metrics.ece(plain, split.labels), abs=1e-5)
+    assert result["nll"] == pytest.approx(metrics.nll(plain, split.labels), abs=1e-5)
+    assert result["accuracy_flip"] == pytest.approx(((plain + mirrored).argmax(1) == split.labels).mean())
+
+
+def test_an_onnx_model_scores_like_the_same_model_in_torchscript(make_model, run, tmp_path, no_pictures):
+    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
+    paths = [make_model(tmp_path / "a.ts", 0), make_model(tmp_path / "b.onnx", 0, format="onnx")]
+    models = run(f"models={[str(path) for path in paths]}", "robustness=false")["models"]
+    assert models["b"] == pytest.approx(models["a"], abs=1e-3)
+
+
+def test_the_average_is_one_artifact_with_the_figures_of_the_report(run_folder, make_model, run, tmp_path, no_pictures):
+    paths = [make_model(tmp_path / "a.ts", 0), make_model(tmp_path / "b.ts", 1, flip=True, temperature=0.4)]
+    given = ",".join(f"'{path}'" for path in [*paths, run_folder / "checkpoints" / "best.ckpt"])
+    result = run(f"models=[{given}]", "average=true", "split=test")
+    assert (len(result["models"]), len(result["mcnemar"])) == (4, 6)
+    *members, average = result["models"].values()
+    metadata = artifact.read_metadata(tmp_path / "out" / "average.ts")
+    assert metadata.metrics["test/accuracy"] == average["accuracy"]
+    assert metadata.parameters == average["parameters"] == sum(figures["parameters"] for figures in members)
+    assert len(metadata.config["members"]) == 3
+    again = run(f"models='{tmp_path}/out/average.ts'", "split=test", out=tmp_path / "again")["models"]["average"]
+    assert again["temperature"] == average["temperature"] == metadata.temperature
+    assert again["nll"] == pytest.approx(average["nll"], abs=1e-4)  # although b.ts averages with the mirror image
+    assert again["robustness/blur/2"] == average["robustness/blur/2"]
+
+
+def test_the_average_is_that_of_calibrated_probabilities(make_model, run, splits, tmp_path, no_pictures):
+    colour = {"channels": 3, "mean": [0.5] * 3, "std": [0.1] * 3, "input_size": 40, "temperature": 0.4}
+    paths = [make_model(tmp_path / "a.ts", 0), make_model(tmp_path / "b.ts", 1, **colour)]
+    run(f"models=['{paths[0]}','{paths[1]}']", "average=true", "robustness=false")
+    images = torch.from_numpy(splits["val"].images.copy())[:, None]
+    mean = sum(artifact.load(path)(images) for path in paths) / 2
+    loaded = artifact.load(tmp_path / "out" / "average.ts")
+    assert torch.allclose(loaded(images), (mean.log() / loaded.metadata.temperature).softmax(1), atol=1e-6)
+    fitted = metrics.fit_temperature(mean.log().numpy(), splits["val"].labels)
+    assert loaded.metadata.temperature == pytest.approx(fitted, rel=1e-3)
+
+
+def test_a_model_that_is_called_average_keeps_its_own_figures(make_model, run, tmp_path, no_pictures):
+    a, b = make_model(tmp_path / "average.ts", 0), make_model(tmp_path / "b.ts", 1)
+    alone = run(f"models='{a}'")["models"]["average"]
+    result = run(f"models=['{a}','{b}']", "average=true")
+    assert list(result["models"]) == ["average'", "b", "average"]
+    assert result["models"]["average'"] == alone
+
+
+def test_models_that_do_not_fit_together_are_refused_before_they_are_evaluated(make_model, run, tmp_path):
+    paths = [make_model(tmp_path / "a.ts", 0), make_model(tmp_path / "b.ts", 1, crop_margin=0.2)]
+    with pytest.raises(ArtifactError, match=r"b\.ts has crop_margin 0\.2"):
+        run(f"models=['{paths[0]}','{paths[1]}']", "average=true")
+    assert not (tmp_path / "out").exists()
+
+
+def test_duplicates_are_left_out(make_model, run, splits, tmp_path, monkeypatch, no_pictures):
+    copied = splits["val"].images.copy()
+    copied[:4] = splits["train"].images[:4]
+    changed = splits | {"val": Split(copied, splits["val"].labels, EMOTIONS)}
+    read(monkeypatch, changed)
+    path = make_model(tmp_path / "m.ts", 0)
+    counts = [
+        run(f"models='{path}'", "robustness=false", f"without_duplicates={flag}")["images"] for flag in (False, True)
+    ]
+    assert counts == [21, 17]
+
+
+def read(monkeypatch, splits: dict[str, Split]) -> None:
+    """Let `data=synthetic` give these splits."""
+
+    def reader(**_):
+        return splits
+
+    reader.__module__ = synthetic.__name__
+    monkeypatch.setattr(synthetic, "read", reader)
+
+
+def test_colour_folders_with_classes_of_their_own(make_model, run, tmp_path, no_pictures):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for name, tint in (("bored", 60), ("keen", 190)):
+            (tmp_path / "faces" / split / name).mkdir(parents=True)
+            for k in range(4):
+                image = np.clip(rng.normal(tint, 30, (50, 50, 3)), 0, 255).astype(np.uint8)
+                cv2.imwrite(str(tmp_path / "faces" / split / name / f"{k}.png"), image)
+    path = make_model(tmp_path / "m.ts", 0, classes=("bored", "keen"))
+    data = ["data=image_folder", f"data.root='{tmp_path}/faces'", "data.channels=3"]
+    assert run(f"models='{path}'", "split=test", data=data)["images"] == 8
+
+
+def test_another_seed_than_that_of_the_training_is_warned_of(make_model, run, splits, tmp_path, capsys, no_pictures):
+    for k, image in enumerate(splits["train"].images[:56]):
+        path = tmp_path / "faces" / EMOTIONS[k % 7] / f"person {k // 7}" / f"{k}.png"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), image)
+    trained = {"data": {"name": "image_folder", "fingerprint": "of another cut"}, "config": {"seed": 3}}
+    path = make_model(tmp_path / "m.ts", 0, **trained)
+    for seed, warned in ((3, False), (1, True)):
+        data = ["data=image_folder", f"data.root='{tmp_path}/faces'"]
+        run(f"models='{path}'", "robustness=false", f"seed={seed}", data=data)
+        assert capsys.readouterr().err.startswith("m was trained with seed=3") == warned
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "words"),
+    [
+        (["models=null"], ConfigError, "models= names no model"),
+        (["models=[]"], ConfigError, "models= names no model"),
+        (["models=nowhere.ts"], ArtifactError, r"nowhere\.ts"),
+        (["models=nowhere.ckpt"], ArtifactError, r"nowhere\.ckpt"),
+        (["models=conf"], ArtifactError, "conf is a folder"),
+        (["models=README.md"], ArtifactError, r"README\.md"),
+        (["models=bundled", "split=valid"], ConfigError, "split=valid is unknown; choose train, val or test"),
+        (["models=bundled", "split=[val]"], ConfigError, "split=.* is unknown; choose train, val or test"),
+        (["models=bundled", "average=true"], ConfigError, "two models or more"),
+        (["models=bundled", "trust=no"], ConfigError, "trust=no is unknown; choose true or false"),
+        (["models=bundled", "average=maybe"], ConfigError, "average=maybe is unknown; choose true or false"),
+        (["models=bundled", "threads=many"], ConfigError, "threads=many must be"),
+        (["models=bundled", "seed=-1"], ConfigError, "seed=-1 must be"),
+        (["models=bundled", "device=tpu"], ConfigError, "device=tpu is unknown; choose auto, cpu or cuda"),
+    ],
+)
+def test_a_bad_value_is_one_line(overrides, error, words, run, tmp_path):
+    with pytest.raises(error, match=words) as raised:
+        run(*overrides)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_does_not_fit_is_one_line(make_model, run, splits, tmp_path, monkeypatch):
+    path = make_model(tmp_path / "m.ts", 0, classes=("bored", "keen"))
+    with pytest.raises(ConfigError, match=r"m\.ts has the classes bored, keen, but the data has angry, disgust"):
+        run(f"models='{path}'")
+    read(monkeypatch, splits | {"test": splits["test"].only(np.zeros(21, dtype=bool))})
+    with pytest.raises(DataError, match="split=test is empty"):
+        run("models=bundled", "split=test")
+    read(monkeypatch, splits | {"val": splits["train"]})
+    with pytest.raises(DataError, match="without_duplicates=false"):
+        run("models=bundled", "without_duplicates=true")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(make_model, run, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(SinkError, match=r"set hydra\.run\.dir"):
+        run(f"models='{make_model(tmp_path / 'm.ts', 0)}'", "robustness=false")
+
+
+def test_the_program_runs(make_model, tmp_path):
+    path = make_model(tmp_path / "m.ts", 0)
+    command = [
+        sys.executable,
+        "-m",
+        "fer.evaluate",
+        "data=synthetic",
+        "+data.reader.val=21",
+        f"models={path}",
+        "robustness=false",
+    ]
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={tmp_path}/out"], capture_output=True, text=True, cwd=ROOT, env=os.environ
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "95 % interval" in done.stdout
