@@ -13,7 +13,7 @@ from samples import ROOT
     [
         ["train.py", "data=synthetic", "logger=csv"],
         ["infer.py", "source=photo.png"],
-        pytest.param(["-m", "fer.evaluate", "models=bundled"], marks=pytest.mark.xfail(strict=True)),
+        ["-m", "fer.evaluate", "models=bundled"],
         ["-m", "fer.data.audit", "."],
     ],
     ids=["train", "infer", "evaluate", "audit"],

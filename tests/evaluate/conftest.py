@@ -16,8 +16,8 @@ from fer.artifact.export import export
 from fer.artifact.metadata import Metadata
 from fer.data import synthetic
 from fer.data.base import Split
-from fer.evaluate import __main__ as evaluate
 from fer.evaluate import report
+from fer.evaluate import run as evaluate
 from fer.labels import EMOTIONS
 from fer.models.classifier import EmotionClassifier
 

@@ -1,0 +1,161 @@
+"""Evaluate checkpoints and artifacts on any dataset and split, alone or side by side.
+
+    python -m fer.evaluate models=runs/…/checkpoints/best.ckpt split=val
+    python -m fer.evaluate models=[a.ts,b.ts] average=true
+
+`python -m fer.evaluate --help` lists every key.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig
+
+from fer import artifact, config
+from fer.artifact import trust
+from fer.artifact.ensemble import check_compatible, save_ensemble
+from fer.artifact.export import from_checkpoint
+from fer.checks import check_choice, check_flag, check_number
+from fer.data.base import Split, duplicates
+from fer.errors import ConfigError, DataError, SinkError
+from fer.evaluate import predict, report, robustness
+from fer.evaluate.predict import AVERAGE, Model, Predictions
+from fer.metrics import fit_temperature
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Evaluate as `conf/evaluate.yaml` describes.
+
+    Returns:
+        What `metrics.json` holds: `report.compare`, and `data`, `split`, `images` and `without_duplicates`.
+
+    Raises:
+        FerError: A value, a model or the data cannot be used.
+    """
+    paths = _check(cfg)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    models = predict.load_models(paths, _device(cfg.device), [AVERAGE] if cfg.average else [])
+    if cfg.average:
+        check_compatible([(model.path, model.metadata) for model in models])
+    splits = config.reader(cfg.data.reader)()
+    _check_classes(models, splits["train"])
+    split = _split(splits, cfg.split, cfg.without_duplicates)
+    _warn_of_training_images(models, splits["train"], cfg)
+
+    models = [_calibrated(model, splits["val"]) for model in models]
+    predictions = _predict(models, split, splits["val"], cfg.average)
+    extra: dict[str, dict[str, float]] = {
+        model.name: {"parameters": model.metadata.parameters, "macs": model.metadata.macs} for model in models
+    }
+    if cfg.average:
+        extra[AVERAGE] = {key: sum(costs[key] for costs in extra.values()) for key in ("parameters", "macs")}
+    if cfg.robustness:
+        logits_of = partial(predict.logits_of_all, models, average=cfg.average)
+        for name, accuracies in robustness.evaluate(logits_of, split.images, split.labels, cfg.seed).items():
+            extra[name] |= accuracies
+    about = {"data": cfg.data.name, "split": cfg.split, "images": len(split)}
+    result = report.compare(predictions, extra, split, about | {"without_duplicates": cfg.without_duplicates})
+    out = Path(cfg.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        report.write(result, predictions, split, out)
+    except OSError as error:
+        raise SinkError(f"cannot write into {out} ({error.strerror or error}); set hydra.run.dir") from None
+    if cfg.average:
+        metrics = {f"{cfg.split}/{key}": value for key, value in result["models"][AVERAGE].items()}
+        _export(models, predictions[AVERAGE].temperature, metrics, out / "average.ts")
+    return result
+
+
+def _check(cfg: DictConfig) -> list[str]:
+    """Check all values but those of the data, and return the paths of the models."""
+    for name in ("without_duplicates", "average", "robustness", "trust"):
+        check_flag(name, cfg[name])
+    check_number("seed", cfg.seed, 0, 2**32 - 1, whole=True)
+    check_number("threads", cfg.threads, 1, 4096, whole=True, optional=True)
+    check_choice("device", cfg.device, ("auto", "cpu", "cuda"))
+    paths = list(cfg.models) if isinstance(cfg.models, ListConfig) else [cfg.models]
+    if not paths or not all(isinstance(path, str) and path for path in paths):
+        raise ConfigError("models= names no model; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled")
+    if cfg.average and len(paths) < 2:
+        raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
+    if cfg.trust:
+        trust.accept(paths)
+    return paths
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but PyTorch finds no GPU here; set device=cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _check_classes(models: Sequence[Model], train: Split) -> None:
+    for model in models:
+        if model.metadata.classes != train.classes:
+            own = ", ".join(model.metadata.classes)
+            raise ConfigError(f"{model.path} has the classes {own}, but the data has {', '.join(train.classes)}")
+
+
+def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Split:
+    check_choice("split", name, tuple(splits))
+    split = splits[name]
+    if without_duplicates:
+        others = [splits[other] for other in (("val", "test") if name == "train" else ("train",))]
+        split = split.only(~duplicates(split, others))
+    if not len(splits["val"]):
+        raise DataError("the val split is empty, and temperatures are fitted on it; add images to it")
+    if not len(split):
+        fix = "has only duplicates; set without_duplicates=false" if without_duplicates else "is empty; choose another"
+        raise DataError(f"split={name} {fix}")
+    return split
+
+
+def _warn_of_training_images(models: Sequence[Model], train: Split, cfg: DictConfig) -> None:
+    """An image folder is split by its seed: with another one, images of the training are evaluated."""
+    for model in models:
+        data, seed = model.metadata.data, model.metadata.config.get("seed", cfg.seed)
+        same = data.get("fingerprint") == train.fingerprint
+        if cfg.data.name == "image_folder" == data.get("name") and not same and seed != cfg.seed:
+            print(
+                f"{model.name} was trained with seed={seed}: if this folder has no split folders, set the same seed, "
+                "or images that it was trained on are evaluated",
+                file=sys.stderr,
+            )
+
+
+def _calibrated(model: Model, val: Split) -> Model:
+    if model.temperature is not None:
+        return model
+    return replace(model, temperature=fit_temperature(predict.logits(model.network, val.images), val.labels))
+
+
+def _predict(models: Sequence[Model], split: Split, val: Split, average: bool) -> dict[str, Predictions]:
+    temperatures = {model.name: model.temperature or 1.0 for model in models}
+    plain, mirrored = (predict.logits_of_all(models, split.images, average, flip) for flip in (False, True))
+    if average:
+        on_val = plain if split is val else predict.logits_of_all(models, val.images, average)
+        temperatures[AVERAGE] = fit_temperature(on_val[AVERAGE], val.labels)
+    return {
+        name: Predictions(plain[name], mirrored[name], split.labels, temperature)
+        for name, temperature in temperatures.items()
+    }
+
+
+def _export(models: Sequence[Model], temperature: float, metrics: dict[str, float], out: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for number, model in enumerate(models):
+            path = model.path
+            if path.suffix == ".ckpt":
+                backbone, metadata, _ = from_checkpoint(path, flip=False, temperature=model.temperature)
+                path = artifact.save(backbone, metadata, Path(folder) / f"{number}.ts")
+            paths.append(path)
+        save_ensemble(paths, out, temperature, metrics)
