@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from fer.checks import check_number
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import UNCONFIRMED, SceneCutDetector, Tracker, confirm
-from fer.stream.queues import BoundedQueue, close, fill, with_end
+from fer.stream.queues import BoundedQueue, close, drain, fill, with_end
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
@@ -60,14 +61,13 @@ class TemporalState:
     def result(self, item: Detections, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
         """Return the result of the next searched frame, smoothed if its faces have ids."""
         frame, faces = item.frame, item.faces
-        smoothed = labels = uncertain = None
-        if self.smoother is not None and faces.ids is not None:
-            smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
-        elif self.smoother is not None:
-            uncertain = self.smoother.uncertain(probabilities)
-        return FrameResult(
-            frame, faces, classes, probabilities, smoothed, labels, uncertain, unconfirmed=item.unconfirmed
-        )
+        result = FrameResult(frame, faces, classes, probabilities, unconfirmed=item.unconfirmed)
+        if self.smoother is None:
+            return result
+        if faces.ids is None:
+            return replace(result, uncertain=self.smoother.uncertain(probabilities))
+        smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
+        return replace(result, smoothed=smoothed, labels=labels, uncertain=uncertain)
 
 
 def results(
@@ -102,8 +102,8 @@ def results(
     detections: BoundedQueue[Detections] = BoundedQueue(1 if source.live else _QUEUED)
     threads: list[threading.Thread] = []
     try:
-        threads.append(fill(frames, lambda: stats.timed("decode", iter(source)), "read"))
-        threads.append(fill(detections, lambda: _detect(frames, detect, is_cut, stats, step), "detect"))
+        threads.append(fill(frames, stats.timed("decode", iter(source)), "read"))
+        threads.append(fill(detections, _detect(frames, detect, is_cut, stats, step), "detect"))
         tracked = _track(iter(detections), state, stats, wait=not source.live)
         yield from _classify(tracked, classify, classes, state, stats, most=1 if source.live else _BUFFERED)
     finally:
@@ -122,16 +122,12 @@ def _detect(
 ) -> Iterator[Detections]:
     try:
         for count, frame in enumerate(frames):
-            if frame.error is not None:
-                yield Detections(frame, Faces.none())
-                continue
             cut = is_cut is not None and is_cut(frame.image)
-            if count % every and not cut:
-                yield Detections(frame, Faces.none(), searched=False)
-                continue
-            with stats.stage("detect"):
-                faces = detect(frame)
-            yield Detections(frame, faces, cut=cut)
+            searched, faces = cut or count % every == 0, Faces.none()
+            if searched and frame.error is None:
+                with stats.stage("detect"):
+                    faces = detect(frame)
+            yield Detections(frame, faces, searched, cut)
     finally:
         frames.stop()
 
@@ -200,30 +196,7 @@ def _classify(
         batch = []
 
 
-class _Writer:
-    """A sink in a thread of its own, and the queue that feeds it."""
-
-    def __init__(self, sink: Sink, draw: Draw, stats: Stats) -> None:
-        self.queue: BoundedQueue[FrameResult] = BoundedQueue(_QUEUED)
-        self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._write, args=(sink, draw, stats), name=sink.stage, daemon=True)
-        self._thread.start()
-
-    def _write(self, sink: Sink, draw: Draw, stats: Stats) -> None:
-        try:
-            for result in self.queue:
-                _deliver(sink, result, draw, stats)
-        except BaseException as error:
-            self.error = error
-            self.queue.stop()
-
-    def finish(self) -> None:
-        """Wait until everything in the queue is written."""
-        self.queue.end()
-        self._thread.join()
-
-
-def _deliver(sink: Sink, result: FrameResult, draw: Draw, stats: Stats) -> None:
+def _write(sink: Sink, draw: Draw, stats: Stats, result: FrameResult) -> None:
     picture = None
     if sink.draws and result.frame.error is None:
         with stats.stage("annotate"):
@@ -250,25 +223,29 @@ def run(
         with ExitStack() as stack:
             for sink in sinks:
                 stack.enter_context(sink)
-            writers = [_Writer(sink, draw, stats) for sink in sinks if not sink.inline]
             inline = [sink for sink in sinks if sink.inline]
+            threaded = [sink for sink in sinks if not sink.inline]
+            queues = [BoundedQueue[FrameResult](_QUEUED) for _ in threaded]
+            writes = [partial(_write, sink, draw, stats) for sink in threaded]
+            threads = [drain(*each) for each in zip(queues, writes, (sink.stage for sink in threaded), strict=True)]
             ended_by: BaseException | None = None
             try:
                 for result in results:
-                    for writer in writers:
-                        if not writer.queue.put(result):
-                            raise writer.error or RuntimeError("a sink ended on its own")
+                    for queue in queues:
+                        if not queue.put(result):
+                            raise queue.error or RuntimeError("a sink ended on its own")
                     stats.count(result)
                     for sink in inline:
-                        _deliver(sink, result, draw, stats)
+                        _write(sink, draw, stats, result)
                     after_frame()
             except (Stop, KeyboardInterrupt) as error:
                 ended_by = error
             finally:
                 close(results)
-                for writer in writers:
-                    writer.finish()
-            for raised in (*(writer.error for writer in writers), ended_by):  # Ctrl-C does not hide a sink's error
+                for queue, thread in zip(queues, threads, strict=True):  # what is left is written
+                    queue.end()
+                    thread.join()
+            for raised in (*(queue.error for queue in queues), ended_by):  # Ctrl-C does not hide a sink's error
                 if raised is not None and not isinstance(raised, Stop):
                     raise raised
     finally:

@@ -20,71 +20,84 @@ class BoundedQueue(Generic[T]):
 
     def __init__(self, size: int, newest: bool = False) -> None:
         self.dropped = 0
+        self.error: BaseException | None = None
         self._size, self._newest = size, newest
         self._values: deque[T] = deque()
         self._changed = threading.Condition()
-        self._ended = self._stopped = False
-        self._error: BaseException | None = None
+        self._ended = False
 
     def put(self, value: T) -> bool:
-        """Add a value. Return False if the reader has stopped, so that no more values are needed."""
+        """Add a value. Return False if the queue has ended, so that no more values are needed."""
         with self._changed:
-            while len(self._values) >= self._size and not self._stopped:
+            while len(self._values) >= self._size and not self._ended:
                 if self._newest:
                     self._values.popleft()
                     self.dropped += 1
                 else:
                     self._changed.wait()
-            if not self._stopped:
+            if not self._ended:
                 self._values.append(value)
                 self._changed.notify_all()
-            return not self._stopped
+            return not self._ended
 
     def end(self, error: BaseException | None = None) -> None:
         """Add no more values. The reader gets those that are left, then `error` is raised in its thread."""
         with self._changed:
-            self._ended, self._error = True, error
+            self._ended, self.error = True, error or self.error
             self._changed.notify_all()
 
-    def stop(self) -> None:
-        """Read no more values. Drop those that are left and wake whoever waits."""
+    def stop(self, error: BaseException | None = None) -> None:
+        """Read no more values, because of `error` if any. Those that are left are dropped."""
         with self._changed:
-            self._stopped = True
             self._values.clear()
-            self._changed.notify_all()
+            self.end(error)
 
     def __iter__(self) -> Iterator[T]:
         while True:
             with self._changed:
-                while not (self._values or self._ended or self._stopped):
+                while not (self._values or self._ended):
                     self._changed.wait()
                 if not self._values:
-                    if self._error is not None:
-                        raise self._error
+                    if self.error is not None:
+                        raise self.error
                     return
                 value = self._values.popleft()
                 self._changed.notify_all()
             yield value
 
 
-def fill(queue: BoundedQueue[T], values: Callable[[], Iterator[T]], name: str) -> threading.Thread:
-    """Start a thread that puts all of `values()` into `queue`, then its end or its error."""
+def fill(queue: BoundedQueue[T], values: Iterator[T], name: str) -> threading.Thread:
+    """Start a thread that puts all values into `queue`, then their end or their error."""
 
     def run() -> None:
-        iterator: Iterator[T] | None = None
-        error: BaseException | None = None
         try:
-            iterator = values()
-            for value in iterator:
+            for value in values:
                 if not queue.put(value):
                     break
-        except BaseException as raised:  # the reader must hear of any error
-            error = raised
-        finally:
+            queue.end()
+        except BaseException as error:  # the reader must hear of any error
             queue.end(error)
-            close(iterator)
+        finally:
+            close(values)
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
+    return _started(run, name)
+
+
+def drain(queue: BoundedQueue[T], write: Callable[[T], object], name: str) -> threading.Thread:
+    """Start a thread that calls `write` with each value of `queue`. An error of it stops the queue."""
+
+    def run() -> None:
+        try:
+            for value in queue:
+                write(value)
+        except BaseException as error:
+            queue.stop(error)
+
+    return _started(run, name)
+
+
+def _started(target: Callable[[], object], name: str) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread
 

@@ -7,22 +7,19 @@ for result in recognizer.stream("clip.mp4"):
     print(result.frame.time, result.emotions())
 """
 
-import inspect
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 
 from fer.artifact.trust import accept
 from fer.checks import check_flag, check_number
-from fer.errors import ConfigError, SourceError
 from fer.files import expand
 from fer.stream import pipeline
 from fer.stream.faces.classify import load_face_classifier
@@ -34,8 +31,6 @@ from fer.stream.sources import Source, open_source
 from fer.stream.sources.stills import read_image
 from fer.stream.stats import Stats
 from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
-
-T = TypeVar("T")
 
 
 class Recognizer:
@@ -66,7 +61,7 @@ class Recognizer:
     ) -> None:
         check_flag("trust", trust)
         check_number("threads", threads, 1, 256, whole=True, optional=True)
-        self._detector, self._lock = _build(Detector, "detector", detector or {}), threading.Lock()
+        self._detector, self._lock = Detector(**(detector or {})), threading.Lock()
         self._tracking, self._smoothing, self._threads = tracking or {}, smoothing or {}, threads
         self._state(tracked=False)  # checks the values for smoothing
         if trust and artifact is not None:
@@ -81,8 +76,8 @@ class Recognizer:
             return self._detector(frame)
 
     def _state(self, tracked: bool) -> TemporalState:
-        smoother = _build(Smoother, "smoothing", self._smoothing)
-        return TemporalState(_build(Tracker, "tracking", self._tracking) if tracked else None, smoother)
+        smoother = Smoother(**self._smoothing)
+        return TemporalState(Tracker(**self._tracking) if tracked else None, smoother)
 
     def __call__(self, image: str | Path | Array) -> FrameResult:
         """Return the faces of one picture, without ids or smoothing.
@@ -98,8 +93,6 @@ class Recognizer:
             frame = Frame(np.ascontiguousarray(image), 0, 0.0, file="")
         else:
             path = expand(image)
-            if not path.is_file():
-                raise SourceError(f"no file {path}; give the path of a picture")
             frame = Frame(read_image(path), 0, 0.0, file=path.name)
         faces = self.detect(frame)
         (probabilities,) = self.classify([(frame, faces)])
@@ -173,17 +166,6 @@ def _limit_threads(threads: int | None) -> None:
     """
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = threads or max(1, cores // 2)
+    threads = threads or max(1, cv2.getNumberOfCPUs() // 2)
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-
-
-def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any]) -> T:
-    """Return `kind(**values)`, where `name` is the group of these values in the config."""
-    signature = inspect.signature(kind)
-    try:
-        signature.bind(**values)
-    except TypeError as error:
-        raise ConfigError(f"{name}: {error}; it takes {', '.join(signature.parameters)}") from error
-    return kind(**values)

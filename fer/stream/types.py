@@ -69,8 +69,6 @@ class Faces:
     Attributes:
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the original frame, clipped to it, x1 < x2 and y1 < y2.
         scores: float32 (N,), confidence of the detector, 0 to 1.
-        landmarks: float32 (N, 5, 2), right eye, left eye, nose, right and left corner of the mouth (the person's right
-            and left) in pixels, possibly outside the frame; None if unknown.
         ids: int64 (N,), track of each face, from 1, or 0 while it is unconfirmed; None without tracking.
 
     Raises:
@@ -79,7 +77,6 @@ class Faces:
 
     boxes: Array
     scores: Array
-    landmarks: Array | None = None
     ids: Array | None = None
 
     def __post_init__(self) -> None:
@@ -88,7 +85,6 @@ class Faces:
         good = np.isfinite(self.boxes).all() and (self.boxes[:, :2] < self.boxes[:, 2:]).all()
         _check(bool(good), "boxes must be finite, with x1 < x2 and y1 < y2")
         _check_array("scores", self.scores, np.float32, (n,), 0, 1)
-        _check_array("landmarks", self.landmarks, np.float32, (n, 5, 2))
         _check_array("ids", self.ids, np.int64, (n,), 0)
 
     def __len__(self) -> int:
@@ -96,8 +92,7 @@ class Faces:
 
     def only(self, mask: Array) -> "Faces":
         """Return the faces where `mask`, bool (N,), is true."""
-        landmarks, ids = (None if v is None else v[mask] for v in (self.landmarks, self.ids))
-        return Faces(self.boxes[mask], self.scores[mask], landmarks, ids)
+        return Faces(self.boxes[mask], self.scores[mask], None if self.ids is None else self.ids[mask])
 
     @classmethod
     def none(cls) -> "Faces":

@@ -20,7 +20,7 @@ def test_a_picture_by_array_and_by_path(one: Recognizer, tmp_path: Path) -> None
         assert (len(result.faces), result.faces.ids, result.smoothed) == (1, None, None)
         assert result.probabilities.sum() == pytest.approx(1, abs=1e-5)
         assert result.uncertain.shape == (1,)
-    with pytest.raises(SourceError, match="no file"):
+    with pytest.raises(SourceError, match="cannot read"):
         one(tmp_path / "none.png")
     with pytest.raises(ValueError, match="uint8"):
         one(image.astype(float))
@@ -67,7 +67,7 @@ def test_sessions_may_run_side_by_side(one: Recognizer) -> None:
 
 
 def test_values_that_cannot_work_are_told_at_once(model: Path) -> None:
-    wrong = [{"detector": {"width": 3}}, {"detector": {"foo": 1}}, {"smoothing": {"seconds": -1}}]
+    wrong = [{"detector": {"width": 3}}, {"smoothing": {"seconds": -1}}]
     for values in (*wrong, {"device": "tpu"}, {"threads": "many"}, {"threads": -1}):
         with pytest.raises(ConfigError):
             Recognizer(model, **values)

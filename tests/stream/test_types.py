@@ -41,12 +41,10 @@ def test_faces_are_checked_where_they_are_built(boxes: np.ndarray, scores: np.nd
         Faces(boxes, scores)
 
 
-def test_ids_and_landmarks_are_checked() -> None:
-    Faces(BOX, SCORE, np.zeros((1, 5, 2), np.float32), np.array([1]))
+def test_ids_are_checked() -> None:
+    Faces(BOX, SCORE, ids=np.array([1]))
     with pytest.raises(ValueError, match="ids"):
         Faces(BOX, SCORE, ids=np.array([-1]))
-    with pytest.raises(ValueError, match="landmarks"):
-        Faces(BOX, SCORE, np.zeros((2, 5, 2), np.float32))
 
 
 def test_the_row_has_the_schema() -> None:

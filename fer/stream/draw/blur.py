@@ -64,18 +64,20 @@ class Blur:
         hidden before it is first detected.
         """
         buffered: deque[tuple[FrameResult, list[_Region]]] = deque()
-        at_once = live
         try:
             for result in with_end(results):
-                if result is None:
-                    at_once = True
-                else:
+                # Nothing is buffered at the end, for live sources and for stills.
+                now = np.inf if result is None or live or result.frame.file is not None else result.frame.time
+                if result is not None:
                     regions = self._regions(result)
-                    at_once = live or result.frame.file is not None
-                    if not at_once:
-                        _hide_before(buffered, regions, result.frame.time)
+                    for earlier, hidden in buffered:
+                        if now - earlier.frame.time <= _BEFORE:
+                            ids = {region.identity for region in hidden if region.identity}
+                            hidden += [
+                                region for region in regions if region.time == now and region.identity not in ids
+                            ]
                     buffered.append((result, regions))
-                while buffered and (at_once or len(buffered) > _BUFFERED or _seconds(buffered) > _BEFORE):
+                while buffered and (len(buffered) > _BUFFERED or now - buffered[0][0].frame.time > _BEFORE):
                     yield _hidden(*buffered.popleft())
         finally:
             close(results)
@@ -107,18 +109,6 @@ class Blur:
             self._spared = ids[largest]
         self._spared_time = result.frame.time
         return ids.index(self._spared)
-
-
-def _seconds(buffered: deque[tuple[FrameResult, list[_Region]]]) -> float:
-    return buffered[-1][0].frame.time - buffered[0][0].frame.time
-
-
-def _hide_before(buffered: deque[tuple[FrameResult, list[_Region]]], regions: list[_Region], time: float) -> None:
-    """Hide the faces that are detected at `time` in the frames before it too."""
-    for earlier, hidden in buffered:
-        if time - earlier.frame.time <= _BEFORE:
-            known = {region.identity for region in hidden if region.identity}
-            hidden += [region for region in regions if region.time == time and region.identity not in known]
 
 
 def _detected_again(region: _Region, ids: list[int], new: list[_Region]) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from fer.labels import colour
@@ -31,15 +30,12 @@ def panel(result: FrameResult, height: int, lines: Sequence[str], keys: Sequence
     """
     strip = np.full((height, WIDTH, 3), _GROUND, np.uint8)
     y = _MARGIN
-    for line in lines:
-        write(strip, line, _MARGIN, y + 3, _DIM, 13)
+    for line, ink in [*((line, _DIM) for line in lines), *((key, _INK) for key in keys or ())]:
+        write(strip, line, _MARGIN, y + 3, ink, 13)
         y += _LINE
-    y += _MARGIN // 2
     if keys is not None:
-        for line in keys:
-            write(strip, line, _MARGIN, y + 3, _INK, 13)
-            y += _LINE
         return strip
+    y += _MARGIN // 2
     block = _HEAD + len(result.classes) * _LINE + _MARGIN
     room = max(0, (height - y - _LINE) // block)
     largest = np.argsort(-area(result.faces.boxes), kind="stable")[:room]
@@ -54,17 +50,14 @@ def panel(result: FrameResult, height: int, lines: Sequence[str], keys: Sequence
 
 
 def _face(strip: Array, y: int, result: FrameResult, i: int) -> None:
-    shown_as, _ = result.emotions()[i]
+    emotion, _ = result.emotions()[i]
     identity = "" if result.faces.ids is None else f"{result.faces.ids[i]}  "
     doubt = "  uncertain" if result.uncertain is not None and result.uncertain[i] else ""
-    write(strip, f"{identity}{shown_as}{doubt}", _MARGIN, y + 3, _INK, 16)
-    y += _HEAD
-    for name, value in zip(result.classes, result.shown[i].tolist(), strict=True):
-        ink = _INK if name == shown_as else _DIM
-        write(strip, name, _MARGIN, y + 2, ink, 12)
-        cv2.rectangle(strip, (_LEFT, y + 3), (_RIGHT, y + 12), _BAR, -1)
-        end = _LEFT + round((_RIGHT - _LEFT) * value)
-        if end > _LEFT:
-            cv2.rectangle(strip, (_LEFT, y + 3), (end, y + 12), colour(name), -1)
-        write(strip, f"{value:.0%}".rjust(4), _RIGHT + 6, y + 2, ink, 12)
-        y += _LINE
+    write(strip, f"{identity}{emotion}{doubt}", _MARGIN, y + 3, _INK, 16)
+    for k, (name, value) in enumerate(zip(result.classes, result.shown[i].tolist(), strict=True)):
+        top, ink = y + _HEAD + k * _LINE, _INK if name == emotion else _DIM
+        write(strip, name, _MARGIN, top + 2, ink, 12)
+        for share, tint in ((1.0, _BAR), (value, colour(name))):
+            width = round((_RIGHT - _LEFT) * share)
+            strip[top + 3 : top + 13, _LEFT : _LEFT + width] = tint
+        write(strip, f"{value:.0%}".rjust(4), _RIGHT + 6, top + 2, ink, 12)

@@ -86,10 +86,7 @@ def load_face_classifier(path: str | None = None, device: str = "auto") -> FaceC
     from fer.artifact.formats import onnx
 
     if device == "cuda" and not torch.cuda.is_available():
-        why = "this PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no CUDA GPU"
-        raise ConfigError(
-            f"device=cuda, but {why}; use device=cpu or device=auto, or see https://pytorch.org/get-started"
-        )
+        raise ConfigError("device=cuda, but PyTorch finds no CUDA GPU; use device=cpu or device=auto")
     if device == "auto":
         gpu = torch.cuda.is_available() and (not str(path).endswith(".onnx") or onnx.gpu())
         device = "cuda" if gpu else "cpu"

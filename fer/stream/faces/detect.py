@@ -50,32 +50,31 @@ class Detector:
         return _faces(rows, width, height)
 
     def _search(self, image: Array, width: int) -> Array:
-        """Return detections as float32 (N, 15): x, y, w, h, five landmarks, score, in pixels of `image`."""
+        """Return detections as float32 (N, 5): x, y, width and height in pixels of `image`, and the score."""
         full_height, full_width = image.shape[:2]
         width = min(width, full_width)
         height = max(1, round(full_height * width / full_width))
         copy = image if width == full_width else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         copy = cv2.cvtColor(copy, cv2.COLOR_RGB2BGR)
         missing = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
-        if any(missing):
-            copy = cv2.copyMakeBorder(copy, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
-        rows = self._net.detect(copy, details=True)
-        rows[:, :14] *= np.array([full_width / width, full_height / height] * 7, np.float32)
-        return rows
+        copy = cv2.copyMakeBorder(copy, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) if any(missing) else copy
+        rows = self._net.detect(copy, details=True)[:, [0, 1, 2, 3, 14]]
+        scale = np.array([full_width / width, full_height / height] * 2 + [1], np.float32)
+        return np.asarray(rows * scale)
 
 
 def _faces(rows: Array, width: int, height: int) -> Faces:
-    """Return detections (N, 15) as `Faces`: clipped, valid, each face once, highest score first."""
+    """Return detections (N, 5) as `Faces`: clipped, valid, each face once, highest score first."""
     rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)]
-    rows = rows[np.argsort(-rows[:, 14], kind="stable")]
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     limit = np.array([width, height] * 2, np.float32)
-    boxes = np.clip(np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), 0, limit)
+    boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1).clip(0, limit)
     sides = boxes[:, 2:] - boxes[:, :2]
     visible = ((sides >= 1) & (sides >= _VISIBLE * rows[:, 2:4])).all(axis=1)
-    rows, boxes = rows[visible], boxes[visible]
+    boxes, scores = boxes[visible], rows[visible, 4].clip(0, 1)
     overlap = np.maximum(cover(boxes, boxes), cover(boxes, boxes).T)
     keep: list[int] = []
     for i in range(len(boxes)):
         if (overlap[i, keep] <= _SAME_FACE).all():
             keep.append(i)
-    return Faces(boxes[keep], np.clip(rows[keep, 14], 0, 1), rows[keep, 4:14].reshape(-1, 5, 2))
+    return Faces(boxes[keep], scores[keep])

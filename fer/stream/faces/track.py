@@ -4,7 +4,7 @@ import itertools
 import warnings
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +12,6 @@ import numpy as np
 from fer.checks import check_number
 from fer.stream.faces.boxes import iou
 from fer.stream.types import Array, Faces
-
-if TYPE_CHECKING:
-    from trackers import ByteTrackTracker
 
 UNCONFIRMED = 0
 """Id of a face that has been seen only once so far."""
@@ -40,7 +37,7 @@ class Tracker:
         self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by ByteTrack's number; none is used twice
         self._tracker = self._new_tracker()
 
-    def _new_tracker(self) -> "ByteTrackTracker":
+    def _new_tracker(self) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # from libraries that only this import loads
             from trackers import ByteTrackTracker
