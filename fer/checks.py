@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from fer.errors import ConfigError
@@ -63,7 +64,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_path(name: str, value: Any, optional: bool = True) -> None:
-    """Check that `value` can be a path: text that is not empty, or None where `optional`. Raises `ConfigError`."""
-    if not (isinstance(value, str) and value) and not (optional and value is None):
+    """Check that `value` is a path, as text or a `Path`, or None if `optional`. Raises `ConfigError` otherwise."""
+    if not (isinstance(value, str | Path) and str(value)) and not (optional and value is None):
         shown = "null" if value is None else str(value)[:80]
         raise ConfigError(f"{name}={shown} must be a path" + (", or null" if optional else ""))

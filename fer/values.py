@@ -53,7 +53,6 @@ def _files(value: Any) -> bool:
 
 SIZE = number(8, 4096, whole=True)
 """Of the side of an image in pixels."""
-CHANNELS: Check = lambda value: number(1, 3, whole=True)(value) and value != 2  # noqa: E731
 _YES_OR_NO = (_boolean, "true or false")
 _FILE_OR_NONE = (_or_null(_text), "a file, or null")
 _FROM_0 = (number(0, 1e9), "a number from 0 to a billion, 0 for none")
@@ -66,16 +65,6 @@ _TABLE: dict[str, tuple[Check, str]] = {
     "init_from": _FILE_OR_NONE,
     "ckpt_path": _FILE_OR_NONE,
     "checkpoint.every_n_steps": (_or_null(number(1, whole=True)), "a whole number from 1, or null"),
-    "data.root": (_or_null(_text), "a folder or file"),
-    "data.size": (SIZE, "a whole number from 8 to 4096"),
-    "data.channels": (CHANNELS, "1, grey, or 3, colour"),
-    "data.workers": (lambda value: value == "auto" or number(0, 1024, whole=True)(value), "auto or a number from 0"),
-    "data.votes": _FILE_OR_NONE,
-    "data.download": _YES_OR_NO,
-    "data.batch_size": (number(1, whole=True), "a whole number from 1"),
-    "data.balanced": _YES_OR_NO,
-    "data.drop_non_faces": _YES_OR_NO,
-    "data.drop_duplicates": _YES_OR_NO,
     "input_size": (SIZE, "a whole number from 8 to 4096"),
     "progressive": (_steps, "a list of [share of training done, share of input_size], [] for none"),
     "label_smoothing": (number(0, 1), "a number from 0 to 1"),

@@ -77,7 +77,7 @@ TABLE = [
         "3. To sweep over it, add --multirun to your command line",
     ),
     ("train.py optimizer.lr=fast", "optimizer.lr=fast must be a number from 0"),
-    ("train.py data.batch_size=0", "data.batch_size=0 must be a whole number from 1"),
+    ("train.py data.batch_size=0", "data.batch_size=0 must be a whole number from 1 up"),
     ("train.py label_smoothing=2", "label_smoothing=2 must be a number from 0 to 1"),
     (f"train.py {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
     ("train.py resume=yes", "resume=yes is unknown; give resume=auto, or ckpt_path=<a checkpoint>"),

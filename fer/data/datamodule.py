@@ -1,4 +1,4 @@
-"""Splits to batches: the LightningDataModule."""
+"""From splits to batches: the LightningDataModule."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from fer.checks import check_flag, check_number, check_path
 from fer.data import votes as fer_plus
 from fer.data.base import Split, constant, duplicates
 from fer.data.dataset import EmotionDataset, Index
@@ -18,12 +19,17 @@ log = logging.getLogger(__name__)
 
 
 class EpochSampler(Sampler[Index]):
-    """Yields (epoch, row) for the rows of one process, so that workers and resumed runs see the same samples.
+    """Yields (epoch, row) for the rows of one process, in an order that depends on (seed, epoch) alone.
 
-    Rows are dealt out to `world` processes; training drops the remainder so that all take the same number of
-    steps, evaluation (`shuffle=False`) neither drops nor repeats one. `weights` (N,), if given, draws with
-    replacement in proportion to them. Lightning calls `set_epoch` before every epoch. `start_at` makes the first
-    pass go on inside an epoch.
+    Lightning calls `set_epoch` before every epoch.
+
+    Args:
+        rows: Number of rows of the dataset.
+        shuffle: True for training: shuffled, and the remainder is dropped so that all processes take the same number of
+            steps. False for evaluation: in order, each row once.
+        seed: Of the order.
+        weights: (N,) to draw with replacement in proportion to them, or None.
+        rank, world: Which process this is, and of how many.
     """
 
     def __init__(
@@ -38,15 +44,10 @@ class EpochSampler(Sampler[Index]):
         self.rows, self.shuffle, self.seed = rows, shuffle, seed
         self.weights = None if weights is None else weights / weights.sum()
         self.rank, self.world = rank, world
-        self.epoch = self.skip = 0
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        if epoch != self.epoch:
-            self.epoch, self.skip = epoch, 0
-
-    def start_at(self, epoch: int, rows: int) -> None:
-        """Leave out the first `rows` rows of this process in that epoch."""
-        self.epoch, self.skip = epoch, rows
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.rows // self.world if self.shuffle else len(range(self.rank, self.rows, self.world))
@@ -58,24 +59,34 @@ class EpochSampler(Sampler[Index]):
             order = (
                 rng.permutation(self.rows) if self.weights is None else rng.choice(self.rows, self.rows, p=self.weights)
             )
-        mine = order[self.rank :: self.world][: len(self)]
-        return iter([(self.epoch, int(row)) for row in mine[self.skip :]])
+        return iter([(self.epoch, int(row)) for row in order[self.rank :: self.world][: len(self)]])
 
 
-def _as_it_is(batch: Any) -> Any:
-    """`EmotionDataset.__getitems__` gives whole batches; a named function, since workers have to pickle it."""
+def _collate(batch: Any) -> Any:
+    """`EmotionDataset.__getitems__` returns complete batches. Not a lambda, since workers have to pickle it."""
     return batch
 
 
 class EmotionDataModule(L.LightningDataModule):
     """The splits train, val and test as batches of (uint8 (B, C, H, W), int64 (B,)).
 
-    reader: called once, gives the splits. augment: an albumentations `Compose` for train, or None. workers: loader
-    processes, or "auto": none on a CPU, where they take time from training, else up to 8. balanced: draw every class
-    equally often. votes: path of the votes of FER+, which become `Split.targets`. drop_non_faces: train without the
-    images of one colour and, with votes, those that most taggers call no face. drop_duplicates: train without the images
-    that stand pixel for pixel in val or test as well.
-    Under DDP use `Trainer(use_distributed_sampler=False)`: the sampler here deals out the rows itself.
+    If train has target distributions, its batches have float32 (B, K) as a third part. Under DDP use
+    `Trainer(use_distributed_sampler=False)`, since the sampler here distributes the rows itself.
+
+    Args:
+        reader: Returns the splits; called once.
+        name: Of the dataset, recorded with the model.
+        augment: An albumentations `Compose` for train, or None.
+        batch_size: Images per batch and process.
+        workers: Loader processes, or "auto": none on a CPU, where they would slow down training, else up to 8.
+        balanced: Draw every class equally often.
+        votes: Path of the votes of FER+, which become target distributions, or None.
+        drop_non_faces: Train without images of one colour and, with votes, those that most taggers call no face.
+        drop_duplicates: Train without images that also occur, pixel for pixel, in val or test.
+        seed: Of the order and the augmentation of train.
+
+    Raises:
+        ConfigError: An argument is out of range.
     """
 
     def __init__(
@@ -92,27 +103,32 @@ class EmotionDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ConfigError(f"data.batch_size={batch_size} must be at least 1")
-        if not (workers == "auto" or (isinstance(workers, int) and workers >= 0)):
-            raise ConfigError(f"data.workers={workers} must be auto or a number from 0")
+        check_number("data.batch_size", batch_size, 1, whole=True)
+        if workers != "auto":
+            check_number("data.workers", workers, 0, 1024, whole=True)
+        check_path("data.votes", votes)
+        for key, flag in (
+            ("balanced", balanced),
+            ("drop_non_faces", drop_non_faces),
+            ("drop_duplicates", drop_duplicates),
+        ):
+            check_flag(f"data.{key}", flag)
         self.reader, self.name, self.augment = reader, name, augment
         self.batch_size, self.workers, self.balanced, self.seed = batch_size, workers, balanced, seed
         self.votes, self.drop_non_faces, self.drop_duplicates = votes, drop_non_faces, drop_duplicates
         self.splits: dict[str, Split] = {}
-        # Of a resumed run, set before it begins: loader processes fetch their first batches before Lightning has
-        # restored its own count.
-        self.batches_done = 0
+        self._first_epoch = 0
 
     def prepare_data(self) -> None:
-        """Fills the cache, on one process of a machine."""
+        """Fill the cache, on one process of a machine."""
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the splits, once.
+        """Read the splits, once.
 
-        Raises `DataError`, also where dropping leaves a class of train without images, and where the augmentation
-        changes the size of one of the first images.
+        Raises:
+            DataError: They cannot be read, dropping leaves a class of train without images, or the augmentation changes
+                the size of an image.
         """
         if self.splits:
             return
@@ -121,23 +137,32 @@ class EmotionDataModule(L.LightningDataModule):
         if counts:
             splits = fer_plus.attach(splits, counts, str(self.votes))
         train = splits["train"]
-        out = np.zeros(len(train), dtype=bool)
+        dropped = np.zeros(len(train), dtype=bool)
         if self.drop_non_faces:
-            out |= constant(train.images)
+            dropped |= constant(train.images)
             if counts:
-                out |= fer_plus.non_faces(counts["train"])
+                dropped |= fer_plus.non_faces(counts["train"])
         if self.drop_duplicates:
-            out |= duplicates(train, [splits["val"], splits["test"]])
-        if out.any():
-            log.info("%d of %d training images are left out", out.sum(), len(train))
-            splits["train"] = train.only(~out)
+            dropped |= duplicates(train, [splits["val"], splits["test"]])
+        if dropped.any():
+            log.info("%d of %d training images are dropped", dropped.sum(), len(train))
+            splits["train"] = train.only(~dropped)
             for name, before, now in zip(train.classes, train.counts(), splits["train"].counts(), strict=True):
                 if before and not now:
-                    raise DataError(f"all training images of {name} would be left out; drop less")
+                    raise DataError(f"all training images of {name} would be dropped; drop less")
         if self.augment is not None:
             few = range(min(8, len(splits["train"])))
             EmotionDataset(splits["train"], self.augment, self.seed).__getitems__([(0, row) for row in few])
         self.splits = splits
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch to resume with. Lightning stores it in checkpoints."""
+        trainer = self.trainer
+        return {"epoch": trainer.current_epoch + trainer.is_last_batch if trainer else 0}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        # Loader processes fetch their first batches before Lightning restores its own count of epochs.
+        self._first_epoch = state_dict["epoch"]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -145,11 +170,11 @@ class EmotionDataModule(L.LightningDataModule):
 
     @property
     def channels(self) -> int:
-        """1 or 3, of the stored images."""
+        """Channels of the stored images, 1 or 3."""
         return 1 if self.splits["train"].images.ndim == 3 else 3
 
     def check_world(self, world: int) -> None:
-        """Raises `ConfigError` where `world` processes cannot each have an image of train and of val."""
+        """Raise `ConfigError` if there are fewer images in train or val than processes."""
         for name in ("train", "val"):
             if world > len(self.splits[name]):
                 raise ConfigError(
@@ -158,9 +183,9 @@ class EmotionDataModule(L.LightningDataModule):
                 )
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel of the training pixels, scaled to 0–1."""
+        """Mean and standard deviation of the training pixels, scaled to 0–1, for each channel."""
         images = self.splits["train"].images
-        # Counts of 256 values are exact; by parts, since bincount makes eight bytes of every pixel.
+        # Counts of 256 values are exact; in parts, since bincount needs eight bytes for each pixel.
         counts = np.zeros((self.channels, 256), dtype=np.int64)
         for start in range(0, len(images), 1000):
             pixels = images[start : start + 1000].reshape(-1, self.channels)
@@ -171,7 +196,7 @@ class EmotionDataModule(L.LightningDataModule):
         return tuple(means), tuple(max(s, 1e-3) for s in stds)
 
     def class_weights(self) -> list[float]:
-        """Inverse class frequencies of train with mean 1, for the loss."""
+        """Inverse class frequencies of train, scaled to mean 1, for the loss."""
         counts = np.maximum(np.array(self.splits["train"].counts(), dtype=np.float64), 1)
         weights = 1 / counts
         return (weights * len(weights) / weights.sum()).tolist()
@@ -180,14 +205,7 @@ class EmotionDataModule(L.LightningDataModule):
         split = self.splits["train"]
         counts = np.maximum(np.array(split.counts()), 1)
         weights = 1 / counts[split.labels] if self.balanced else None
-        loader = self._loader(EmotionDataset(split, self.augment, self.seed), shuffle=True, weights=weights)
-        limit = self.trainer.limit_train_batches if self.trainer else 1.0
-        batches = min(limit, len(loader)) if isinstance(limit, int) else int(limit * len(loader))
-        epoch, done = divmod(self.batches_done, max(1, batches))
-        sampler = loader.sampler
-        assert isinstance(sampler, EpochSampler)
-        sampler.start_at(epoch, done * self.batch_size)
-        return loader
+        return self._loader(EmotionDataset(split, self.augment, self.seed), shuffle=True, weights=weights)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(EmotionDataset(self.splits["val"]), shuffle=False)
@@ -202,11 +220,13 @@ class EmotionDataModule(L.LightningDataModule):
         cores = torch.multiprocessing.cpu_count()
         workers = (min(8, cores) if on_gpu else 0) if self.workers == "auto" else int(self.workers)
         rows = len(dataset)
+        sampler = EpochSampler(rows, shuffle, self.seed, weights, rank, world)
+        sampler.set_epoch(self._first_epoch)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(rows, shuffle, self.seed, weights, rank, world),
-            collate_fn=_as_it_is,
+            sampler=sampler,
+            collate_fn=_collate,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=on_gpu,

@@ -12,10 +12,9 @@ import math
 import cv2
 import numpy as np
 
+from fer.checks import check_number
 from fer.data.base import Split, empty
-from fer.errors import DataError
 from fer.labels import EMOTIONS
-from fer.values import SIZE, number
 
 ACTION_UNITS: dict[str, tuple[int, ...]] = {
     "angry": (4, 5, 7, 23),
@@ -36,9 +35,8 @@ ACTION_UNITS: dict[str, tuple[int, ...]] = {
 Point = tuple[float, float]
 
 MIN_SIZE = 24
-"""Smallest side in pixels at which the eyes and brows still show."""
+"""Smallest side in pixels at which eyes and brows are visible."""
 
-_SPLITS = ("train", "val", "test")
 _CANVAS = 192  # pixels a face is drawn on before it is shrunk, which is what smooths its edges
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
@@ -46,30 +44,34 @@ _T = np.linspace(0, 1, 11)
 
 
 def read(seed: int = 0, train: int = 3500, val: int = 700, test: int = 700, size: int = 48) -> dict[str, Split]:
-    """Draw a data set of the seven emotions.
+    """Draw a dataset of the seven emotions.
 
-    train, val, test: images per split; the classes take turns, so that no two differ by more than one image.
-    size: side of the square images in pixels, at least 24. Returns `Split`s named train, val and test with
-    images uint8 (N, size, size) grey, labels int64 (N,) and classes `fer.labels.EMOTIONS`. An image depends
-    only on (seed, split, row, size): a longer split begins with the shorter one, and no two share an image.
+    An image depends only on (seed, split, row, size): a longer split begins with the shorter one, and no two splits
+    share an image.
 
-    Raises `DataError` for a negative seed, fewer than one image per emotion or a size under 24.
+    Args:
+        seed: Of all that is random.
+        train, val, test: Images per split, one per emotion at least. The classes alternate.
+        size: Side of the square images in pixels, 24 to 4096.
+
+    Returns:
+        The splits train, val and test: uint8 (N, size, size) grey, classes `fer.labels.EMOTIONS`.
+
+    Raises:
+        ConfigError: An argument is out of range.
+        DataError: There is not enough memory.
     """
-    if not number(0, whole=True)(seed):
-        raise DataError(f"seed must be 0 or more, not {seed}")
-    if not SIZE(size) or size < MIN_SIZE:
-        limits = f"{MIN_SIZE} pixels or more, up to 4096"
-        raise DataError(f"data.size must be {limits}, not {size}: smaller faces lose their brows")
-    counts = dict(zip(_SPLITS, (train, val, test), strict=True))
+    check_number("seed", seed, whole=True)
+    check_number("data.size", size, MIN_SIZE, 4096, whole=True)
+    counts = {"train": train, "val": val, "test": test}
     for name, count in counts.items():
-        if not number(len(EMOTIONS), 10**9, whole=True)(count):
-            raise DataError(f"{name} must be {len(EMOTIONS)} or more, one per emotion, not {count}")
+        check_number(name, count, len(EMOTIONS), 10**9, whole=True)
     splits = {}
-    for place, (name, count) in enumerate(counts.items()):
+    for number, (name, count) in enumerate(counts.items()):
         images = empty(count, size)
         labels = np.arange(count, dtype=np.int64) % len(EMOTIONS)
         for row in range(count):
-            images[row] = draw(EMOTIONS[labels[row]], np.random.default_rng((seed, place, row)), size)
+            images[row] = draw(EMOTIONS[labels[row]], np.random.default_rng((seed, number, row)), size)
         splits[name] = Split(images, labels, EMOTIONS)
     return splits
 

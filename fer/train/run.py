@@ -43,7 +43,7 @@ def _quiet() -> None:
         "Experiment logs directory",  # Hydra has already put .hydra/ and train.log there
         "dirpath has changed",  # ckpt_path= into a new folder: it gets a best.ckpt of its own
         "exists and is not empty",  # the folder of a resumed run
-        "dataloader is not resumable",  # the data module leaves out what an epoch has already seen
+        "dataloader is not resumable",  # a run stopped inside an epoch repeats some of its images
         "broadcast_buffers. is deprecated",  # 2026-11: torch 2.14 has another name for it, which 2.9 does not know
         "treespec, LeafSpec",  # 2026-11: Lightning 2.6 with torch 2.14
     ):
@@ -176,7 +176,6 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     ckpt_path = (resume.newest(folder / "checkpoints") if cfg.resume else None) or cfg.ckpt_path
     if ckpt_path:
         resume.check_same_run(ckpt_path, model)
-        data.batches_done = resume.batches_of(ckpt_path)
     callbacks = {name: node for name, node in targets.build(cfg.callbacks, "callbacks").items() if node is not None}
     loggers = _loggers(cfg, folder, ckpt_path)
     trainer = targets.build(cfg.trainer, "trainer", callbacks=[*callbacks.values(), *watchers], logger=loggers)
