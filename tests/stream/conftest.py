@@ -15,7 +15,7 @@ from fer.stream.types import Array
 
 
 def picture(index: int, width: int, height: int) -> Array:
-    """A flat picture whose grey tells its index, with a red left upper corner to tell which way is up."""
+    """A grey picture whose level depends on `index`, with a red left upper corner that shows which way is up."""
     image = np.full((height, width, 3), 60 + 5 * (index % 30), np.uint8)
     image[: height // 4, : width // 4] = (220, 30, 30)
     return image
@@ -62,6 +62,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def one(model: Path, monkeypatch: pytest.MonkeyPatch) -> Recognizer:
-    """It, with a detector that sees one face in every frame."""
+    """A recognizer with that artifact and a detector that sees one face in every frame."""
     monkeypatch.setattr(recognizer, "Detector", lambda **_: FakeDetector((8.0, 8.0, 40.0, 40.0)))
     return Recognizer(model, threads=1)

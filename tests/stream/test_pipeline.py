@@ -19,8 +19,8 @@ CLASSES = ("happy", "sad", "odd")
 BOX = (8.0, 8.0, 40.0, 40.0)
 
 
-class Kept(Sink):
-    """Keeps what it is given; raises `error` in place of result number `at`."""
+class Collecting(Sink):
+    """Collect results; raise `error` in place of result number `at`."""
 
     def __init__(self, draws: bool = False, error: BaseException | None = None, at: int = 0) -> None:
         self.draws, self.error, self.at = draws, error, at
@@ -67,7 +67,7 @@ def go(source: FakeSource, *sinks: Sink, detect: FakeDetector | None = None) -> 
     return stats
 
 
-def film(
+def watch(
     source: FakeSource, detect: FakeDetector, every: int = 1, classify: FakeFaceClassifier | None = None
 ) -> list[FrameResult]:
     state = TemporalState(Tracker(), Smoother())
@@ -75,7 +75,7 @@ def film(
 
 
 def test_every_frame_reaches_every_sink() -> None:
-    plain, drawn, source = Kept(), Kept(draws=True), FakeSource(6)
+    plain, drawn, source = Collecting(), Collecting(draws=True), FakeSource(6)
     stats = go(source, plain, drawn, detect=FakeDetector(BOX, (0, 0, 5, 5), blind=frozenset({2, 3})))
     for sink in (plain, drawn):
         assert [r.frame.index for r in sink.results] == list(range(6))
@@ -88,13 +88,13 @@ def test_every_frame_reaches_every_sink() -> None:
     assert source.closed
 
 
-def test_nobody_draws_for_nobody() -> None:
-    stats = go(FakeSource(2), Kept())
+def test_pictures_are_only_drawn_for_sinks_that_want_them() -> None:
+    stats = go(FakeSource(2), Collecting())
     assert "annotate" not in stats.stages()
 
 
-def test_a_source_that_breaks_closes_all_sinks_as_broken() -> None:
-    sinks, source = (Kept(), Kept()), FakeSource(6, fails_at=4)
+def test_a_source_that_fails_closes_all_sinks_as_incomplete() -> None:
+    sinks, source = (Collecting(), Collecting()), FakeSource(6, fails_at=4)
     with pytest.raises(SourceError, match="frame 4"):
         go(source, *sinks)
     assert all(len(sink.results) == 4 and sink.closed is False for sink in sinks)
@@ -102,16 +102,16 @@ def test_a_source_that_breaks_closes_all_sinks_as_broken() -> None:
     assert go.stats.frames == 4
 
 
-def test_a_sink_that_breaks_closes_all_others() -> None:
-    first, second = Kept(), Kept(error=SinkError("full"), at=1)
+def test_a_sink_that_fails_closes_all_others() -> None:
+    first, second = Collecting(), Collecting(error=SinkError("full"), at=1)
     source = FakeSource(6)
     with pytest.raises(SinkError, match="full"):
         go(source, first, second)
     assert (first.closed, second.closed, source.closed) == (False, False, True)
 
 
-def test_ctrl_c_closes_all_sinks_as_whole() -> None:
-    first, second = Kept(), Kept(error=KeyboardInterrupt(), at=3)
+def test_ctrl_c_closes_all_sinks_as_complete() -> None:
+    first, second = Collecting(), Collecting(error=KeyboardInterrupt(), at=3)
     with pytest.raises(KeyboardInterrupt):
         go(FakeSource(60), first, second)
     assert (first.closed, second.closed) == (True, True)
@@ -120,12 +120,16 @@ def test_ctrl_c_closes_all_sinks_as_whole() -> None:
 
 
 def test_ctrl_c_does_not_hide_what_failed_while_the_rest_was_written() -> None:
-    class Slow(Kept):
+    class Slow(Collecting):
         def write(self, result: FrameResult, picture: Array | None) -> None:
             time.sleep(0.2)
             super().write(result, picture)
 
-    stopped, failing, other = Kept(error=KeyboardInterrupt(), at=3), Slow(error=SinkError("no room"), at=3), Kept()
+    stopped, failing, other = (
+        Collecting(error=KeyboardInterrupt(), at=3),
+        Slow(error=SinkError("no room"), at=3),
+        Collecting(),
+    )
     stopped.inline = True
     with pytest.raises(SinkError, match="no room"):
         go(FakeSource(20), failing, other, stopped)
@@ -134,11 +138,11 @@ def test_ctrl_c_does_not_hide_what_failed_while_the_rest_was_written() -> None:
 
 
 def test_a_sink_may_stop_the_run_in_good_order() -> None:
-    first, second = Kept(), Kept(error=Stop(), at=2)
+    first, second = Collecting(), Collecting(error=Stop(), at=2)
     second.inline = True
     stats = go(FakeSource(60), first, second)
     assert (len(first.results), first.closed, second.closed, stats.frames) == (3, True, True, 3)
-    first, second = Kept(), Kept(error=Stop(), at=2)
+    first, second = Collecting(), Collecting(error=Stop(), at=2)
     stats = go(FakeSource(60), first, second)
     assert (len(second.results), first.closed, second.closed) == (2, True, True) and stats.frames < 60
 
@@ -146,12 +150,12 @@ def test_a_sink_may_stop_the_run_in_good_order() -> None:
 def test_a_stop_does_not_hide_a_full_disk() -> None:
     pressed = threading.Event()
 
-    class Full(Kept):
+    class Full(Collecting):
         def write(self, result: FrameResult, picture: Array | None) -> None:
             pressed.wait(10)
             raise SinkError("full")
 
-    class Quits(Kept):
+    class Quits(Collecting):
         inline = True
 
         def write(self, result: FrameResult, picture: Array | None) -> None:
@@ -165,13 +169,13 @@ def test_a_stop_does_not_hide_a_full_disk() -> None:
 
 
 def test_a_slow_sink_loses_nothing() -> None:
-    class Slow(Kept):
+    class Slow(Collecting):
         def write(self, result: FrameResult, picture: Array | None) -> None:
             time.sleep(0.002)
             super().write(result, picture)
 
     slow = Slow()
-    go(FakeSource(60), slow, Kept())
+    go(FakeSource(60), slow, Collecting())
     assert [r.frame.index for r in slow.results] == list(range(60))
 
 
@@ -181,7 +185,7 @@ def test_an_error_of_the_detector_ends_all() -> None:
             raise ZeroDivisionError("in the detector")
         return Faces.none()
 
-    sink, source = Kept(), FakeSource(50)
+    sink, source = Collecting(), FakeSource(50)
     with pytest.raises(ZeroDivisionError):
         go(source, sink, detect=broken)
     assert (sink.closed, source.closed) == (False, True)
@@ -189,31 +193,31 @@ def test_an_error_of_the_detector_ends_all() -> None:
 
 def test_leaving_the_loop_stops_the_threads() -> None:
     source = FakeSource(10_000)
-    answers = results(
+    stream = results(
         source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), CLASSES, TemporalState(Tracker(), Smoother()), Stats()
     )
-    assert next(answers).frame.index == 0
-    answers.close()
+    assert next(stream).frame.index == 0
+    stream.close()
     assert source.closed
 
 
-def test_the_rows_of_a_file_wait_for_their_ids() -> None:
-    found = film(FakeSource(6), FakeDetector(BOX, blind=frozenset({3})))
-    assert [r.frame.index for r in found] == list(range(6))
-    ids = [r.faces.ids.tolist() for r in found]
+def test_frames_of_a_file_wait_until_their_faces_are_confirmed() -> None:
+    output = watch(FakeSource(6), FakeDetector(BOX, blind=frozenset({3})))
+    assert [r.frame.index for r in output] == list(range(6))
+    ids = [r.faces.ids.tolist() for r in output]
     assert ids == [[1], [1], [1], [], [1], [1]]
-    assert all(r.smoothed is not None and r.labels is not None for r in found)
+    assert all(r.smoothed is not None and r.labels is not None for r in output)
 
 
-def test_a_face_seen_once_has_no_row() -> None:
-    found = film(FakeSource(6), FakeDetector(BOX, blind=frozenset({0, 1, 3, 4, 5})))
-    assert [len(r.faces) for r in found] == [0] * 6
+def test_a_face_detected_once_is_left_out() -> None:
+    output = watch(FakeSource(6), FakeDetector(BOX, blind=frozenset({0, 1, 3, 4, 5})))
+    assert [len(r.faces) for r in output] == [0] * 6
 
 
-def test_a_live_face_is_left_out_until_it_is_known() -> None:
-    found = film(Camera(100, rate=1000), FakeDetector(BOX))
-    assert len(found[0].faces) == 0
-    assert found[-1].faces.ids.tolist() == [1]
+def test_a_live_face_is_left_out_until_it_is_confirmed() -> None:
+    output = watch(Camera(100, rate=1000), FakeDetector(BOX))
+    assert len(output[0].faces) == 0
+    assert output[-1].faces.ids.tolist() == [1]
 
 
 def test_a_slow_stage_gets_the_newest_frame_of_a_live_source() -> None:
@@ -224,14 +228,14 @@ def test_a_slow_stage_gets_the_newest_frame_of_a_live_source() -> None:
 
     stats, source = Stats(), Camera(200)
     state = TemporalState(Tracker(), Smoother())
-    found = list(results(source, Slow(BOX), FakeFaceClassifier(CLASSES), CLASSES, state, stats))
-    assert 3 < len(found) < 100
-    assert stats.dropped + len(found) == 200
-    assert found[-1].frame.index == 199
+    output = list(results(source, Slow(BOX), FakeFaceClassifier(CLASSES), CLASSES, state, stats))
+    assert 3 < len(output) < 100
+    assert stats.dropped + len(output) == 200
+    assert output[-1].frame.index == 199
 
 
 @pytest.mark.parametrize("every", [2, 3, 20])
-def test_faces_are_carried_between_looks(every: int) -> None:
+def test_faces_are_carried_over_between_searches(every: int) -> None:
     searched: list[int] = []
 
     class Noting(FakeDetector):
@@ -239,24 +243,24 @@ def test_faces_are_carried_between_looks(every: int) -> None:
             searched.append(frame.index)
             return super().__call__(frame)
 
-    found = film(FakeSource(45), Noting(BOX), every)
+    output = watch(FakeSource(45), Noting(BOX), every)
     assert searched == list(range(0, 45, every))
-    assert [r.frame.index for r in found] == list(range(45))
-    assert [r.searched for r in found] == [k % every == 0 for k in range(45)]
-    known = found if every < 9 else found[every:]  # a long wait for the second look is cut short
+    assert [r.frame.index for r in output] == list(range(45))
+    assert [r.searched for r in output] == [k % every == 0 for k in range(45)]
+    known = output if every < 9 else output[every:]  # the buffer is full before the second search
     assert {r.faces.ids.tolist()[0] for r in known} == {1}
-    assert [row["carried"] for r in found if not r.searched for row in [r.row()]] == [True] * (45 - len(searched))
+    assert [row["carried"] for r in output if not r.searched for row in [r.row()]] == [True] * (45 - len(searched))
 
 
 @pytest.mark.parametrize("kind", ["image", "folder"])
 def test_each_still_is_searched(kind: Kind) -> None:
     source, state = FakeSource(5), TemporalState(None, None)
     source.kind = kind
-    found = list(results(source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), CLASSES, state, Stats(), every=3))
-    assert [r.searched for r in found] == [True] * 5
+    output = list(results(source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), CLASSES, state, Stats(), every=3))
+    assert [r.searched for r in output] == [True] * 5
 
 
-def test_a_cut_is_looked_at_and_ends_the_tracks() -> None:
+def test_a_cut_is_searched_and_ends_the_tracks() -> None:
     class Two(FakeSource):
         def __iter__(self) -> Iterator[Frame]:
             for frame in super().__iter__():
@@ -264,24 +268,24 @@ def test_a_cut_is_looked_at_and_ends_the_tracks() -> None:
                 image = np.repeat(np.repeat(scene, 8, 0), 8, 1)
                 yield Frame(image, frame.index, frame.time)
 
-    found = film(Two(10), FakeDetector(BOX), every=4)
-    assert [r.searched for r in found] == [True, False, False, False, True, True, False, False, True, False]
-    assert [r.faces.ids.tolist() for r in found] == [[1]] * 5 + [[2]] * 5
+    output = watch(Two(10), FakeDetector(BOX), every=4)
+    assert [r.searched for r in output] == [True, False, False, False, True, True, False, False, True, False]
+    assert [r.faces.ids.tolist() for r in output] == [[1]] * 5 + [[2]] * 5
 
 
 def test_faces_of_several_frames_are_one_batch() -> None:
-    asked: list[int] = []
+    batches: list[int] = []
 
     class Noting(FakeFaceClassifier):
         def __call__(self, frames: Sequence[tuple[Frame, Faces]]) -> list[Array]:
-            asked.append(len(frames))
+            batches.append(len(frames))
             return super().__call__(frames)
 
-    film(FakeSource(9), FakeDetector(BOX), classify=Noting(CLASSES))
-    assert sum(asked) == 9 and max(asked) == 8
-    asked.clear()
-    film(Camera(50, rate=1000), FakeDetector(BOX), classify=Noting(CLASSES))
-    assert set(asked) == {1}
+    watch(FakeSource(9), FakeDetector(BOX), classify=Noting(CLASSES))
+    assert sum(batches) == 9 and max(batches) == 8
+    batches.clear()
+    watch(Camera(50, rate=1000), FakeDetector(BOX), classify=Noting(CLASSES))
+    assert set(batches) == {1}
 
 
 def test_a_video_that_changes_its_size_goes_on() -> None:
@@ -291,17 +295,17 @@ def test_a_video_that_changes_its_size_goes_on() -> None:
                 image = frame.image if frame.index < 4 else np.ascontiguousarray(np.rot90(frame.image))
                 yield Frame(image, frame.index, frame.time)
 
-    found = film(Turning(8), FakeDetector(BOX), every=3)
-    assert [r.faces.ids.tolist() for r in found] == [[1]] * 4 + [[2]] * 4
-    assert found[4].searched
+    output = watch(Turning(8), FakeDetector(BOX), every=3)
+    assert [r.faces.ids.tolist() for r in output] == [[1]] * 4 + [[2]] * 4
+    assert output[4].searched
 
 
-def test_no_face_at_all() -> None:
-    found = film(FakeSource(7), FakeDetector())
-    assert [len(r.faces) for r in found] == [0] * 7
+def test_a_film_without_faces() -> None:
+    output = watch(FakeSource(7), FakeDetector())
+    assert [len(r.faces) for r in output] == [0] * 7
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "two"])
-def test_an_every_that_cannot_work_is_named(every: object) -> None:
+def test_an_invalid_every_is_named(every: object) -> None:
     with pytest.raises(ConfigError, match="every="):
-        film(FakeSource(2), FakeDetector(), every)
+        watch(FakeSource(2), FakeDetector(), every)

@@ -2,7 +2,8 @@ import threading
 
 import pytest
 
-from fer.stream.queues import BoundedQueue, fill
+from fer.errors import SourceError
+from fer.stream.queues import BoundedQueue, drain, fill, with_end
 
 
 def test_values_come_in_order_and_end() -> None:
@@ -11,7 +12,7 @@ def test_values_come_in_order_and_end() -> None:
     assert list(queue) == list(range(50))
 
 
-def test_the_newest_value_wins() -> None:
+def test_the_oldest_value_is_dropped_for_the_newest() -> None:
     queue: BoundedQueue[int] = BoundedQueue(1, newest=True)
     for value in range(5):
         assert queue.put(value)
@@ -19,7 +20,7 @@ def test_the_newest_value_wins() -> None:
     assert (list(queue), queue.dropped) == ([4], 4)
 
 
-def test_an_error_comes_after_what_waits() -> None:
+def test_an_error_comes_after_the_values_before_it() -> None:
     def broken():
         yield 1
         raise ValueError("broken")
@@ -33,7 +34,7 @@ def test_an_error_comes_after_what_waits() -> None:
         next(values)
 
 
-def test_whoever_waits_in_a_full_queue_is_let_go() -> None:
+def test_stopping_wakes_a_writer_that_waits() -> None:
     closed = threading.Event()
 
     def endless():
@@ -53,7 +54,7 @@ def test_whoever_waits_in_a_full_queue_is_let_go() -> None:
     assert list(queue) == []
 
 
-def test_a_reader_that_waits_is_let_go() -> None:
+def test_stopping_wakes_a_reader_that_waits() -> None:
     queue: BoundedQueue[int] = BoundedQueue(2)
     read: list[int] = []
     thread = threading.Thread(target=lambda: read.extend(queue))
@@ -61,3 +62,32 @@ def test_a_reader_that_waits_is_let_go() -> None:
     queue.stop()
     thread.join(5)
     assert not thread.is_alive() and read == []
+
+
+def test_an_error_while_draining_stops_the_queue_and_is_kept() -> None:
+    written: list[int] = []
+
+    def write(value: int) -> None:
+        if value == 2:
+            raise ValueError("full")
+        written.append(value)
+
+    queue: BoundedQueue[int] = BoundedQueue(9)
+    for value in range(4):
+        queue.put(value)
+    drain(queue, write, "write").join(5)
+    queue.end()
+    assert written == [0, 1] and isinstance(queue.error, ValueError)
+    assert not queue.put(4)
+
+
+def test_what_is_buffered_can_be_passed_on_before_an_error() -> None:
+    def broken():
+        yield 1
+        raise SourceError("broken")
+
+    assert list(with_end(iter([1, 2]))) == [1, 2, None]
+    values = with_end(broken())
+    assert [next(values), next(values)] == [1, None]
+    with pytest.raises(SourceError):
+        next(values)

@@ -27,9 +27,9 @@ def test_a_picture_by_array_and_by_path(one: Recognizer, tmp_path: Path) -> None
 
 
 def test_a_stream_has_ids_and_ends(one: Recognizer) -> None:
-    found = list(one.stream(FakeSource(5)))
-    assert [r.faces.ids.tolist() for r in found] == [[1]] * 5
-    assert found[-1].smoothed.shape == (1, 3)
+    results = list(one.stream(FakeSource(5)))
+    assert [r.faces.ids.tolist() for r in results] == [[1]] * 5
+    assert results[-1].smoothed.shape == (1, 3)
 
 
 def test_max_frames_ends_a_stream_and_closes_its_source(one: Recognizer) -> None:
@@ -41,7 +41,7 @@ def test_max_frames_ends_a_stream_and_closes_its_source(one: Recognizer) -> None
             next(one.stream(FakeSource(5), max_frames=wrong))
 
 
-def test_viewers_do_not_see_each_others_ids(one: Recognizer) -> None:
+def test_each_session_has_ids_of_its_own(one: Recognizer) -> None:
     image = np.full((48, 64, 3), 90, np.uint8)
     first, second = one.session(), one.session()
     assert [len(first(image, k / 30).faces) for k in range(3)] == [0, 1, 1]
@@ -66,7 +66,7 @@ def test_sessions_may_run_side_by_side(one: Recognizer) -> None:
     assert not wrong
 
 
-def test_values_that_cannot_work_are_told_at_once(model: Path) -> None:
+def test_invalid_values_are_refused_at_once(model: Path) -> None:
     wrong = [{"detector": {"width": 3}}, {"smoothing": {"seconds": -1}}]
     for values in (*wrong, {"device": "tpu"}, {"threads": "many"}, {"threads": -1}):
         with pytest.raises(ConfigError):

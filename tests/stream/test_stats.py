@@ -18,7 +18,7 @@ def test_stages_are_in_milliseconds_a_frame() -> None:
     assert 10 <= times["batch"]["p50"] < 30
 
 
-def test_what_comes_slowly_is_timed_and_closed() -> None:
+def test_slow_values_are_timed_and_their_generator_is_closed() -> None:
     closed = []
 
     def slow():

@@ -8,7 +8,7 @@ BOX = np.array([[1, 1, 3, 3]], np.float32)
 SCORE = np.array([0.5], np.float32)
 
 
-def test_a_frame_is_checked_where_it_is_built() -> None:
+def test_an_invalid_frame_cannot_be_built() -> None:
     Frame(IMAGE, 0, 0.0)
     for image in (IMAGE[..., 0], IMAGE.astype(np.float32), np.zeros((4, 6, 4), np.uint8)):
         with pytest.raises(ValueError, match="uint8"):
@@ -35,7 +35,7 @@ def test_a_frame_is_checked_where_it_is_built() -> None:
         (BOX, SCORE.astype(np.float64)),
     ],
 )
-def test_faces_are_checked_where_they_are_built(boxes: np.ndarray, scores: np.ndarray) -> None:
+def test_invalid_faces_cannot_be_built(boxes: np.ndarray, scores: np.ndarray) -> None:
     Faces(BOX, SCORE)
     with pytest.raises(ValueError):
         Faces(boxes, scores)
@@ -63,17 +63,17 @@ def test_the_row_has_the_schema() -> None:
     assert result.row() == {"frame": 3, "time": 0.12, "faces": [face]}
 
 
-def test_what_is_smoothed_is_what_is_shown() -> None:
-    now, before = np.array([[0.25, 0.75]], np.float32), np.array([[0.5, 0.5]], np.float32)
+def test_smoothed_probabilities_are_the_ones_shown() -> None:
+    now, smoothed = np.array([[0.25, 0.75]], np.float32), np.array([[0.5, 0.5]], np.float32)
     faces = Faces(BOX, SCORE, ids=np.array([7]))
-    row = FrameResult(Frame(IMAGE, 0, 0.0), faces, ("a", "b"), now, before).row()
+    row = FrameResult(Frame(IMAGE, 0, 0.0), faces, ("a", "b"), now, smoothed).row()
     assert row["faces"][0]["id"] == 7
     assert (row["faces"][0]["emotion"], row["faces"][0]["confidence"]) == ("a", 0.5)
     assert row["faces"][0]["probabilities"] == {"a": 0.25, "b": 0.75}
     assert row["faces"][0]["smoothed"] == {"a": 0.5, "b": 0.5}
 
 
-def test_probabilities_of_another_shape_are_refused() -> None:
+def test_probabilities_of_another_shape_cannot_be_built() -> None:
     with pytest.raises(ValueError, match="probabilities"):
         FrameResult(Frame(IMAGE, 0, 0.0), Faces(BOX, SCORE), ("a", "b"), np.zeros((2, 2), np.float32))
     with pytest.raises(ValueError, match="smoothed"):

@@ -29,11 +29,9 @@ def annotate(result: FrameResult) -> Array:
     boxes = (np.round(result.faces.boxes) - (0, 0, 1, 1)).clip(0, last).astype(int)
     emotions = result.emotions()
     for box, (emotion, _) in zip(boxes.tolist(), emotions, strict=True):
-        for line, tint in (
-            (thickness + 2, (20, 20, 20)),
-            (thickness, colour(emotion)),
-        ):  # dark edges show on any ground
-            cv2.rectangle(picture, box[:2], box[2:], tint, line, cv2.LINE_AA)
+        corners = box[:2], box[2:]
+        cv2.rectangle(picture, *corners, (20, 20, 20), thickness + 2, cv2.LINE_AA)  # dark edges show on any ground
+        cv2.rectangle(picture, *corners, colour(emotion), thickness, cv2.LINE_AA)
     labels = np.zeros((0, 4), int)
     # Labels follow all boxes, so that no neighbour's box crosses them.
     for i, (box, (emotion, confidence)) in enumerate(zip(boxes.tolist(), emotions, strict=True)):

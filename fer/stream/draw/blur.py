@@ -70,12 +70,11 @@ class Blur:
                 now = np.inf if result is None or live or result.frame.file is not None else result.frame.time
                 if result is not None:
                     regions = self._regions(result)
+                    new = [region for region in regions if region.time == now]
                     for earlier, hidden in buffered:
                         if now - earlier.frame.time <= _BEFORE:
                             ids = {region.identity for region in hidden if region.identity}
-                            hidden += [
-                                region for region in regions if region.time == now and region.identity not in ids
-                            ]
+                            hidden += [region for region in new if region.identity not in ids]
                     buffered.append((result, regions))
                 while buffered and (len(buffered) > _BUFFERED or now - buffered[0][0].frame.time > _BEFORE):
                     yield _hidden(*buffered.popleft())

@@ -50,12 +50,12 @@ def test_box_and_label_are_in_the_colour_of_the_emotion(best: int) -> None:
 @pytest.mark.parametrize(
     "box", [(0, 0, 60, 60), (580, 0, 640, 60), (0, 300, 60, 360), (580, 300, 640, 360), (0, 0, 640, 360)]
 )
-def test_no_label_is_cut_off(box: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_stay_within_the_frame(box: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     ((left, top, right, bottom),) = positions(monkeypatch, box)
     assert 0 <= left < right <= 640 and 0 <= top < bottom <= 360
 
 
-def test_labels_of_neighbours_do_not_lie_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_neighbours_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     spots = positions(monkeypatch, (200, 100, 240, 150), (244, 100, 284, 150), (222, 90, 262, 140))
     assert len(spots) == 3
     assert np.count_nonzero(intersection(np.array(spots), np.array(spots))) == 3, "each meets itself alone"

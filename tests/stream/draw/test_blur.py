@@ -43,41 +43,41 @@ def watched(
     return results(source, detect, classify, ("a", "b"), TemporalState(Tracker(), None), Stats(), every)
 
 
-def film(
+def blurred(
     whom: str, *boxes: tuple[float, ...], blind: Sequence[int] = (), every: int = 1, live: bool = False
 ) -> list[FrameResult]:
-    found = list(Blur(whom).over(watched(Noise(60), *boxes, blind=blind, every=every), live))
-    assert [result.frame.index for result in found] == list(range(60))
-    return found
+    output = list(Blur(whom).over(watched(Noise(60), *boxes, blind=blind, every=every), live))
+    assert [result.frame.index for result in output] == list(range(60))
+    return output
 
 
 def test_every_face_in_every_frame_and_nothing_else() -> None:
-    for result in film("faces", LEFT, RIGHT):
+    for result in blurred("faces", LEFT, RIGHT):
         assert hidden(result, LEFT) and hidden(result, RIGHT)
-        assert is_noise(result, (60, 0, 100, 96)), "what is no face stays"
+        assert is_noise(result, (60, 0, 100, 96)), "nothing else changes"
 
 
 def test_more_than_the_box_is_hidden() -> None:
-    for result in film("faces", LEFT):
+    for result in blurred("faces", LEFT):
         assert hidden(result, (LEFT[0] - 6, LEFT[1] - 6, LEFT[2] + 6, LEFT[3] + 6))
 
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_frames_in_which_the_detector_misses_a_face(every: int) -> None:
-    found = film("faces", LEFT, blind=[0, 1, 20, 21, 22, 40, 41], every=every)
-    for result in found:
+    output = blurred("faces", LEFT, blind=[0, 1, 20, 21, 22, 40, 41], every=every)
+    for result in output:
         assert hidden(result, LEFT), result.frame.index
 
 
-def test_a_face_is_hidden_before_it_is_first_found_and_after_it_was_last_found() -> None:
-    found = film("faces", LEFT, blind=[*range(20), *range(30, 60)])
-    shown = [i for i, result in enumerate(found) if is_noise(result, LEFT)]
+def test_a_face_is_hidden_before_it_is_first_detected_and_after_it_was_last_detected() -> None:
+    output = blurred("faces", LEFT, blind=[*range(20), *range(30, 60)])
+    shown = [i for i, result in enumerate(output) if is_noise(result, LEFT)]
     assert shown[:14] == list(range(14)), "a quarter of a second before, of frames that are 40 ms apart"
     assert shown[14:] in ([*range(54, 60)], [*range(55, 60)]), "one second after"
 
 
-def test_live_frames_are_not_held_back() -> None:
-    frames = iter(film("faces", LEFT, blind=range(20), live=True))
+def test_live_frames_are_not_buffered() -> None:
+    frames = iter(blurred("faces", LEFT, blind=range(20), live=True))
     assert [is_noise(result, LEFT) for result in frames][:21] == [True] * 20 + [False]
 
     def endless() -> Iterator[FrameResult]:
@@ -88,17 +88,19 @@ def test_live_frames_are_not_held_back() -> None:
     assert next(Blur("faces").over(endless(), live=True)).frame.index == 0
 
 
-def test_a_face_that_is_seen_once_is_hidden_too() -> None:
-    found = film("faces", LEFT, blind=[i for i in range(60) if i != 30])
-    assert not len(found[30].faces), "nobody follows it"
-    assert hidden(found[30], LEFT)
-    assert all(hidden(result, LEFT) for result in film("others", LEFT, blind=[i for i in range(60) if i != 30])[28:40])
+def test_an_unconfirmed_face_is_hidden_too() -> None:
+    output = blurred("faces", LEFT, blind=[i for i in range(60) if i != 30])
+    assert not len(output[30].faces), "it is not tracked"
+    assert hidden(output[30], LEFT)
+    assert all(
+        hidden(result, LEFT) for result in blurred("others", LEFT, blind=[i for i in range(60) if i != 30])[28:40]
+    )
 
 
 def test_others_spares_the_main_face_alone() -> None:
-    for result in film("others", LEFT, RIGHT):
+    for result in blurred("others", LEFT, RIGHT):
         assert is_noise(result, RIGHT) and hidden(result, LEFT)
-    for result in film("others", LEFT, RIGHT, every=4):
+    for result in blurred("others", LEFT, RIGHT, every=4):
         assert is_noise(result, RIGHT) and hidden(result, LEFT)
 
 
@@ -108,15 +110,15 @@ def test_others_keeps_to_its_choice_and_waits_a_second_for_the_next() -> None:
     def frames() -> Iterator[FrameResult]:
         for i in range(60):
             ids = [2] if i < 10 else [1, 2] if i < 20 else [1]
-            places = boxes[[k - 1 for k in ids]] if i >= 10 else boxes[:1]  # 2 is small at first, 1 is larger later
-            faces = Faces(places, np.ones(len(ids), np.float32), ids=np.array(ids, np.int64))
+            shown = boxes[[k - 1 for k in ids]] if i >= 10 else boxes[:1]  # 2 is small at first, 1 is larger later
+            faces = Faces(shown, np.ones(len(ids), np.float32), ids=np.array(ids, np.int64))
             yield FrameResult(Frame(NOISE, i, i / 25), faces, ("a",), np.ones((len(ids), 1), np.float32))
 
-    found = list(Blur("others").over(frames(), live=True))
-    assert all(is_noise(result, LEFT) for result in found[:10])
-    assert all(is_noise(result, RIGHT) for result in found[10:20]), "2 was there first"
-    assert all(hidden(result, LEFT) for result in found[10:44])
-    assert all(is_noise(result, LEFT) for result in found[46:])
+    output = list(Blur("others").over(frames(), live=True))
+    assert all(is_noise(result, LEFT) for result in output[:10])
+    assert all(is_noise(result, RIGHT) for result in output[10:20]), "2 was there first"
+    assert all(hidden(result, LEFT) for result in output[10:44])
+    assert all(is_noise(result, LEFT) for result in output[46:])
 
 
 def test_stills() -> None:
@@ -137,7 +139,7 @@ def test_stills() -> None:
     assert hidden(first, LEFT) and is_noise(first, RIGHT) and is_noise(second, RIGHT)
 
 
-def test_nothing_can_be_won_back() -> None:
+def test_hidden_faces_cannot_be_recovered() -> None:
     """Two faces whose coarse colours agree look the same once they are hidden."""
     rows, columns = np.mgrid[:96, :192]
     chess = np.where((rows + columns) % 2, 90, 130).astype(np.uint8)
@@ -148,12 +150,12 @@ def test_nothing_can_be_won_back() -> None:
     assert np.array_equal(a[:10, :8], b[:10, :8]) and np.array_equal(one, np.dstack([chess] * 3))
 
 
-def test_a_source_that_breaks_is_answered_first_and_closing_goes_through() -> None:
-    seen = 0
+def test_frames_before_an_error_come_first_and_closing_reaches_the_source() -> None:
+    count = 0
     with pytest.raises(SourceError):
         for _ in Blur("faces").over(watched(Noise(20, fails_at=10), LEFT)):
-            seen += 1
-    assert seen == 10
+            count += 1
+    assert count == 10
     source = Noise(1000)
     over = Blur("faces").over(watched(source, LEFT))
     next(over)
@@ -161,7 +163,7 @@ def test_a_source_that_breaks_is_answered_first_and_closing_goes_through() -> No
     assert source.closed
 
 
-def test_another_word() -> None:
+def test_an_unknown_word_is_named() -> None:
     with pytest.raises(ConfigError, match="blur=all is unknown; choose faces, others or null"):
         Blur("all")
 
@@ -173,7 +175,7 @@ def test_no_face_is_left_for_the_detector(shared: Path) -> None:
 
     find, search = Detector(), Detector(width=640, score=0.3)
     source = open_source(str(shared / "single_face.mp4"))
-    answers = results(
+    stream = results(
         source, find, FakeFaceClassifier(("a", "b")), ("a", "b"), TemporalState(Tracker(), None), Stats(), every=5
     )
-    assert sum(len(search(result.frame)) for result in Blur("faces").over(answers)) == 0
+    assert sum(len(search(result.frame)) for result in Blur("faces").over(stream)) == 0

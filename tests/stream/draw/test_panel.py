@@ -34,7 +34,7 @@ def test_bars_are_as_long_as_the_probabilities() -> None:
         assert abs(length(strip, name) - share * full) <= 2, name
 
 
-def test_what_has_no_room_is_counted() -> None:
+def test_faces_without_room_are_counted() -> None:
     one, many = [1.0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1.0]
     few = panel(result(one, many), 300, [])
     assert length(few, "neutral") and not length(few, "angry"), "the larger face stays"

@@ -38,7 +38,7 @@ def test_beyond_the_frame_its_border_is_repeated() -> None:
     "box", [(0, 0, 0.2, 0.2), (9.8, 9.8, 10, 10), (0, 0, 10, 1), (4.4, 0, 4.6, 10), (0, 0, 10, 10)]
 )
 @pytest.mark.parametrize("margin", [-0.49, 0.0, 2.0])
-def test_any_box_of_a_frame_can_be_cut(box: tuple[float, ...], margin: float) -> None:
+def test_any_box_of_a_frame_can_be_cropped(box: tuple[float, ...], margin: float) -> None:
     assert crop_face(NUMBERED, np.array(box, np.float32), margin, 12).shape == (12, 12, 3)
 
 
@@ -48,8 +48,8 @@ def test_reducing_averages() -> None:
     assert np.abs(face.astype(int) - 128).max() <= 2
 
 
-class Detections:
-    """An artifact that answers with what it was shown."""
+class FakeArtifact:
+    """Remembers the batches that it gets."""
 
     def __init__(self) -> None:
         self.metadata = artifact.Metadata(("a", "b"), 3, 8, (0.5,) * 3, (0.5,) * 3, crop_margin=0.0)
@@ -61,27 +61,27 @@ class Detections:
 
 
 def test_all_faces_of_several_frames_are_one_batch_of_rgb() -> None:
-    seen = Detections()
-    classify = FaceClassifier(seen)
+    model = FakeArtifact()
+    classify = FaceClassifier(model)
     image = np.zeros((20, 40, 3), np.uint8)
     image[:, :20], image[:, 20:] = (200, 0, 0), (0, 0, 100)
     faces = Faces(np.array([[2, 2, 18, 18], [22, 2, 38, 18]], np.float32), np.ones(2, np.float32))
     first, none, last = classify([(Frame(image, 0, 0.0), f) for f in (faces, Faces.none(), faces)])
     assert (none.shape, last.shape) == ((0, 2), (2, 2))
     answer = first
-    (batch,) = seen.batches
+    (batch,) = model.batches
     assert batch.shape == (4, 3, 8, 8) and batch.dtype == torch.uint8
     assert batch[:, :, 4, 4].tolist() == [[200, 0, 0], [0, 0, 100]] * 2
     assert answer.shape == (2, 2) and answer.dtype == np.float32
 
 
-def test_no_faces_need_no_model() -> None:
-    seen = Detections()
-    (answer,) = FaceClassifier(seen)([(Frame(NUMBERED, 0, 0.0), Faces.none())])
-    assert answer.shape == (0, 2) and answer.dtype == np.float32 and seen.batches == []
+def test_without_faces_the_model_is_not_run() -> None:
+    model = FakeArtifact()
+    (answer,) = FaceClassifier(model)([(Frame(NUMBERED, 0, 0.0), Faces.none())])
+    assert answer.shape == (0, 2) and answer.dtype == np.float32 and model.batches == []
 
 
-def test_a_real_artifact_answers(tmp_path: Path) -> None:
+def test_a_real_artifact_classifies(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     metadata = artifact.Metadata(("a", "b", "c"), 1, 8, (0.5,), (0.5,))
     path = artifact.save(model, metadata, tmp_path / "model.ts")
@@ -92,7 +92,7 @@ def test_a_real_artifact_answers(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
 
 
-def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_or_gpu_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArtifactError, match="no model file"):
         load_face_classifier(str(tmp_path / "none.ts"), "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -10,7 +10,7 @@ from fer.stream.types import Array, Frame
 
 
 class FakeNet:
-    """Gives detections at fixed shares of whatever picture it is shown, and remembers the sizes shown."""
+    """Detects at fixed shares of any picture, and remembers the sizes of the pictures."""
 
     def __init__(self, *rows: tuple[float, float, float, float, float]) -> None:
         self.rows = rows
@@ -38,7 +38,7 @@ def frame(width: int, height: int, file: str | None = None) -> Frame:
     return Frame(np.full((height, width, 3), (250, 5, 5), np.uint8), 0, 0.0, file=file)
 
 
-def test_the_search_is_on_a_reduced_copy_and_answers_in_pixels_of_the_frame() -> None:
+def test_a_reduced_copy_is_searched_and_boxes_are_in_pixels_of_the_frame() -> None:
     net = FakeNet((0.25, 0.5, 0.25, 0.25, 0.9))
     faces = detector(net)(frame(1280, 722))
     assert net.sizes == [(180, 320)]
@@ -46,7 +46,7 @@ def test_the_search_is_on_a_reduced_copy_and_answers_in_pixels_of_the_frame() ->
     np.testing.assert_allclose(faces.boxes, [[320, 361, 640, 541.5]], rtol=1e-4)
 
 
-def test_nothing_is_enlarged() -> None:
+def test_small_frames_are_not_enlarged() -> None:
     net = FakeNet()
     detector(net)(frame(200, 100))
     detector(net)(frame(200, 100, file="still.png"))
@@ -62,13 +62,13 @@ def test_a_still_is_searched_twice_and_a_face_counts_once() -> None:
     assert net.sizes[2:] == [(160, 320)]
 
 
-def test_the_surer_of_two_boxes_on_a_face_stays() -> None:
+def test_of_two_boxes_on_a_face_the_one_with_the_higher_score_stays() -> None:
     net = FakeNet((0.1, 0.1, 0.5, 0.5, 0.7), (0.12, 0.1, 0.5, 0.5, 0.8), (0.3, 0.3, 0.1, 0.1, 0.65))
     faces = detector(net)(frame(320, 320))
     np.testing.assert_allclose(faces.scores, [0.8])
 
 
-def test_boxes_are_clipped_and_nonsense_is_dropped() -> None:
+def test_boxes_are_clipped_and_invalid_ones_dropped() -> None:
     nan = float("nan")
     net = FakeNet(
         (-0.1, -0.1, 0.5, 0.5, 0.7),
@@ -93,7 +93,7 @@ def test_a_sliver_has_no_face(size: tuple[int, int]) -> None:
     "values",
     [{"width": 0}, {"width": None}, {"width": 1.5}, {"still_width": 8}, {"score": 0}, {"score": "x"}],
 )
-def test_values_that_cannot_work(values: dict[str, object]) -> None:
+def test_invalid_values_are_named(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"detector\."):
         Detector(**values)
 

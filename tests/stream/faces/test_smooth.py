@@ -26,14 +26,14 @@ def test_rows_go_on_summing_to_one() -> None:
 
 def test_a_label_changes_only_by_a_margin() -> None:
     smooth = Smoother(seconds=0, margin=0.2)
-    found = []
+    shown = []
     for k, p in enumerate((0.9, 0.45, 0.55, 0.41, 0.39, 0.45, 0.59, 0.61)):
         _, labels, _ = smooth(ONE, np.array([[p, 1 - p]], np.float32), k / 30)
-        found.append(int(labels[0]))
-    assert found == [0, 0, 0, 0, 1, 1, 1, 0]
+        shown.append(int(labels[0]))
+    assert shown == [0, 0, 0, 0, 1, 1, 1, 0]
 
 
-def test_each_face_has_a_memory_of_its_own() -> None:
+def test_each_face_is_smoothed_on_its_own() -> None:
     smooth = Smoother(seconds=1)
     smooth(np.array([1, 2]), np.concatenate([HAPPY, SAD]), 0.0)
     values, labels, _ = smooth(np.array([2, 1, 3]), np.concatenate([HAPPY, SAD, SAD]), 0.1)
@@ -41,7 +41,7 @@ def test_each_face_has_a_memory_of_its_own() -> None:
     assert values[2].tolist() == SAD[0].tolist()
 
 
-def test_doubt_is_about_the_smoothed_value() -> None:
+def test_uncertainty_is_judged_by_the_smoothed_value() -> None:
     smooth = Smoother(seconds=1, uncertain=0.6)
     assert smooth(ONE, HAPPY, 0.0)[2].tolist() == [False]
     assert smooth(ONE, SAD, 0.1)[2].tolist() == [False]
@@ -49,14 +49,14 @@ def test_doubt_is_about_the_smoothed_value() -> None:
     assert smooth(np.zeros(0, np.int64), np.zeros((0, 2), np.float32), 0.7)[2].shape == (0,)
 
 
-def test_time_that_stands_still_or_runs_back_changes_nothing() -> None:
+def test_time_that_stands_still_or_runs_backwards_changes_nothing() -> None:
     smooth = Smoother()
     smooth(ONE, HAPPY, 5.0)
     for time in (5.0, 4.0):
         assert smooth(ONE, SAD, time)[0].tolist() == HAPPY.tolist()
 
 
-def test_faces_long_gone_are_forgotten() -> None:
+def test_tracks_that_ended_long_ago_are_forgotten() -> None:
     smooth = Smoother()
     for k in range(200):
         smooth(np.array([k + 1]), HAPPY, float(k))
@@ -64,6 +64,6 @@ def test_faces_long_gone_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize("values", [{"seconds": -1}, {"margin": 2}, {"uncertain": True}, {"seconds": "long"}])
-def test_values_that_cannot_work_are_named(values: dict) -> None:
+def test_invalid_values_are_named(values: dict) -> None:
     with pytest.raises(ConfigError, match=f"smoothing.{next(iter(values))}="):
         Smoother(**values)

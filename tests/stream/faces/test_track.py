@@ -18,7 +18,7 @@ def moved(box: tuple[float, float, float, float], by: float) -> tuple[float, flo
     return box[0] + by, box[1], box[2] + by, box[3]
 
 
-def test_ids_settle_at_the_second_sight_and_stay() -> None:
+def test_ids_are_confirmed_at_the_second_detection_and_stay() -> None:
     tracker = Tracker()
     assert tracker.update(faces(LEFT, RIGHT), 0.0).tolist() == [UNCONFIRMED, UNCONFIRMED]
     first = tracker.update(faces(moved(LEFT, 2), moved(RIGHT, -2)), 1 / 30).tolist()
@@ -42,7 +42,7 @@ def test_a_face_that_returns_in_time_keeps_its_id_and_a_later_one_does_not() -> 
     assert tracker.update(faces(LEFT), 2.03).tolist() == [2]
 
 
-def test_no_id_outlives_a_cut_or_is_given_twice() -> None:
+def test_no_id_outlives_a_cut_or_is_used_twice() -> None:
     tracker = Tracker()
     seen = set()
     for scene in range(3):
@@ -53,14 +53,14 @@ def test_no_id_outlives_a_cut_or_is_given_twice() -> None:
     assert seen == {1, 2, 3}
 
 
-def test_broken_time_is_survived() -> None:
+def test_time_that_stands_still_or_runs_backwards_keeps_the_ids() -> None:
     tracker = Tracker()
     for time in (0.0, 0.0, -5.0, 0.0, 0.1):
         ids = tracker.update(faces(LEFT), time)
     assert ids.tolist() == [1]
 
 
-def test_an_earlier_frame_learns_who_its_faces_were() -> None:
+def test_unconfirmed_faces_get_the_ids_of_their_successors() -> None:
     before, after = faces(LEFT, RIGHT, ids=[0, 3]), faces(moved(RIGHT, 1), moved(LEFT, 1), ids=[3, 4])
     assert confirm(before, after).ids.tolist() == [4, 3]
     assert confirm(before, faces(moved(RIGHT, 1), ids=[3])).ids.tolist() == [0, 3]
@@ -75,7 +75,7 @@ def scene(seed: int, size: tuple[int, int] = (90, 160)) -> np.ndarray:
     return np.ascontiguousarray(coarse[rows][:, columns])
 
 
-def test_cuts_are_told_from_motion_noise_and_light() -> None:
+def test_motion_noise_and_light_are_not_cuts() -> None:
     is_cut, rng = SceneCutDetector(), np.random.default_rng(0)
     image = scene(1)
     assert not is_cut(image)
@@ -89,6 +89,6 @@ def test_cuts_are_told_from_motion_noise_and_light() -> None:
 
 
 @pytest.mark.parametrize("lost", [0, -1, "long", True, 1000])
-def test_a_time_that_cannot_work_is_named(lost: object) -> None:
+def test_an_invalid_time_is_named(lost: object) -> None:
     with pytest.raises(ConfigError, match=r"tracking\.lost="):
         Tracker(lost=lost)
