@@ -6,7 +6,8 @@ Loading one needs neither a config nor the training half. `fer.artifact.export` 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -16,14 +17,9 @@ from fer.artifact import formats, trust
 from fer.artifact.formats import FORMATS, Format, torchscript
 from fer.artifact.formats.base import Predict
 from fer.artifact.metadata import Metadata
-from fer.artifact.network import PARITY, InferenceModel, check_probabilities, golden_batch, trial_images
-from fer.errors import ArtifactError, ConfigError, FerError
+from fer.artifact.network import PARITY, InferenceModel, golden_batch
+from fer.errors import ArtifactError, ConfigError
 from fer.files import atomic_write, expand
-
-__all__ = [
-    "BUNDLED", "FORMATS", "Artifact", "InferenceModel", "Metadata", "backbone_weights", "golden_batch", "load",
-    "read_metadata", "save", "write_checked",
-]  # fmt: skip
 
 BUNDLED = trust.INCLUDED / "fast.ts"
 """The default model of `infer.py`."""
@@ -59,14 +55,16 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
         ArtifactError: The file is missing, damaged, not an artifact or not trusted.
         ConfigError: ONNX Runtime, or its GPU build, is not installed.
     """
-    path, device = expand(path), torch.device(device)
+    path = expand(path)
     metadata = read_metadata(path)
     format = _format_of(path)
     if format.runs_code:
         trust.check(path)
-    with errors_naming(path):
-        artifact = Artifact(format.load(path, metadata, device, raw), metadata)
-        check_probabilities(artifact(trial_images(metadata)), metadata)
+    with _naming(path):
+        artifact = Artifact(format.load(path, metadata, torch.device(device), raw), metadata)
+        probabilities = artifact(golden_batch(metadata.channels, metadata.input_size, 2))
+        if probabilities.shape != (2, len(metadata.classes)):
+            raise ArtifactError(f"it does not return probabilities of its {len(metadata.classes)} classes")
     return artifact
 
 
@@ -82,7 +80,7 @@ def read_metadata(path: str | Path) -> Metadata:
     read = _format_of(path).read_metadata
     if read is None:
         raise ArtifactError(f"{path} is for other programs; give the .ts or .onnx of the same model")
-    with errors_naming(path):
+    with _naming(path):
         return read(path)
 
 
@@ -99,26 +97,32 @@ def backbone_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = expand(path)
     members = read_metadata(path).config.get("members", [])
-    check_torchscript(path)
     if len(members) > 1:
         raise ArtifactError(f"{path} is an ensemble of several models; give one of them")
     prefix = "members.0.backbone." if members else "backbone."
-    with errors_naming(path):
-        state = torchscript.read_module(path, torch.device("cpu")).state_dict()
+    state = torchscript_module(path).state_dict()
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
+def torchscript_module(path: Path) -> torch.jit.ScriptModule:
+    """Load a TorchScript artifact as a module with weights. Raises `ArtifactError` for any other file."""
+    check_torchscript(path)
+    trust.check(path)
+    with _naming(path):
+        return torchscript.read_module(path, torch.device("cpu"))
+
+
 def check_torchscript(path: Path) -> None:
-    """Check that the weights of an artifact can be read. Raises `ArtifactError` unless it is TorchScript."""
+    """Check that the weights of an artifact can be read. Raises `ArtifactError` for a format other than TorchScript."""
     if _format_of(path).name != "torchscript":
-        raise ArtifactError(f"{path} holds no weights to read; give the .ts or the checkpoint that it was made from")
+        raise ArtifactError(f"{path} has no weights to read; give the .ts or the checkpoint that it was made from")
 
 
 def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
     """Write a backbone as an artifact.
 
     Args:
-        backbone: float32 (N, C, S, S) → logits (N, K).
+        backbone: float32 (N, C, S, S) → logits (N, K). It is moved to the CPU and put into evaluation mode.
         metadata: What the file says about itself.
         path: The file, with the suffix of its format. It appears when it is complete and has been compared with the
             model: their probabilities for `golden_batch` differ by at most `PARITY`.
@@ -131,64 +135,46 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
         ArtifactError: The file cannot be written, the model cannot be exported, or its probabilities differ.
         ConfigError: The format is unknown or needs a package that is not installed.
     """
-    chosen = formats.get(format)
-    training = backbone.training
-    backbone = backbone.cpu().float().to(memory_format=torch.contiguous_format).eval()
-    model = InferenceModel(backbone, metadata).eval()
-    try:
-        return write_checked(path, chosen, lambda part: chosen.save(backbone, metadata, part), model, metadata)
-    finally:
-        backbone.train(training)
+    backbone = backbone.cpu().float().to(memory_format=torch.contiguous_format)
+    return write(InferenceModel(backbone, metadata).eval(), metadata, path, format)
 
 
-def write_checked(
-    path: str | Path, format: Format, write: Callable[[Path], None], model: nn.Module, metadata: Metadata
-) -> Path:
-    """Write an artifact by `write(part)`, compare it with `model` and give it its name; otherwise as `save`."""
-    path = expand(path)
-    if path.suffix != format.suffix:
-        others = [f"format={other.name}" for other in FORMATS.values() if other.suffix == path.suffix]
-        fix = " or ".join([*others, f"out={path.with_suffix(format.suffix) if path.name else f'model{format.suffix}'}"])
-        raise ArtifactError(f"out={path} must end in {format.suffix} for format={format.name}; set {fix}")
+def write(model: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
+    """Write a model, uint8 (N, 1 or 3, H, W) → float32 (N, K) probabilities; otherwise as `save`."""
+    chosen, path = formats.get(format), expand(path)
+    if path.suffix != chosen.suffix:
+        raise ArtifactError(f"out={path} must end in {chosen.suffix} for format={format}; rename it or set format=")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as part, torch.no_grad():
-            write(part)
-            trust.add(part, path.name)
-            _check_parity(Artifact(format.load(part, metadata, torch.device("cpu"), False), metadata), model, format)
+            chosen.save(model, metadata, part)
+            predict = chosen.load(part, metadata, torch.device("cpu"), False)
+            for channels, side in product((1, 3), (metadata.input_size, metadata.input_size + 17)):
+                images = golden_batch(channels, side)
+                difference = (predict(images) - model(images)).abs().max().item()
+                if not difference <= PARITY:
+                    raise ValueError(f"the file differs from the model by {difference:.2g}, more than {PARITY:g}")
+        trust.add(path)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}; choose another out=") from error
-    except FerError:
-        raise
     except Exception as error:  # tracing and exporting run the model's own code
-        reason = " ".join(str(error).split())[:200]
-        others = [name for name in FORMATS if name != format.name]
-        raise ArtifactError(
-            f"this model cannot be exported as {format.name} ({reason}); try export.format={' or '.join(others)}"
-        ) from error
+        others = " or ".join(name for name in FORMATS if name != format)
+        raise ArtifactError(f"cannot export as {format} ({_one_line(error)}); try export.format={others}") from error
     return path
 
 
-def _check_parity(artifact: Artifact, model: nn.Module, format: Format) -> None:
-    size = artifact.metadata.input_size
-    for images in (golden_batch(channels, side) for channels in (1, 3) for side in (size, size + 17)):
-        difference = (artifact(images) - model(images)).abs().max().item()
-        if not difference <= PARITY:
-            raise ArtifactError(
-                f"the exported {format.name} file differs from the model by {difference:.2g} (limit {PARITY:g}); "
-                "nothing was written, try another export.format"
-            )
-
-
 @contextlib.contextmanager
-def errors_naming(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
     """Turn whatever a damaged or foreign file raises into one line that names it."""
     try:
         yield
+    except ConfigError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{path} needs another package: pip install {error.name}") from None
     except Exception as error:
-        if isinstance(error, ConfigError) or (isinstance(error, FerError) and str(path) in str(error)):
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        if not isinstance(error, FerError):
-            reason = f"it cannot be read or run ({reason})"
-        raise ArtifactError(f"{path}: {reason}; {_MAKE_ONE}") from None
+        raise ArtifactError(f"{path} cannot be used ({_one_line(error)}); {_MAKE_ONE}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

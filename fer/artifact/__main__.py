@@ -14,7 +14,8 @@ def run(cfg: DictConfig) -> None:
     check_choice("format", cfg.format, (None, *FORMATS))
     from fer.artifact.export import export  # Lightning takes seconds to import
 
-    print(export(cfg.checkpoint, cfg.out, cfg.format, cfg.flip, cfg.crop_margin, cfg.temperature))
+    overrides = {name: cfg[name] for name in ("format", "flip", "crop_margin", "temperature")}
+    print(export(cfg.checkpoint, cfg.out, **overrides))
 
 
 main = program("artifact", run, paths=("checkpoint", "out"))

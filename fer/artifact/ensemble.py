@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer.artifact import check_torchscript, errors_naming, read_metadata, write_checked
-from fer.artifact.formats import FORMATS, torchscript
+from fer.artifact import check_torchscript, read_metadata, torchscript_module, write
 from fer.artifact.metadata import Metadata, git_commit
-from fer.artifact.network import check_probabilities, trial_images
 from fer.checks import check_number
-from fer.errors import ArtifactError, ConfigError
+from fer.errors import ArtifactError
 from fer.files import expand
 
 
@@ -26,27 +24,19 @@ class Ensemble(nn.Module):
 
     Args:
         members: The models.
-        size: Side in pixels to which images are brought for other scales than 1.
-        temperature: Divisor of the logarithm of the mean.
-        flip: Average with the probabilities of the mirrored image, after the temperature.
+        metadata: Its temperature divides the logarithm of the mean. With `flip`, the probabilities of the image and of
+            the mirrored one are averaged after that. Images are brought to `input_size` for other scales than 1.
         scales: The sizes at which the members see the face: 1 is the image as it is, 2 its middle half; below 1 its
             border is repeated around it (multi-scale testing, Simonyan & Zisserman 2015, section 3.2). The mean is over
             scales and members.
     """
 
-    def __init__(
-        self,
-        members: Sequence[nn.Module],
-        size: int,
-        temperature: float = 1.0,
-        flip: bool = False,
-        scales: Sequence[float] = (1.0,),
-    ) -> None:
+    def __init__(self, members: Sequence[nn.Module], metadata: Metadata, scales: Sequence[float] = (1.0,)) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.size = size
-        self.temperature = temperature
-        self.flip = flip
+        self.size = metadata.input_size
+        self.temperature = metadata.temperature
+        self.flip = metadata.flip
         self.scales = [float(scale) for scale in scales]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -57,10 +47,8 @@ class Ensemble(nn.Module):
             views = []
             for scale in self.scales:
                 border = (1 / scale - 1) / 2
-                vertical, horizontal = round(height * border), round(width * border)
-                rows = torch.arange(-vertical, height + vertical, dtype=torch.long, device=images.device)
-                columns = torch.arange(-horizontal, width + horizontal, dtype=torch.long, device=images.device)
-                view = images[:, :, rows.clamp(0, height - 1)][:, :, :, columns.clamp(0, width - 1)].float()
+                rows, columns = int(round(height * border)), int(round(width * border))  # noqa: RUF046 (TorchScript)
+                view = F.pad(images.float(), [columns, columns, rows, rows], mode="replicate")  # crops if negative
                 size = [self.size, self.size]
                 view = F.interpolate(view, size=size, mode="bilinear", align_corners=False, antialias=True)
                 views.append(view.round().to(images.dtype))
@@ -104,21 +92,19 @@ def save_ensemble(
     Args:
         paths: The members.
         out: The new file.
-        temperature, flip, scales: As in `Ensemble`; scales from 0.25 to 4.
+        temperature, flip, scales: As in `Ensemble`; scales are from 0.25 to 4.
         metrics: For its metadata.
 
     Raises:
         ArtifactError: A member cannot be loaded, they cannot be averaged, or `out` cannot be written.
         ConfigError: A scale is out of range.
     """
-    if not scales:
-        raise ConfigError("scales=[] is empty; give [1] for the image as it is")
-    for scale in scales:
+    for scale in scales or [0]:
         check_number("scales", scale, 0.25, 4)
     files = [expand(path) for path in paths]
     of_members = [read_metadata(path) for path in files]
     check_compatible(list(zip(files, of_members, strict=True)))
-    same_data = all(metadata.data == of_members[0].data for metadata in of_members)
+    data = of_members[0].data
     whole = dataclasses.replace(
         max(of_members, key=lambda metadata: metadata.channels),
         input_size=max(metadata.input_size for metadata in of_members),
@@ -127,19 +113,12 @@ def save_ensemble(
         parameters=sum(metadata.parameters for metadata in of_members),
         macs=sum(metadata.macs for metadata in of_members),
         metrics=metrics or {},
-        data=of_members[0].data if same_data else {},
+        data=data if all(metadata.data == data for metadata in of_members) else {},
         config={"members": [metadata.config for metadata in of_members], "scales": list(scales)},
         git_commit=git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    members = []
-    for path, metadata in zip(files, of_members, strict=True):
-        with errors_naming(path), torch.no_grad():
-            member = torchscript.read_module(path, torch.device("cpu"))
-            member.flip = False
-            check_probabilities(member(trial_images(metadata)), metadata)
-        members.append(member)
-    model = Ensemble(members, whole.input_size, temperature, flip, scales).eval()
-    return write_checked(
-        out, FORMATS["torchscript"], lambda part: torchscript.save_module(model, whole, part), model, whole
-    )
+    members = [torchscript_module(path) for path in files]
+    for member in members:
+        member.flip = False
+    return write(Ensemble(members, whole, scales).eval(), whole, out)

@@ -5,6 +5,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -15,22 +16,13 @@ from fer.files import expand
 from fer.models import checkpoints
 
 
-def export(
-    checkpoint: str | Path,
-    out: str | Path,
-    format: str | None = None,
-    flip: bool | None = None,
-    crop_margin: float | None = None,
-    temperature: float | None = None,
-) -> Path:
+def export(checkpoint: str | Path, out: str | Path, **overrides: Any) -> Path:
     """Turn a checkpoint into an artifact, without training.
 
     Args:
         checkpoint: A `.ckpt` of a run.
         out: The artifact.
-        format, flip, crop_margin: From the checkpoint's own config where they are None.
-        temperature: Where it is None, from `metrics.json` of the run folder if the checkpoint is the best one and still
-            there, else 1.
+        **overrides: As in `from_checkpoint`.
 
     Returns:
         `out`, with `~` expanded.
@@ -39,20 +31,27 @@ def export(
         ArtifactError: The checkpoint cannot be used, or the artifact cannot be written.
         ConfigError: The format is unknown or needs a package that is not installed.
     """
-    backbone, metadata, chosen = from_checkpoint(checkpoint, format, flip, crop_margin, temperature)
-    if temperature is None and "val/temperature" not in metadata.metrics:
+    backbone, metadata, format = from_checkpoint(checkpoint, **overrides)
+    if overrides.get("temperature") is None and "val/temperature" not in metadata.metrics:
         print("this checkpoint has no metrics.json: its probabilities are not calibrated", file=sys.stderr)
-    return save(backbone, metadata, out, chosen)
+    return save(backbone, metadata, out, format)
 
 
 def from_checkpoint(
     checkpoint: str | Path,
+    *,
     format: str | None = None,
     flip: bool | None = None,
     crop_margin: float | None = None,
     temperature: float | None = None,
 ) -> tuple[nn.Module, Metadata, str]:
-    """Load a checkpoint for `fer.artifact.save`. Arguments as in `export`.
+    """Load a checkpoint for `fer.artifact.save`.
+
+    Args:
+        checkpoint: A `.ckpt` of a run.
+        format, flip, crop_margin: From the checkpoint's own config where they are None.
+        temperature: Where it is None, from `metrics.json` of the run folder if the checkpoint is the best one and still
+            there, else 1.
 
     Returns:
         The backbone, float32 (N, C, S, S) → logits (N, K), with its metadata and format.
@@ -63,10 +62,12 @@ def from_checkpoint(
     model = checkpoints.load(str(checkpoint))
     values = model.hparams
     config = values["config"] or {}
-    given = {"format": format, "flip": flip, "crop_margin": crop_margin}
     chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.0} | config.get("export", {})
+    given = {"format": format, "flip": flip, "crop_margin": crop_margin}
     chosen |= {name: value for name, value in given.items() if value is not None}
-    metrics = _metrics_of(expand(checkpoint).resolve())
+    path = expand(checkpoint).resolve()
+    report = path.parents[1] / "metrics.json"  # of the best checkpoint only
+    metrics = json.loads(report.read_bytes()) if path.name == "best.ckpt" and report.is_file() else {}
     backbone = model.deployable()
     parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
     metadata = Metadata(
@@ -88,12 +89,3 @@ def from_checkpoint(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return backbone, metadata, chosen["format"]
-
-
-def _metrics_of(checkpoint: Path) -> dict[str, float]:
-    if checkpoint.name != "best.ckpt":  # metrics.json describes no other
-        return {}
-    try:
-        return dict(json.loads((checkpoint.parent.parent / "metrics.json").read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return {}

@@ -14,8 +14,8 @@ from fer.labels import is_name
 
 METADATA_FILE = "metadata.json"
 """Name of the metadata inside every artifact."""
-SCHEMA_VERSION = 1
-_LARGEST = 2**63 - 1
+_KINDS: dict[str, Any] = dict.fromkeys(("classes", "mean", "std"), tuple)
+_KINDS |= dict.fromkeys(("metrics", "data", "config", "versions"), dict) | {"created": str, "git_commit": str | None}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Metadata:
     git_commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = 1
 
     def __post_init__(self) -> None:
         try:
@@ -69,36 +69,23 @@ class Metadata:
             raise ArtifactError(f"metadata: {error}") from None
 
     def _check(self) -> None:
-        for name in ("classes", "mean", "std"):
-            if not isinstance(getattr(self, name), list | tuple):
-                raise ConfigError(f"{name} must be a list")
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_choice("channels", self.channels, (1, 3))
-        names_good = all(isinstance(name, str) and is_name(name) for name in self.classes)
-        runs = self.config.get("members", [self.config]) if isinstance(self.config, dict) else None
-        for name, good in {
-            "classes": len(self.classes) >= 2 and names_good and len(set(self.classes)) == len(self.classes),
-            "mean": len(self.mean) == self.channels,
-            "std": len(self.std) == self.channels,
-            "git_commit": isinstance(self.git_commit, str | None),
-            "created": isinstance(self.created, str),
-            **{name: isinstance(getattr(self, name), dict) for name in ("metrics", "data", "versions")},
-            "config": isinstance(runs, list)
-            and len(runs) > 0
-            and all(isinstance(run, dict) and isinstance(run.get("model", {}), dict) for run in runs),
-        }.items():
-            if not good:
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
                 raise ConfigError(f"{name} cannot be {reprlib.repr(getattr(self, name))}")
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or not all(map(is_name, self.classes)):
+            raise ConfigError(f"classes must be two or more different names, not {reprlib.repr(self.classes)}")
+        check_choice("channels", self.channels, (1, 3))
+        for name, low in (("mean", -1e6), ("std", 1e-6)):
+            if len(getattr(self, name)) != self.channels:
+                raise ConfigError(f"{name} must have one number for each channel")
+            for value in getattr(self, name):
+                check_number(name, value, low, 1e6)
         check_number("input_size", self.input_size, 8, 4096, whole=True)
-        for mean, std in zip(self.mean, self.std, strict=True):
-            check_number("mean", mean, -1e6, 1e6)
-            check_number("std", std, 0, 1e6, above=True)
         check_number("crop_margin", self.crop_margin, -0.5, 2, above=True)
         check_number("temperature", self.temperature, 0.01, 100)
         check_flag("flip", self.flip)
-        for name in ("parameters", "macs"):
-            check_number(name, getattr(self, name), 0, _LARGEST, whole=True)
-        check_number("schema_version", self.schema_version, 1, _LARGEST, whole=True)
+        for name in ("parameters", "macs", "schema_version"):
+            check_number(name, getattr(self, name), whole=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Metadata":
@@ -108,15 +95,12 @@ class Metadata:
             ArtifactError: The text is not a JSON object, a key without a default is missing, or a value is not valid.
         """
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"metadata: not JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise ArtifactError("metadata: not a JSON object")
-        try:
-            return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
-        except TypeError as error:
-            raise ArtifactError(f"metadata: {str(error).partition('() ')[2]}") from None
+            names = {f.name for f in dataclasses.fields(cls)}
+            pairs = ((name, value) for name, value in json.loads(text).items() if name in names)
+            known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in pairs}
+            return cls(**known)
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
+            raise ArtifactError(f"metadata: {error}") from None
 
     def to_json(self) -> str:
         """Return the metadata as JSON text."""
@@ -125,14 +109,8 @@ class Metadata:
 
 def git_commit() -> str | None:
     """Return the commit of this source tree, with "-dirty" where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer.artifact.metadata import Metadata
-from fer.errors import ArtifactError
 
 PARITY = 1e-5
 """Largest difference of a probability between an exported file and the model that it was made from."""
@@ -26,10 +25,6 @@ class InferenceModel(nn.Module):
             (N, 3, H, W) and has no branches, which `torch.export` needs.
     """
 
-    mean: Tensor
-    std: Tensor
-    luma: Tensor
-
     def __init__(self, backbone: nn.Module, metadata: Metadata, any_shape: bool = True) -> None:
         super().__init__()
         self.backbone = backbone
@@ -39,9 +34,9 @@ class InferenceModel(nn.Module):
         self.temperature = metadata.temperature
         self.flip = metadata.flip
         self.any_shape = any_shape
-        self.register_buffer("mean", torch.tensor(metadata.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(metadata.std).view(1, -1, 1, 1))
-        self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1))
+        self.mean = nn.Buffer(torch.tensor(metadata.mean).view(1, -1, 1, 1))
+        self.std = nn.Buffer(torch.tensor(metadata.std).view(1, -1, 1, 1))
+        self.luma = nn.Buffer(torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         if self.any_shape:
@@ -65,7 +60,7 @@ class InferenceModel(nn.Module):
         return probabilities
 
 
-def exportable(backbone: nn.Module, metadata: Metadata) -> tuple[nn.Module, tuple[Tensor], dict[str, Any]]:
+def exportable(backbone: Any, metadata: Metadata) -> tuple[nn.Module, tuple[Tensor], dict[str, Any]]:
     """Return what `torch.export` and `torch.onnx.export` take: the module, an example input and its dynamic shapes."""
     dim = torch.export.Dim
     shapes = {"images": {0: dim("n", min=1, max=4096), 2: dim("h", min=2), 3: dim("w", min=2)}}
@@ -80,22 +75,3 @@ def golden_batch(channels: int, size: int, count: int = 5) -> Tensor:
     ramp = torch.linspace(0, 159, size)
     tilt = torch.linspace(0, 1, count).view(-1, 1, 1, 1)
     return (noise + tilt * ramp.view(1, 1, 1, -1) + (1 - tilt) * ramp.view(1, 1, -1, 1)).to(torch.uint8)
-
-
-def trial_images(metadata: Metadata) -> Tensor:
-    """Return two fixed images, uint8 (2, C, S, S), that a model is tried with when it is loaded."""
-    side = metadata.input_size
-    image = torch.arange(side * side, dtype=torch.int64).mul(37).remainder(256).to(torch.uint8)
-    return image.reshape(1, 1, side, side).expand(2, metadata.channels, side, side)
-
-
-def check_probabilities(output: Any, metadata: Metadata) -> None:
-    """Check that a model's output for `trial_images` is float32 (2, K) with rows that sum to 1.
-
-    Raises:
-        ArtifactError: It is not.
-    """
-    shape = (2, len(metadata.classes))
-    good = isinstance(output, Tensor) and output.shape == shape and output.dtype == torch.float32
-    if not good or not torch.allclose(output.sum(1), torch.ones(2), atol=1e-3) or (output < 0).any():
-        raise ArtifactError(f"it does not return probabilities of its {shape[1]} classes")

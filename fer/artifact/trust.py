@@ -21,31 +21,22 @@ def list_file() -> Path:
     return Path(os.environ.get("FER_TRUST") or platformdirs.user_data_path("fer") / "trusted.txt")
 
 
-def digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits. Raises `ArtifactError` if it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path} ({error.strerror}); give another model file") from None
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def add(path: str | Path, name: str | None = None) -> None:
-    """Trust the content of a file, wherever it is moved, until it changes.
-
-    Args:
-        path: The file.
-        name: What the list calls it, if not by its own name.
-    """
+def add(path: Path) -> None:
+    """Trust the content of a file, wherever it is moved, until it changes."""
     known = digest(path)
     if known in _trusted():
         return
     _in_this_process.add(known)
     with contextlib.suppress(OSError):
         list_file().parent.mkdir(parents=True, exist_ok=True)
-        shown = (name or Path(path).name).encode("unicode_escape").decode()  # a name cannot add a line
+        name = path.name.encode("unicode_escape").decode()  # a line break in a name cannot add a line
         with list_file().open("a", encoding="utf-8") as file:
-            file.write(f"{known} {shown}\n")
+            file.write(f"{known} {name}\n")
 
 
 def accept(paths: Iterable[object]) -> None:
@@ -55,13 +46,13 @@ def accept(paths: Iterable[object]) -> None:
             add(expand(path))
 
 
-def check(path: str | Path) -> None:
+def check(path: Path) -> None:
     """Check that a file is included with this package, was made on this computer, or was trusted before.
 
     Raises:
-        ArtifactError: It is none of these, or cannot be read.
+        ArtifactError: It is none of these.
     """
-    if Path(path).resolve().parent == INCLUDED.resolve():
+    if path.resolve().parent == INCLUDED.resolve():
         return
     known = digest(path)
     if known not in _trusted() and known not in {digest(file) for file in INCLUDED.glob("*.ts")}:
@@ -76,4 +67,4 @@ def _trusted() -> set[str]:
         lines = list_file().read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    return _in_this_process | {line[:64] for line in lines}
+    return _in_this_process.union(line[:64] for line in lines)

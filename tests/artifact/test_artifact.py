@@ -39,12 +39,6 @@ def test_raw_leaves_out_temperature_and_mirrored_image(net, meta, tmp_path):
     assert not torch.allclose(artifact.load(path)(images), artifact.load(plain)(images), atol=1e-3)
 
 
-def test_saving_leaves_the_backbone_in_training_mode(meta, tmp_path):
-    backbone = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(24 * 24, 3)).train()
-    artifact.save(backbone, meta, tmp_path / "m.ts")
-    assert backbone.training
-
-
 def test_a_home_folder_is_expanded(net, meta, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert artifact.save(net, meta, "~/m.ts") == tmp_path / "m.ts"
@@ -59,9 +53,8 @@ def test_backbone_weights_are_those_of_the_network(model, net):
 
 @pytest.mark.parametrize("name", ["model.onnx", "best.ckpt", "model"])
 def test_a_suffix_of_another_format_is_refused(net, meta, tmp_path, name):
-    with pytest.raises(ArtifactError, match=r"must end in \.ts.*set .*out=.*\.ts") as error:
+    with pytest.raises(ArtifactError, match=rf"{name} must end in \.ts .*format="):
         artifact.save(net, meta, tmp_path / name)
-    assert ("format=onnx or" in str(error.value)) == (name == "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -90,7 +83,7 @@ def test_a_model_that_cannot_be_exported_is_one_line(meta, tmp_path):
         def forward(self, x):
             raise RuntimeError("first\nsecond")
 
-    with pytest.raises(ArtifactError, match=r"as torchscript \(.*first second.*try export\.format=onnx"):
+    with pytest.raises(ArtifactError, match=r"as torchscript \(first second\).*export\.format=onnx"):
         artifact.save(Broken(), meta, tmp_path / "m.ts")
     assert not list(tmp_path.iterdir())
 
@@ -150,7 +143,7 @@ def test_damaged_bytes_end_in_metadata_or_in_one_line(model, tmp_path):
 def test_metadata_is_refused_before_any_code_is_loaded(model, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("its code was loaded"))
     path = edited(model, tmp_path / "m.ts", "extra/metadata.json", lambda data: data.replace(b"1.7", b"0"))
-    with pytest.raises(ArtifactError, match=r"m\.ts: metadata: temperature=0 must"):
+    with pytest.raises(ArtifactError, match=r"m\.ts .*metadata: temperature=0 must"):
         artifact.load(path)
 
 
@@ -160,14 +153,14 @@ def test_a_file_that_does_not_return_what_it_says_is_refused(model, tmp_path):
 
     path = edited(model, tmp_path / "m.ts", "extra/metadata.json", two_classes)
     trust.add(path)
-    with pytest.raises(ArtifactError, match=r"m\.ts: it does not return probabilities of its 2 classes"):
+    with pytest.raises(ArtifactError, match=r"m\.ts .*does not return probabilities of its 2 classes"):
         artifact.load(path)
 
 
 def test_damaged_code_of_a_trusted_file_is_one_line(model, tmp_path):
     path = edited(model, tmp_path / "m.ts", "fer/artifact/network.py", lambda data: data[:-40] + b"\xff")
     trust.add(path)
-    with pytest.raises(ArtifactError, match=r"m\.ts: it cannot be read or run") as error:
+    with pytest.raises(ArtifactError, match=r"m\.ts cannot be used") as error:
         artifact.load(path)
     assert "\n" not in str(error.value)
 

@@ -25,8 +25,8 @@ def test_a_format_that_lacks_a_package_says_what_to_install(monkeypatch):
 
 
 def test_a_registered_format_is_saved_and_loaded(net, meta, tmp_path, monkeypatch):
-    def write(backbone, metadata, path):
-        torch.save({"metadata": metadata.to_json(), "weights": backbone.state_dict()}, path)
+    def write(model, metadata, path):
+        torch.save({"metadata": metadata.to_json(), "weights": model.backbone.state_dict()}, path)
 
     def read(path):
         return Metadata.from_json(torch.load(path)["metadata"])
@@ -62,7 +62,7 @@ class Foreign(nn.Module):
 def test_torchscript_from_elsewhere_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
     torch.jit.save(torch.jit.script(Foreign()), str(tmp_path / "foreign.ts"))
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("its code was loaded"))
-    with pytest.raises(ArtifactError, match=r"not a TorchScript file that fer made.*python -m fer\.artifact"):
+    with pytest.raises(ArtifactError, match=r"fer did not make it.*python -m fer\.artifact"):
         artifact.load(tmp_path / "foreign.ts")
 
 
@@ -87,8 +87,6 @@ def test_onnx_returns_what_torchscript_does(onnx_model, model, meta):
     images = golden_batch(1, 24)
     raw = artifact.load(model, raw=True)(images)
     assert torch.allclose(artifact.load(onnx_model, raw=True)(images), raw, atol=1e-5)
-    with pytest.raises(ValueError, match="expected uint8"):
-        loaded(torch.zeros(1, 1, 24, 24))
 
 
 def edited_onnx(onnx_model, path, edit):
@@ -103,7 +101,7 @@ def edited_onnx(onnx_model, path, edit):
 def test_onnx_files_from_elsewhere_are_refused(onnx_model, tmp_path):
     (tmp_path / "torn.onnx").write_bytes(onnx_model.read_bytes()[:3000])
     edited_onnx(onnx_model, tmp_path / "foreign.onnx", lambda proto: proto.ClearField("metadata_props"))
-    for name, reason in (("torn", "cannot be read"), ("foreign", "not one that fer made"), ("absent", "no model")):
+    for name, reason in (("torn", "cannot be used"), ("foreign", "fer did not make it"), ("absent", "no model")):
         for reader in (artifact.load, artifact.read_metadata):
             with pytest.raises(ArtifactError, match=reason) as error:
                 reader(tmp_path / f"{name}.onnx")
@@ -118,7 +116,7 @@ def test_onnx_that_does_not_return_what_it_says_is_refused(onnx_model, tmp_path)
         values = json.loads(proto.metadata_props[0].value) | {"classes": ["a", "b"]}
         proto.metadata_props[0].value = json.dumps(values)
 
-    for edit, reason in ((other_shape, "cannot be read or run"), (other_classes, "probabilities of its 2 classes")):
+    for edit, reason in ((other_shape, "cannot be used"), (other_classes, "probabilities of its 2 classes")):
         with pytest.raises(ArtifactError, match=reason) as error:
             artifact.load(edited_onnx(onnx_model, tmp_path / "m.onnx", edit))
         assert "\n" not in str(error.value)

@@ -34,23 +34,22 @@ def test_a_missing_key_without_a_default_is_named(meta, name):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("schema_version", 0),
+        ("schema_version", "new"),
         ("classes", ["a"]),
         ("classes", ["a", "a"]),
         ("classes", "abc"),
         ("classes", ["a", "b\nc"]),
         ("classes", ["a", "\ud800"]),
+        ("classes", ["a", "../b"]),
         ("channels", 2),
         ("channels", 1.0),
         ("channels", True),
-        ("macs", 2**64),
+        ("macs", -1),
         ("mean", [1e300]),
         ("mean", [10**400]),
         ("mean", [0.5, 0.5]),
         ("std", [0]),
-        ("config", {"model": 3}),
-        ("config", {"members": []}),
-        ("config", {"members": [[]]}),
+        ("config", []),
         ("data", [[["x" * 1000]]]),
         ("input_size", "24"),
         ("input_size", 0),
@@ -72,7 +71,7 @@ def test_wrong_values_are_one_line_that_names_the_key(meta, name, value):
 
 @pytest.mark.parametrize("text", [b"\xff", "null", "[]", "{", '{"a":' * 100_000])
 def test_text_that_is_no_json_object_is_one_line(text):
-    with pytest.raises(ArtifactError, match="metadata: not"):
+    with pytest.raises(ArtifactError, match="metadata: "):
         Metadata.from_json(text)
 
 

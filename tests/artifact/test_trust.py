@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ def elsewhere(model, tmp_path, monkeypatch):
     """A model that somebody else has made: neither this user's list nor this process knows it."""
     monkeypatch.setenv("FER_TRUST", str(tmp_path / "home" / "trusted.txt"))
     monkeypatch.setattr(trust, "_in_this_process", set())
-    return shutil.copy(model, tmp_path / "m.ts")
+    return Path(shutil.copy(model, tmp_path / "m.ts"))
 
 
 def test_a_file_made_here_is_trusted_wherever_it_is_moved(net, meta, tmp_path, monkeypatch):
@@ -64,13 +65,9 @@ def test_a_name_cannot_forge_a_line(elsewhere, tmp_path):
     assert len(trust.list_file().read_text().splitlines()) == 1
 
 
-def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(ArtifactError, match=r"cannot read .*m\.ts"):
-        trust.digest(tmp_path / "m.ts")
-
-
 def test_the_included_models_and_copies_of_them_need_no_list(monkeypatch, tmp_path):
     monkeypatch.setenv("FER_TRUST", str(tmp_path / "none"))
     for path in trust.INCLUDED.glob("*.ts"):
         trust.check(path)
-        trust.check(shutil.copy(path, tmp_path / "copy.ts"))
+        shutil.copy(path, tmp_path / "copy.ts")
+        trust.check(tmp_path / "copy.ts")

@@ -81,14 +81,6 @@ def test_a_checkpoint_of_another_shape_is_one_line(key, value, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["null", "[1]", '{"a":' * 5000])
-def test_metrics_that_are_none_do_not_stop_an_export(text, tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    path = saved(classifier(), tmp_path / "checkpoints" / "best.ckpt")
-    (tmp_path / "metrics.json").write_text(text)
-    assert from_checkpoint(path)[1].metrics == {}
-
-
 def test_an_artifact_with_fewer_classes_than_its_head_is_of_another_network(tmp_path):
     meta = Metadata(classes=("a", "b"), channels=1, input_size=48, mean=(0.4,), std=(0.3,), config={"model": SMALL})
     path = artifact.save(classifier(classes=("a", "b")).deployable(), meta, tmp_path / "m.ts")

@@ -4,9 +4,10 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fer.artifact.metadata import Metadata
 from fer.checks import check_choice
@@ -23,8 +24,8 @@ class Format:
     Attributes:
         name: What `export.format` calls it.
         suffix: Ending of its files, with the dot.
-        save: `save(backbone, metadata, path)` writes the file, with the metadata inside. The backbone maps float32
-            (N, C, S, S) to logits (N, K).
+        save: `save(model, metadata, path)` writes the file, with the metadata inside. The model maps uint8
+            (N, 1 or 3, H, W) to probabilities (N, K) and has a `backbone`; see `InferenceModel`.
         load: `load(path, metadata, device, raw)` reads it. With `raw` the probabilities come before the temperature
             and without the mirrored image. May raise anything for a damaged file.
         read_metadata: `read_metadata(path)` runs no code of the file and may raise anything. None for a format that
@@ -35,7 +36,7 @@ class Format:
 
     name: str
     suffix: str
-    save: Callable[[nn.Module, Metadata, Path], None]
+    save: Callable[[Any, Metadata, Path], None]
     load: Callable[[Path, Metadata, torch.device, bool], Predict]
     read_metadata: Callable[[Path], Metadata] | None = None
     runs_code: bool = True

@@ -5,16 +5,15 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from fer.artifact.formats.base import Format, Predict, register
 from fer.artifact.metadata import METADATA_FILE, Metadata
-from fer.artifact.network import exportable
+from fer.artifact.network import InferenceModel, exportable
 
 
-def save(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
+def save(model: InferenceModel, metadata: Metadata, path: Path) -> None:
     """Export with any number of images and any height and width."""
-    module, example, shapes = exportable(backbone, metadata)
+    module, example, shapes = exportable(model.backbone, metadata)
     buffer = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):
         program = torch.export.export(module, example, dynamic_shapes=shapes)

@@ -11,26 +11,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fer.artifact import trust
 from fer.artifact.formats.base import Format, Predict, register
 from fer.artifact.metadata import METADATA_FILE, Metadata
-from fer.artifact.network import PARITY, InferenceModel, trial_images
+from fer.artifact.network import PARITY, InferenceModel, golden_batch
 from fer.errors import ArtifactError
 
 
-def save(backbone: nn.Module, metadata: Metadata, path: Path) -> None:
-    """Trace the backbone, script what is around it, and write both."""
-    example = torch.zeros(2, metadata.channels, metadata.input_size, metadata.input_size)
-    with warnings.catch_warnings(action="ignore"):
-        traced = torch.jit.trace(backbone, example, check_trace=False)
-    save_module(InferenceModel(traced, metadata).eval(), metadata, path)
-
-
-def save_module(module: nn.Module, metadata: Metadata, path: Path) -> None:
-    """Script a module, uint8 images → probabilities, and write it."""
+def save(model: nn.Module, metadata: Metadata, path: Path) -> None:
+    """Script a model. A backbone is traced first, since it may be any Python code."""
     buffer = io.BytesIO()  # TorchScript's own file writer ends the process when the disk is full
     with warnings.catch_warnings(action="ignore"):
-        torch.jit.save(torch.jit.script(module), buffer, _extra_files={METADATA_FILE: metadata.to_json()})
+        if isinstance(model, InferenceModel):
+            example = torch.zeros(2, metadata.channels, metadata.input_size, metadata.input_size)
+            traced = torch.jit.trace(model.backbone, example, check_trace=False)
+            model = InferenceModel(traced, metadata).eval()
+        torch.jit.save(torch.jit.script(model), buffer, _extra_files={METADATA_FILE: metadata.to_json()})
     path.write_bytes(buffer.getbuffer())
 
 
@@ -38,14 +33,13 @@ def read_metadata(path: Path) -> Metadata:
     """Read the metadata from the zip archive that a TorchScript file is. Runs none of its code."""
     with zipfile.ZipFile(path) as archive:
         names = {name.partition("/")[2]: name for name in archive.namelist()}  # without the archive's own folder
-        if "constants.pkl" not in names or f"extra/{METADATA_FILE}" not in names:
-            raise ArtifactError("it is not a TorchScript file that fer made, and none of its code was run")
+        if f"extra/{METADATA_FILE}" not in names:
+            raise ArtifactError("fer did not make it, and none of its code was run")
         return Metadata.from_json(archive.read(names[f"extra/{METADATA_FILE}"]))
 
 
 def read_module(path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """Load a trusted file as a module with float32 weights. Raises `ArtifactError` if the file is not trusted."""
-    trust.check(path)
+    """Load a file, which must be trusted, as a module with float32 weights."""
     with warnings.catch_warnings(action="ignore"):
         return torch.jit.load(str(path), map_location=device).eval().float()  # some older files hold float16
 
@@ -58,7 +52,7 @@ def load(path: Path, metadata: Metadata, device: torch.device, raw: bool) -> Pre
     with warnings.catch_warnings(action="ignore"):
         fastest = torch.jit.freeze(module)
         if device.type == "cpu":
-            images = trial_images(metadata)
+            images = golden_batch(metadata.channels, metadata.input_size, 2)
             with torch.inference_mode():
                 expected = fastest(images)
                 try:
