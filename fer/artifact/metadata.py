@@ -70,8 +70,11 @@ class Metadata:
 
     def _check(self) -> None:
         for name, kind in _KINDS.items():
-            if not isinstance(getattr(self, name), kind):
-                raise ConfigError(f"{name} cannot be {reprlib.repr(getattr(self, name))}")
+            value = getattr(self, name)
+            if kind is tuple and isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+            elif not isinstance(value, kind):
+                raise ConfigError(f"{name} cannot be {reprlib.repr(value)}")
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or not all(map(is_name, self.classes)):
             raise ConfigError(f"classes must be two or more different names, not {reprlib.repr(self.classes)}")
         check_choice("channels", self.channels, (1, 3))
@@ -95,11 +98,10 @@ class Metadata:
             ArtifactError: The text is not a JSON object, a key without a default is missing, or a value is not valid.
         """
         try:
-            names = {f.name for f in dataclasses.fields(cls)}
-            pairs = ((name, value) for name, value in json.loads(text).items() if name in names)
-            known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in pairs}
+            values = json.loads(text)
+            known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
             return cls(**known)
-        except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ArtifactError(f"metadata: {error}") from None
 
     def to_json(self) -> str:
