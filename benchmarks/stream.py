@@ -31,9 +31,8 @@ sys.path.insert(0, str(ROOT))
 from fer.stream import pipeline
 from fer.stream.faces.detect import Detector
 from fer.stream.recognizer import Recognizer
-from fer.stream.sinks.base import JsonLines
-from fer.stream.sinks.report import HtmlReport
-from fer.stream.sinks.timeline import Timeline
+from fer.stream.sinks import Context, open_sinks
+from fer.stream.sinks.logs import JsonLines
 from fer.stream.sources import Kind, Source, open_source
 from fer.stream.stats import Stats
 from fer.stream.types import Array, Frame
@@ -221,11 +220,11 @@ def soak(clip: Path, minutes: float) -> None:
         path = folder / "clip.mp4"
         make_clip(clip, path, SIZES["640×360"], 1, 300)
         source = Looped(path, minutes)
-        sinks = [
-            JsonLines(folder / "log.jsonl"),
-            Timeline(folder / "emotions.png", recognizer.classes),
-            HtmlReport(folder / "report.html", recognizer.classes, source, "bundled", stats),
-        ]
+        paths = {"log": "log.jsonl", "timeline": "emotions.png", "report": "report.html"}
+        sinks = open_sinks(
+            {key: str(folder / name) for key, name in paths.items()},
+            Context(source, recognizer.classes, "bundled", stats),
+        )
         begin, measured = time.monotonic(), []
 
         def after_frame() -> None:

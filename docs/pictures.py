@@ -82,7 +82,8 @@ def window(model: Path, clip: Path) -> Array:
     shown = Window(clip.name, False, Path("snapshots"), Collector(Path("faces"), 0.0, 48))
     for result in Recognizer(model).stream(clip, max_frames=120):
         shown._times.append(result.frame.time)
-    return shown._composed(result, annotate(result), paused=False)
+    shown.result, shown.picture = result, annotate(result)
+    return shown.compose()
 
 
 def written(model: Path, clip: Path, folder: Path) -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from fer.config import CONF
 from fer.data.votes import COLUMNS
+from fer.stream.types import Faces, Frame, FrameResult
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -80,3 +81,19 @@ def write_votes(path: Path, rows: list[Row], no_faces: Sequence[int] = ()) -> Pa
         for k, (label, _, usage) in enumerate(rows):
             writer.writerow({"Usage": usage, names[label]: 4, "NF": 5 if k in no_faces else 0})
     return path
+
+
+def frame_result(
+    index: int, faces: int = 1, time: float = 0.0, file: str | None = None, error: str | None = None
+) -> FrameResult:
+    """A black frame with faces of two classes, "b" with 75 %."""
+    side = 0 if error else 4
+    frame = Frame(np.zeros((side, side, 3), np.uint8), index, time, file, error)
+    boxes = np.array([[0, 0, 2, 2 + i / 2] for i in range(faces)], np.float32).reshape(-1, 4)
+    probabilities = np.tile(np.array([0.25, 0.75], np.float32), (faces, 1))
+    return FrameResult(frame, Faces(boxes, np.full(faces, 0.5, np.float32)), ("a", "b"), probabilities)
+
+
+def flat(width: int, height: int, red: int = 100) -> np.ndarray:
+    """An image of one colour, uint8 (H, W, 3) RGB."""
+    return np.full((height, width, 3), (red, 50, 200), np.uint8)

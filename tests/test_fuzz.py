@@ -12,7 +12,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from fer.files import json_object
 from fer.models.classifier import EmotionClassifier
 from fer.stream.browser import page as browser
 from fer.stream.fakes import FakeSource
+from fer.stream.sinks import Context
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import open_source
 from fer.stream.sources.stills import IMAGE_SUFFIXES
@@ -254,7 +254,7 @@ def test_a_picture_of_every_kind_is_read(name: str, tmp_path: Path) -> None:
 def clips(folder: Path) -> dict[str, bytes]:
     """Short films, by suffix."""
     for suffix in (".mp4", ".mkv"):
-        with VideoFile(folder / f"clip{suffix}", Fraction(25)) as video:
+        with VideoFile(folder / f"clip{suffix}", Context(FakeSource())) as video:
             for frame in FakeSource(4):
                 nothing = FrameResult(frame, Faces.none(), ("a", "b"), np.zeros((0, 2), np.float32))
                 video.write(nothing, frame.image)

@@ -8,7 +8,6 @@ error of any thread stops all stages, closes all sinks, and is the one raised.
 """
 
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -218,13 +217,13 @@ def run(
     raises `Stop` ends the run in good order. Any error, and Ctrl-C, ends the run as well: results so far are written,
     all sinks are closed, and the error is raised.
     """
-    start = time.perf_counter()
+    stats.start()
     try:
         with ExitStack() as stack:
             for sink in sinks:
                 stack.enter_context(sink)
             inline = [sink for sink in sinks if sink.inline]
-            threaded = [sink for sink in sinks if not sink.inline]
+            threaded = [sink for sink in sinks if sink.frames and not sink.inline]
             queues = [BoundedQueue[FrameResult](_QUEUED) for _ in threaded]
             writes = [partial(_write, sink, draw, stats) for sink in threaded]
             threads = [drain(*each) for each in zip(queues, writes, (sink.stage for sink in threaded), strict=True)]
@@ -249,4 +248,4 @@ def run(
                 if raised is not None and not isinstance(raised, Stop):
                     raise raised
     finally:
-        stats.seconds = time.perf_counter() - start
+        stats.stop()

@@ -28,7 +28,7 @@ from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import SceneCutDetector, Tracker
 from fer.stream.pipeline import TemporalState
 from fer.stream.sources import Source, open_source
-from fer.stream.sources.stills import read_image
+from fer.stream.sources.stills import read_still
 from fer.stream.stats import Stats
 from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
 
@@ -93,7 +93,7 @@ class Recognizer:
             frame = Frame(np.ascontiguousarray(image), 0, 0.0, file="")
         else:
             path = expand(image)
-            frame = Frame(read_image(path), 0, 0.0, file=path.name)
+            frame = Frame(read_still(path), 0, 0.0, file=path.name)
         faces = self.detect(frame)
         (probabilities,) = self.classify([(frame, faces)])
         return self._state(tracked=False).result(Detections(frame, faces), self.classes, probabilities)

@@ -26,14 +26,27 @@ class Stats:
         unreadable: Stills that could not be read.
         dropped: Frames of a live source that were skipped.
         emotions: Faces by the class that they were shown as.
-        seconds: Duration of the run, without loading the model.
     """
 
     def __init__(self) -> None:
         self.frames = self.frames_with_faces = self.faces = self.unreadable = self.dropped = 0
         self.emotions: Counter[str] = Counter()
-        self.seconds = 0.0
+        self._begin: float | None = None
+        self._end: float | None = None
         self._times: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MEASURED))
+
+    def start(self) -> None:
+        """Note that the run begins, after the model was loaded."""
+        self._begin = time.perf_counter()
+
+    def stop(self) -> None:
+        """Note that the run has ended, and its sinks are closed."""
+        self._end = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the run; until now, if it has not ended."""
+        return 0.0 if self._begin is None else (self._end or time.perf_counter()) - self._begin
 
     @property
     def fps(self) -> float:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -26,9 +25,9 @@ from fer.errors import FerError
 from fer.labels import EMOTIONS
 from fer.stream import recognizer
 from fer.stream.fakes import FakeDetector, FakeSource
-from fer.stream.sinks import base as sinks
-from fer.stream.sinks import window
+from fer.stream.sinks import SINKS, Context, Sink, logs, window
 from fer.stream.sinks.video import VideoFile
+from fer.stream.sources import OPENERS
 from fer.stream.types import Faces, FrameResult
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +82,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def make_clip(path: Path, frames: int = 8) -> Path:
-    with VideoFile(path, Fraction(25)) as video:
+    with VideoFile(path, Context(FakeSource())) as video:
         for frame in FakeSource(frames):
             nothing = FrameResult(frame, Faces.none(), ("a", "b"), np.zeros((0, 2), np.float32))
             video.write(nothing, frame.image)
@@ -130,23 +129,6 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     assert {p.name for p in tmp_path.iterdir()} == {"clip.mp4", "out.mp4", "out.jsonl", "out.json"}
 
 
-def test_an_onnx_model_says_the_same(program: Program, clip: Path, face: None, model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(144, 7))
-    artifact.save(network, artifact.read_metadata(model), tmp_path / "model.onnx", "onnx")
-    for name, path in (("a", model), ("b", tmp_path / "model.onnx")):
-        status, _, said = program(f"source={clip}", f"artifact={path}", f"log={name}.jsonl")
-        assert status == 0, said
-    first, second = (rows_of(tmp_path / f"{name}.jsonl") for name in "ab")
-    assert len(first) == len(second) == 8
-    for a, b in zip(first, second, strict=True):
-        assert [f["emotion"] for f in a["faces"]] == [f["emotion"] for f in b["faces"]] != []
-        for one, other in zip(a["faces"], b["faces"], strict=True):
-            assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
-
-
 def test_a_model_from_elsewhere_is_run_when_it_is_trusted(
     program: Program, clip: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +152,7 @@ def test_timeline_report_and_blur(program: Program, clip: Path, face: None, tmp_
         status, out, err = program("source=clip.mp4", wrong, "view=none")
         assert status == 2 and message in err and err.count("\n") == 1
     cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((48, 64, 3), np.uint8))
-    assert "photo.png has none" in program("source=photo.png", "report=r.html")[2]
+    assert "report= does not fit photo.png" in program("source=photo.png", "report=r.html")[2]
 
 
 def test_csv_and_no_faces(program: Program, clip: Path, tmp_path: Path) -> None:
@@ -262,7 +244,7 @@ def test_null_keeps_no_faces_and_no_snapshots(
 ) -> None:
     opened: list[tuple[object, ...]] = []
 
-    class Window(sinks.Sink):
+    class Window(Sink):
         def __init__(self, *given: object) -> None:
             opened.append(given)
 
@@ -274,6 +256,43 @@ def test_null_keeps_no_faces_and_no_snapshots(
     assert program("source=clip.mp4", "view=window", "collect=~no.one")[0] == 0
     assert opened[0] == ("clip.mp4", False, None, None)
     assert opened[1][2] == Path("snapshots") and opened[1][3].root == Path("~no.one")
+
+
+MY_PARTS = """
+from pathlib import Path
+from fer.stream.fakes import FakeSource
+from fer.stream.sinks import Sink, sink
+from fer.stream.sources import opener
+
+@opener("grey")
+def open_grey(request):
+    return FakeSource(7) if request.source == "grey" else None
+
+@sink("my_count", ".txt")
+class Count(Sink):
+    def __init__(self, path, context):
+        self.path, self.context, self.frames_seen = path, context, 0
+
+    def write(self, result, picture):
+        self.frames_seen += 1
+
+    def close(self, complete):
+        self.path.write_text(f"{self.frames_seen} frames of {self.context.classes[0]}, {complete}")
+"""
+
+
+def test_a_source_and_a_sink_of_ones_own(
+    program: Program, face: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_parts.py").write_text(MY_PARTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(OPENERS, "grey", lambda request: None)
+    monkeypatch.setitem(SINKS, "my_count", [])
+    status, out, err = program("plugins=[my_parts]", "source=grey", "+my_count=count.txt", "view=none")
+    assert (status, err) == (0, "") and "count.txt" in out
+    assert (tmp_path / "count.txt").read_text() == "7 frames of angry, True"
+    status, _, err = program("plugins=[my_parts]", "source=grey", "+my_count=count.csv")
+    assert status == 2 and "my_count=count.csv" in err and ".txt" in err
 
 
 # What goes wrong
@@ -310,7 +329,7 @@ def test_null_keeps_no_faces_and_no_snapshots(
         (["source=clip.mp4", "detector=null"], "detector=None must be a group"),
         (["source=clip.mp4", "smoothing=3"], "as smoothing.<key>=<value>"),
         (["source=clip.mp4", "trust=no"], "choose true or false"),
-        (["source=clip.mp4", f"retry_for={'9' * 400}"], "from 0 to a billion"),
+        (["source=clip.mp4", f"retry_for={'9' * 400}"], "retry_for=9999"),
         (["source=clip.mp4", f"max_frames={'9' * 30}"], "must be a whole number from 1"),
         (["source=clip.mp4", "artifact=none.ts"], "no model file"),
         (["source=clip.mp4", "artifact=text.mp4"], "python -m fer.artifact"),
@@ -378,18 +397,19 @@ def test_the_traceback_is_there_for_those_who_ask(program: Program, monkeypatch:
 def test_ctrl_c_ends_in_good_order(
     program: Program, face: None, clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    write = sinks.JsonLines.write
+    write = logs.JsonLines.write
 
-    def stopped(self: sinks.JsonLines, result: FrameResult, picture: np.ndarray | None = None) -> None:
+    def stopped(self: logs.JsonLines, result: FrameResult, picture: np.ndarray | None = None) -> None:
         write(self, result, picture)
         if result.frame.index == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sinks.JsonLines, "write", stopped)
+    monkeypatch.setattr(logs.JsonLines, "write", stopped)
     status, out, err = program("source=clip.mp4", "save=out.mp4", "log=out.jsonl", "stats=out.json")
     assert (status, err) == (130, "stopped\n")
     assert len(rows_of(tmp_path / "out.jsonl")) == 6
-    assert decoded(tmp_path / "out.mp4") == json.loads((tmp_path / "out.json").read_text())["frames"] >= 6
+    frames = json.loads((tmp_path / "out.json").read_text())["frames"]
+    assert frames >= 6 and decoded(tmp_path / "out.mp4") - frames in (0, 1)
     assert "out.mp4" in out
 
 
@@ -445,16 +465,8 @@ def test_a_first_answer_imports_little(model: Path, tmp_path: Path) -> None:
     assert not modules & set(HEAVY.split())
 
 
-def test_streaming_knows_nothing_of_training() -> None:
-    names = {"fer.data", "fer.classifier", "lightning", "wandb", "timm", "albumentations"}
-    for path in [*(ROOT / "fer" / "stream").glob("*.py"), ROOT / "infer.py"]:
-        text = path.read_text()
-        assert not any(f"import {name}" in text or f"from {name}" in text for name in names), path
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_in_good_order(model: Path, tmp_path: Path, number: int) -> None:
+def test_kill_ends_a_run_as_ctrl_c_does(model: Path, tmp_path: Path) -> None:
     make_clip(tmp_path / "long.mp4", 1000)
     process = subprocess.Popen(
         [sys.executable, ROOT / "infer.py", "source=long.mp4", f"artifact={model}", "save=out.mp4", "log=out.jsonl"],
@@ -464,7 +476,7 @@ def test_a_signal_ends_a_run_in_good_order(model: Path, tmp_path: Path, number: 
     deadline = time.monotonic() + 240  # a busy machine takes its time
     while time.monotonic() < deadline and not (log.exists() and log.stat().st_size > 1000):
         time.sleep(0.05)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=240)
     assert (process.returncode, err) == (130, "stopped\n")
     rows = rows_of(log)

@@ -7,9 +7,9 @@ from pathlib import Path
 from fer.errors import SourceError
 from fer.stream import pipeline
 from fer.stream.draw.blur import Blur
-from fer.stream.outputs import Outputs
 from fer.stream.queues import close
 from fer.stream.recognizer import Recognizer
+from fer.stream.sinks import Context, open_sinks
 from fer.stream.sources import open_source
 from fer.stream.stats import Stats
 from fer.stream.types import FrameResult
@@ -66,15 +66,16 @@ def answer(
     with open_source(str(path)) as source:
         if source.total and source.rate and source.total / source.rate > seconds + 1:
             raise SourceError(f"the film is longer than the {seconds:g} seconds that are taken; cut it")
-        outputs = Outputs.of(source, None, str(save), str(log), None, None if still else str(folder / "timeline.png"))
         stats, total = Stats(), source.total or 1
+        context = Context(source, recognizer.classes, stats=stats)
+        outputs = {"save": str(save), "log": str(log), "timeline": None if still else str(folder / "timeline.png")}
+        sinks = open_sinks(outputs, context)
         results: Iterator[FrameResult] = recognizer.stream(source, stats=stats)
         if blur is not None:
             results = Blur(blur).over(results)
-        sinks = outputs.sinks(recognizer.classes)
         pipeline.run(_short(results, seconds), sinks, stats, lambda: advance(min(1.0, stats.frames / total)))
         words = _words(stats, still, source.notes)
-    return Answer(words, log, save if still else None, None if still else save, outputs.timeline)
+    return Answer(words, log, save if still else None, None if still else save, context.paths.get("timeline"))
 
 
 def _short(results: Iterator[FrameResult], seconds: float) -> Iterator[FrameResult]:

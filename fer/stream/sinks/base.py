@@ -1,39 +1,42 @@
-"""Where results go: logs and annotated pictures; video, window and the rest have files of their own."""
+"""What a sink is, and the registry of sinks by config key."""
 
-import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
 
 import av
-import cv2
 
-from fer import files
 from fer.errors import SinkError
+from fer.files import write_file
+from fer.stream.sources.base import Kind, Source
+from fer.stream.stats import Stats
 from fer.stream.types import Array, FrameResult
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-LOG_ENDINGS = (".jsonl", ".csv")
+FILMS: tuple[Kind, ...] = ("video", "camera", "network")
+STILLS: tuple[Kind, ...] = ("image", "folder")
 
 
 class Stop(Exception):
-    """Raised by a sink whose user wants the run to end in good order, as by closing the window."""
+    """Raised by a sink to end the run in good order, as when the user closes the window."""
 
 
 class Sink:
-    """Takes results one by one and writes as they come. A context manager.
+    """Receives results one by one and writes as they come. Used as a context manager.
 
-    stage: its name in the statistics. draws: whether `write` needs the annotated picture. inline: whether it is called
-    in the main thread, as windows must be, and not in one of its own.
+    Attributes:
+        stage: Its name in the statistics.
+        draws: Whether `write` needs the annotated picture.
+        inline: Whether it runs in the main thread, as windows must, instead of a thread of its own.
+        frames: Whether it receives results at all; otherwise it is only opened and closed.
     """
 
     stage = "write"
     draws = False
     inline = False
+    frames = True
 
     def __enter__(self) -> Self:
         return self
@@ -41,147 +44,99 @@ class Sink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends what was written, which is kept however the run ended."""
-        self.close(whole=kind is None or issubclass(kind, KeyboardInterrupt))
+        self.close(kind is None or issubclass(kind, KeyboardInterrupt))
 
     def write(self, result: FrameResult, picture: Array | None) -> None:
-        """`picture`: the annotated frame, uint8 (H, W, 3) RGB, or None where nobody draws or the frame has no picture.
+        """Handle one result.
 
-        Raises `SinkError` where it cannot be written, `Stop` where the user has had enough.
+        Args:
+            result: The next frame and its faces.
+            picture: The annotated frame, uint8 (H, W, 3) RGB; None unless `draws`, and for frames without an image.
+
+        Raises:
+            SinkError: It cannot be written.
+            Stop: The run shall end.
         """
         raise NotImplementedError
 
-    def close(self, whole: bool) -> None:
-        """Called once. whole: whether the run came to its end, or its user stopped it, and nothing failed."""
+    def close(self, complete: bool) -> None:
+        """Finish. Called once; `complete` is False if the run failed, but True if the user stopped it."""
+
+
+@dataclass
+class Context:
+    """What a sink can know about its run.
+
+    Attributes:
+        source: Where the frames come from.
+        classes: Names of the classes; set before a sink is entered.
+        model: What reports call the model.
+        stats: What the run counts.
+        threads: Number of encoding threads, None for the encoder's default.
+        paths: The file or folder of each sink that writes one, by key.
+    """
+
+    source: Source
+    classes: tuple[str, ...] = ()
+    model: str = ""
+    stats: Stats = field(default_factory=Stats)
+    threads: int | None = None
+    paths: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SinkType:
+    """One way in which a key can be fulfilled; see `sink`."""
+
+    make: Callable[[Any, Context], Sink]
+    endings: tuple[str, ...]
+    sources: tuple[Kind, ...]
+    value: Literal["file", "folder", "other"]
+
+
+SINKS: dict[str, list[SinkType]] = {}
+"""All sinks by config key. A key may have several, which differ in the sources or the endings that they fit."""
+
+T = TypeVar("T", bound=Callable[..., Sink])
+
+
+def sink(
+    key: str,
+    *endings: str,
+    sources: tuple[Kind, ...] = (*STILLS, *FILMS),
+    value: Literal["file", "folder", "other"] = "file",
+) -> Callable[[T], T]:
+    """Register a sink class, or a function that makes one, under a config key.
+
+    It is called with the key's value and a `Context`. One that is registered under several keys is made once per run.
+
+    Args:
+        key: The config key, such as "log".
+        endings: The file endings that it writes, such as ".csv"; none for any.
+        sources: The kinds of source that it fits.
+        value: What the key's value is. A "file" or "folder" is passed as a `Path`, after its ending, its folder and
+            whether it can be written have been checked; anything "other" is passed as it is.
+    """
+
+    def register(make: T) -> T:
+        SINKS.setdefault(key, []).append(SinkType(make, endings, sources, value))
+        return make
+
+    return register
 
 
 @contextmanager
-def mended(path: Path) -> Iterator[None]:
-    """Turn the errors of the system and of FFmpeg into a `SinkError` that names the file."""
+def sink_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of the system and of FFmpeg into a `SinkError` that names the path."""
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
         why = getattr(error, "strerror", None) or error
-        raise SinkError(f"cannot write {path}: {why}; choose another place, or make room and permit writing") from None
+        raise SinkError(f"cannot write {path}: {why}; choose another path, or make room and permit writing") from None
 
 
-def part_of(path: Path) -> Path:
-    """The name under which a file grows until it is whole: hidden, beside it."""
-    return path.with_name(f".{path.name}.part")
-
-
-def write_whole(path: Path, data: bytes, new_folder: bool = False) -> None:
-    """Write a file that appears under its name only when it is whole; `new_folder`: make its folder where there is
-    none. Raises `SinkError`."""
-    with mended(path):
-        if new_folder:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_file(path, data)
-
-
-class _Log(Sink):
-    """A text file that grows row by row; every finished row is on disk, whatever happens next."""
-
-    stage = "log"
-
-    def __init__(self, path: Path, newline: str | None = None) -> None:
-        self.path = path
-        self._newline = newline
-        self._file: TextIOWrapper | None = None
-
-    def __enter__(self) -> Self:
-        with mended(self.path):
-            # File names need not be valid Unicode; what is not is written as \udcXX, which JSON can read.
-            self._file = TextIOWrapper(
-                self.path.open("wb"),
-                encoding="utf-8",
-                errors="backslashreplace",
-                newline=self._newline,
-            )
-        return self
-
-    def close(self, whole: bool) -> None:
-        if self._file:
-            with mended(self.path):
-                self._file.close()
-
-
-class JsonLines(_Log):
-    """One JSON object per frame, faces or none, as `FrameResult.row` gives it. Raises `SinkError`."""
-
-    def write(self, result: FrameResult, picture: Array | None = None) -> None:
-        assert self._file is not None
-        with mended(self.path):
-            self._file.write(json.dumps(result.row(), ensure_ascii=False) + "\n")
-            self._file.flush()
-
-
-class Csv(_Log):
-    """One row per face, and one with empty face fields for a frame without any. Raises `SinkError`.
-
-    Columns: frame, time, event (for stills: file, error), id, x1, y1, x2, y2, score, emotion, confidence,
-    probability_<class> for each class.
-    """
-
-    def __init__(self, path: Path, classes: tuple[str, ...], stills: bool) -> None:
-        super().__init__(path, newline="")
-        self._frame = ["frame", "time", *(["file", "error"] if stills else ["event"])]
-        self._columns = [*self._frame, "id", "x1", "y1", "x2", "y2", "score", "emotion", "confidence"]
-        self._columns += [f"probability_{name}" for name in classes]
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        assert self._file is not None
-        self._writer = csv.DictWriter(self._file, self._columns, extrasaction="ignore", lineterminator="\n")
-        with mended(self.path):
-            self._writer.writeheader()
-            self._file.flush()
-        return self
-
-    def write(self, result: FrameResult, picture: Array | None = None) -> None:
-        assert self._file is not None
-        row = result.row()
-        with mended(self.path):
-            for face in row["faces"] or [{}]:
-                self._writer.writerow({**{k: row.get(k) for k in self._frame}, **_flat(face)})
-            self._file.flush()
-
-
-def _flat(face: dict[str, Any]) -> dict[str, Any]:
-    corners = dict(zip(("x1", "y1", "x2", "y2"), face.get("box", ()), strict=False))
-    return {**face, **corners, **{f"probability_{k}": v for k, v in face.get("probabilities", {}).items()}}
-
-
-class Pictures(Sink):
-    """Annotated stills, each whole under its name or not there. Raises `SinkError`.
-
-    path: a file, or with `folder=True` a folder, where each still keeps its name; one of a format that cannot
-    be written gets `.png` behind it.
-    """
-
-    stage = "save"
-    draws = True
-
-    def __init__(self, path: Path, folder: bool) -> None:
-        self.path = path
-        self._folder = folder
-
-    def place(self, name: str) -> Path:
-        """Where a still of that name goes in a folder."""
-        path = self.path / name
-        return path if path.suffix.lower() in IMAGE_ENDINGS else path.with_name(f"{path.name}.png")
-
-    def write(self, result: FrameResult, picture: Array | None) -> None:
-        if picture is None:
-            return
-        path = self.path
-        if self._folder:
-            assert result.frame.file is not None
-            path = self.place(result.frame.file)
-        try:
-            good, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        except cv2.error:
-            good = False
-        if not good:
-            raise SinkError(f"cannot write {path}: {path.suffix} does not hold a picture of this size; use .png")
-        write_whole(path, data.tobytes(), new_folder=True)
+def write_output(path: Path, content: bytes | str) -> None:
+    """Write a whole file, and its folder if there is none. Raise `SinkError` if that fails."""
+    with sink_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, content)

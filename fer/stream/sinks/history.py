@@ -1,4 +1,4 @@
-"""What a run saw, over time, in memory that does not grow with its length."""
+"""What a run saw over time, in memory that does not grow with its length."""
 
 from dataclasses import dataclass, field
 
@@ -7,22 +7,28 @@ import numpy as np
 from fer.stream.types import Array, FrameResult
 
 _BINS = 600
-"""Steps of time that a track is kept in; when they are full, each two become one, twice as wide."""
+"""Steps of time per track. When they are full, each two become one of twice the width."""
 
 _WIDTH = 0.1
-"""Seconds of a step at the start: 600 of them are a minute, two hours end with steps of 12.8 seconds."""
+"""Seconds per step at the start: 600 of them are a minute; two hours end with steps of 12.8 seconds."""
 
 _LONGEST = 1.0
-"""Seconds that one frame stands for at most; what is longer is a source that stood still."""
+"""Seconds that one frame stands for at most; a longer gap means that the source stood still."""
 
 _TRACKS = 64
-"""Tracks kept at most; of more, the one seen for the shortest time is only counted."""
+"""Tracks kept at most. Of more, the one seen for the shortest time is only counted."""
 
 
 @dataclass(eq=False)
 class Track:
-    """One id. sums: float64 (bins, K), probabilities times seconds; seconds: float64 (bins,), how long it was in sight;
-    labels: float64 (K,), seconds that it was shown as each class; first, last: seconds of the source."""
+    """One id.
+
+    Attributes:
+        sums: float64 (bins, K), probabilities times seconds.
+        seconds: float64 (bins,), how long it was in sight.
+        labels: float64 (K,), seconds for which each class was shown.
+        first, last: When it was in sight, in seconds of the source.
+    """
 
     sums: Array
     seconds: Array
@@ -37,23 +43,16 @@ class Track:
 
 
 @dataclass(eq=False)
-class _Before:
-    """The faces of a frame until the next one tells how long they lasted."""
-
-    time: float
-    ids: list[int]
-    shown: Array
-    labels: Array
-
-
-@dataclass(eq=False)
 class History:
-    """The shown probabilities of each track, mean by step of time.
+    """The mean of the shown probabilities of each track, by step of time.
 
-    classes: the K names. tracks: by id, up to 64. width: seconds of a step. labels: float64 (K,), seconds of all faces
-    by the class they were shown as. start, end: seconds of the source, None and 0 before the first frame. left_out: how
-    many tracks are only counted; left_out_seconds: their time. Ids are those of `Faces.ids`; faces without one count in
-    `labels` alone.
+    Attributes:
+        classes: Names of the K classes.
+        width: Seconds per step.
+        tracks: By id, up to 64. Faces without an id count in `labels` alone.
+        left_out, left_out_seconds: Number of tracks that are only counted, and their time in sight.
+        labels: float64 (K,), seconds for which each class was shown, over all faces.
+        start, end: Of what was seen, in seconds of the source.
     """
 
     classes: tuple[str, ...]
@@ -61,12 +60,12 @@ class History:
     tracks: dict[int, Track] = field(default_factory=dict)
     left_out: int = 0
     left_out_seconds: float = 0.0
+    start: float | None = None
+    end: float = 0.0
 
     def __post_init__(self) -> None:
         self.labels: Array = np.zeros(len(self.classes))
-        self.start: float | None = None
-        self._before: _Before | None = None
-        self.end = 0.0
+        self._last: tuple[float, list[int], Array, Array] | None = None  # waits for its duration
         self._step = 1 / 30
 
     def add(self, result: FrameResult) -> None:
@@ -76,34 +75,33 @@ class History:
         self.put(result.frame.time, ids, result.shown, labels)
 
     def put(self, time: float, ids: list[int], shown: Array, labels: Array) -> None:
-        """Add a frame: time in seconds, and of N faces the ids, probabilities (N, K) and classes int64 (N,)."""
+        """Add a frame with N faces: its seconds, their ids, probabilities (N, K) and classes int64 (N,)."""
         if self.start is None:
             self.start = time
-        before = self._before
-        if before is not None:
-            time = max(time, before.time)  # broken sources have time that runs backwards
-            lasted = min(time - before.time, _LONGEST)
-            self._count(before, lasted)
+        if self._last is not None:
+            time = max(time, self._last[0])  # in broken sources time runs backwards
+            lasted = min(time - self._last[0], _LONGEST)
+            self._count(lasted)
             self._step = lasted or self._step
-        self._before, self.end = _Before(time, ids, shown, labels), time + self._step
+        self._last, self.end = (time, ids, shown, labels), time + self._step
 
     def finish(self) -> None:
-        """Count the last frame too, for as long as the one before it lasted."""
-        if self._before is not None:
-            self._count(self._before, self._step)
-            self._before = None
+        """Count the last frame for as long as the one before it."""
+        self._count(self._step)
+        self._last = None
 
-    def _count(self, faces: _Before, lasted: float) -> None:
-        if lasted <= 0 or not faces.ids:
+    def _count(self, lasted: float) -> None:
+        if self._last is None or lasted <= 0 or not self._last[1]:
             return
-        steps = self._steps(faces.time, faces.time + lasted)
-        for identity, shown, label in zip(faces.ids, faces.shown, faces.labels, strict=True):
+        time, ids, probabilities, labels = self._last
+        steps = self._steps(time, time + lasted)
+        for identity, shown, label in zip(ids, probabilities, labels, strict=True):
             self.labels[label] += lasted
             if not identity:
                 continue
-            track = self.tracks.get(identity) or self._new(identity, faces)
+            track = self.tracks.get(identity) or self._new(identity, time, ids)
             track.labels[label] += lasted
-            track.last = faces.time + lasted
+            track.last = time + lasted
             for step, part in steps:
                 track.seconds[step] += part
                 track.sums[step] += part * shown
@@ -120,42 +118,61 @@ class History:
         parts = [(k, min(end, (k + 1) * self.width) - max(begin, k * self.width)) for k in steps]
         return [(k, part) for k, part in parts if part > 1e-9]
 
-    def _new(self, identity: int, faces: _Before) -> Track:
+    def _new(self, identity: int, time: float, present: list[int]) -> Track:
         if len(self.tracks) >= _TRACKS:
-            away = [k for k in self.tracks if k not in faces.ids] or list(self.tracks)
-            shortest = min(away, key=lambda k: self.tracks[k].total)
+            away = [k for k in self.tracks if k not in present] or list(self.tracks)
             self.left_out += 1
-            self.left_out_seconds += self.tracks.pop(shortest).total
+            self.left_out_seconds += self.tracks.pop(min(away, key=lambda k: self.tracks[k].total)).total
         count = len(self.classes)
-        track = Track(np.zeros((_BINS, count)), np.zeros(_BINS), np.zeros(count), faces.time, faces.time)
-        self.tracks[identity] = track
-        return track
+        self.tracks[identity] = Track(np.zeros((_BINS, count)), np.zeros(_BINS), np.zeros(count), time, time)
+        return self.tracks[identity]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Start and end of the time axis in seconds, at least one step apart."""
+        start = self.start or 0.0
+        return start, max(self.end, start + self.width)
 
     def longest(self, most: int) -> list[int]:
-        """The ids of up to so many tracks that were in sight longest, in order of id."""
+        """The ids of the `most` tracks that were in sight longest, in order of id."""
         return sorted(sorted(self.tracks, key=lambda k: (-self.tracks[k].total, k))[:most])
 
     def rest(self, most: int) -> str:
-        """What `longest(most)` leaves out, in words such as "and 3 more, in sight for 0:12 in all", or ""."""
+        """What `longest(most)` leaves out, such as "and 3 more, in sight for 0:12 in all", or ""."""
         shown = self.longest(most)
         seconds = self.left_out_seconds + sum(t.total for k, t in self.tracks.items() if k not in shown)
         count = self.left_out + len(self.tracks) - len(shown)
         return f"and {count} more, in sight for {clock(seconds)} in all" if count else ""
 
+    def areas(self, identity: int) -> list[tuple[str, Array]]:
+        """The stacked area chart of a track, with gaps where the face is away.
+
+        Returns:
+            Class and polygon, float64 (P, 2) of seconds and cumulative probability, in the order in which they are
+            painted: each polygon reaches down to 0, and the next one covers its lower part.
+        """
+        runs = self.runs(identity)
+        return [(self.classes[k], _area(*run, k)) for k in reversed(range(len(self.classes))) for run in runs]
+
     def runs(self, identity: int) -> list[tuple[Array, Array]]:
-        """Where a track was in sight: for each stretch the edges of its steps in seconds of the source, (n + 1,), and
-        its mean probabilities, (n, K), rows that sum to 1."""
+        """Each stretch in which a track was in sight: edges of its steps in seconds, (n + 1,), and its mean
+        probabilities, (n, K), rows that sum to 1."""
         track = self.tracks[identity]
         seen = np.flatnonzero(track.seconds > 0)
         stretches = np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1) if len(seen) else []
-        start = self.start or 0.0
-        found = []
+        runs = []
         for steps in stretches:
-            edges = start + np.append(steps, steps[-1] + 1) * self.width
+            edges = (self.start or 0.0) + np.append(steps, steps[-1] + 1) * self.width
             # A face that comes or goes within a step is drawn from when it came, until it went.
-            edges = np.clip(edges, track.first, track.last)
-            found.append((edges, track.sums[steps] / track.seconds[steps, None]))
-        return found
+            runs.append((np.clip(edges, track.first, track.last), track.sums[steps] / track.seconds[steps, None]))
+        return runs
+
+
+def _area(edges: Array, means: Array, k: int) -> Array:
+    tops = np.minimum(means[:, : k + 1].sum(axis=1), 1)
+    first, last = edges[0], edges[-1]
+    x = np.concatenate([[first, first], (edges[:-1] + edges[1:]) / 2, [last, last]])
+    return np.column_stack([x, np.concatenate([[0, tops[0]], tops, [tops[-1], 0]])])
 
 
 def _halved(values: Array) -> Array:
@@ -165,6 +182,6 @@ def _halved(values: Array) -> Array:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as people say them: 0:07, 12:30, 1:02:05."""
+    """Seconds as people write them: 0:07, 12:30, 1:02:05."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

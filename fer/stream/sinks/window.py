@@ -1,155 +1,237 @@
-"""A window that shows the annotated frames, where there is a screen to show it on."""
+"""A window that shows the annotated frames, and the registry of its keys."""
 
 import os
 import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from fer.checks import check_choice
 from fer.errors import SinkError
-from fer.stream.draw.panel import WIDTH, panel
-from fer.stream.sinks.base import Sink, Stop, write_whole
+from fer.stream.draw.panel import panel
+from fer.stream.sinks.base import Context, Sink, Stop, write_output
 from fer.stream.sinks.collect import Collector
+from fer.stream.sinks.pictures import encode
 from fer.stream.types import Array, FrameResult
 
 _TITLE = "fer"
 _LARGEST = 1280, 720
 _LOWEST = 420
-"""Pixels of height that the panel needs for the keys."""
+"""Pixels of height that the panel needs for the list of keys."""
 _NO_KEY = 0xFF
-
 _INSTEAD = "use view=none with save=<file>"
-_NO_GUI = (
-    "this OpenCV was built without windows (opencv-python-headless lies over opencv-python); "
-    "pip install --force-reinstall --no-deps opencv-python, or " + _INSTEAD
-)
+
+
+def wants_window(view: str, context: Context) -> bool:
+    """Whether to open a window.
+
+    Args:
+        view: "none", "window", or "auto": where somebody sits at a screen, and for stills only if nothing is written,
+            because each of them waits for a key.
+        context: The run, with its `paths`.
+
+    Raises:
+        SinkError: `view` is "window", and none can be opened here.
+    """
+    check_choice("view", view, ("auto", "window", "none"))
+    nobody = not sys.stdin or not sys.stdin.isatty() or (context.source.still and context.paths)
+    if view == "none" or (view == "auto" and nobody):
+        return False
+    why = why_no_window()
+    if why and view == "window":
+        raise SinkError(f"view=window: {why}")
+    return why is None
 
 
 def why_no_window() -> str | None:
-    """Why no window can be opened here, with the fix, in one line; None where it can."""
+    """Why no window can be opened here, with the fix, in one line; None if it can."""
     build = cv2.getBuildInformation().split("GUI:", 1)[-1].lstrip().split("\n", 1)[0]
     if build.startswith("NONE"):
-        return _NO_GUI
+        return (
+            "this OpenCV was built without windows (opencv-python-headless lies over opencv-python); "
+            f"pip install --force-reinstall --no-deps opencv-python, or {_INSTEAD}"
+        )
     if not sys.platform.startswith("linux"):
         return None
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
-        return "there is no screen (DISPLAY is not set); log in with a desktop or ssh -X, or " + _INSTEAD
-    # Qt ends the whole process where it cannot reach the screen, so another process tries it first.
+        return f"there is no screen (DISPLAY is not set); log in with a desktop or ssh -X, or {_INSTEAD}"
+    # Qt ends the whole process if it cannot reach the screen, so another process tries it first.
     probe = "import cv2; cv2.namedWindow('fer', cv2.WINDOW_NORMAL); cv2.destroyAllWindows()"
     try:
-        answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=20)
-        failed = answer.returncode != 0
-    except (OSError, subprocess.TimeoutExpired):
-        failed = True
-    if failed:
-        return "no window opens on this screen; check DISPLAY with xdpyinfo, or " + _INSTEAD
+        subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return f"no window opens on this screen; check DISPLAY with xdpyinfo, or {_INSTEAD}"
     return None
 
 
 class Window(Sink):
-    """Shows each annotated frame, with a panel of every face's probabilities beside it.
+    """Shows each annotated frame, with a panel of every face's probabilities beside it. See `KEYS` for its keys.
 
-    Keys: q or Escape quits, as closing the window does; space pauses; s saves a snapshot; h shows the keys; 1 to 7 (as
-    many as the model has classes, up to 9) file the largest face as training data, u takes the last of them back.
+    Args:
+        name: What the title bar calls the source.
+        stills: Wait after each frame for a key without a meaning.
+        snapshots: Folder of the pictures that are saved, None for no snapshots.
+        collector: Files faces as training data, None for no filing.
 
-    name: of the source. stills: wait for a key after each frame. snapshots: the folder of pictures. collector: files
-    the faces. Where one of these is None its keys mean nothing. Raises `SinkError` where there is no screen.
+    Attributes:
+        result, picture: The frame that is shown: faces and annotated image.
+        paused, helping: Whether the next frame waits, and whether the panel lists the keys.
     """
 
     stage = "show"
     draws = True
     inline = True
+    result: FrameResult
+    picture: Array
 
     def __init__(self, name: str, stills: bool, snapshots: Path | None, collector: Collector | None) -> None:
-        self._name, self._stills, self._snapshots, self._collector = name, stills, snapshots, collector
-        self._open = self._help = False
-        self._said: tuple[str, float] = ("h shows the keys", time.monotonic() + 5)
+        self.name, self.stills, self.snapshots, self.collector = name, stills, snapshots, collector
+        self.paused, self.helping, self._open = stills, False, False
+        self._message: tuple[str, float] = ("h shows the keys", time.monotonic() + 5)
         self._times: deque[float] = deque(maxlen=30)
 
     def write(self, result: FrameResult, picture: Array | None) -> None:
         if picture is None:
             return
+        self.result, self.picture = result, picture
         self._times.append(time.monotonic())
-        paused = self._stills
         try:
-            if not self._open:
-                self._size(picture)
             while True:
-                cv2.imshow(_TITLE, cv2.cvtColor(self._composed(result, picture, paused), cv2.COLOR_RGB2BGR))
-                key = cv2.waitKey(50 if paused else 1) & 0xFF
-                if cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1 or key in (ord("q"), 27):
+                shown = self.compose()
+                if not self._open:
+                    cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+                    cv2.setWindowTitle(_TITLE, f"{self.name} – fer")
+                    cv2.resizeWindow(_TITLE, shown.shape[1], shown.shape[0])
+                    self._open = True
+                cv2.imshow(_TITLE, cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
+                pressed = cv2.waitKey(50 if self.paused else 1) & 0xFF
+                if cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
                     raise Stop
-                if key == ord(" ") and not self._stills:
-                    paused = not paused
-                elif key != _NO_KEY and not self._pressed(chr(key), result, picture) and self._stills:
-                    return  # any other key shows the next picture
-                if not paused:
+                meaningless = pressed != _NO_KEY and not self._press(chr(pressed))
+                if not self.paused or (self.stills and meaningless):
                     return
         except cv2.error:
             raise SinkError(f"the window cannot be shown; {why_no_window() or 'use view=none'}") from None
 
-    def _pressed(self, key: str, result: FrameResult, picture: Array) -> bool:
-        """Do what a key means; False for one that means nothing."""
-        if key == "h":
-            self._help = not self._help
-        elif key == "s" and self._snapshots:
-            path = self._snapshots / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.png"
-            _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            write_whole(path, data.tobytes(), new_folder=True)
-            self._say(f"saved {path}")
-        elif key == "u" and self._collector:
-            taken = self._collector.undo()
-            self._say(f"took back {taken.parent.name}/{taken.name}" if taken else "nothing to take back")
-        elif self._collector and key.isdecimal() and 1 <= int(key) <= len(result.classes):
-            filed = self._collector.file(result, result.classes[int(key) - 1])
-            self._say(f"filed {filed.parent.name}/{filed.name}" if filed else "no face to file")
-        else:
+    def _press(self, pressed: str) -> bool:
+        """Do what a key means. Return False if it means nothing."""
+        if pressed not in KEYS or not KEYS[pressed][2](self):
             return False
+        if message := KEYS[pressed][0](self):
+            self._message = message, time.monotonic() + 3
         return True
 
-    def _say(self, text: str) -> None:
-        self._said = text, time.monotonic() + 3
-
-    def _composed(self, result: FrameResult, picture: Array, paused: bool) -> Array:
-        height, width = picture.shape[:2]
+    def compose(self) -> Array:
+        """What the window shows, uint8 (H, W, 3) RGB: the picture, scaled to fit, and the panel."""
+        height, width = self.picture.shape[:2]
         scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
-        shown = picture if scale == 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        tall = max(shown.shape[0], _LOWEST)
-        if tall > shown.shape[0]:
-            shown = cv2.copyMakeBorder(shown, 0, tall - shown.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=(24, 26, 30))
-        text, until = self._said
-        lines = [self._speed(result, paused), text if time.monotonic() < until else ""]
-        return np.hstack([shown, panel(result, tall, lines, self._keys(result.classes) if self._help else None)])
+        shown = cv2.resize(self.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        below = max(0, _LOWEST - shown.shape[0])
+        shown = cv2.copyMakeBorder(shown, 0, below, 0, 0, cv2.BORDER_CONSTANT, value=(24, 26, 30))
+        message, until = self._message
+        lines = [self._speed(), message if time.monotonic() < until else ""]
+        return np.hstack([shown, panel(self.result, shown.shape[0], lines, self._help() if self.helping else None)])
 
-    def _speed(self, result: FrameResult, paused: bool) -> str:
-        if paused:
-            return "any key: next   q quits" if self._stills else "paused   space goes on"
+    def _speed(self) -> str:
+        if self.paused:
+            return "any key: next   q quits" if self.stills else "paused   space continues"
         span = self._times[-1] - self._times[0]
         words = [f"{(len(self._times) - 1) / span:.0f} frames/s"] if span > 0 else []
-        if result.frame.captured is not None:
-            words.append(f"{(time.monotonic() - result.frame.captured) * 1000:.0f} ms")
+        if self.result.frame.captured is not None:
+            words.append(f"{(time.monotonic() - self.result.frame.captured) * 1000:.0f} ms")
         return "   ".join(words)
 
-    def _keys(self, classes: tuple[str, ...]) -> list[str]:
-        keys = ["q  quit", "space  pause", *(["s  snapshot"] if self._snapshots else []), "h  hide this"]
-        if self._collector:
-            keys += [f"{k}  file as {name}" for k, name in enumerate(classes[:9], 1)]
-            keys += ["u  take the last back", f"filed under {self._collector.root}/"]
-        return keys
+    def _help(self) -> list[str]:
+        names = {" ": "space", "\x1b": "Esc"}
+        keys = [(name, label) for name, (_, label, when) in KEYS.items() if when(self)]
+        return [f"{names.get(name, name)}  {label(self) if callable(label) else label}" for name, label in keys]
 
-    def _size(self, picture: Array) -> None:
-        cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        cv2.setWindowTitle(_TITLE, f"{self._name} – fer")
-        height, width = picture.shape[:2]
-        scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
-        cv2.resizeWindow(_TITLE, max(1, round(width * scale)) + WIDTH, max(_LOWEST, round(height * scale)))
-        self._open = True
-
-    def close(self, whole: bool) -> None:
+    def close(self, complete: bool) -> None:
         if self._open:
             cv2.destroyAllWindows()
+
+
+Action = Callable[[Window], str | None]
+Label = str | Callable[[Window], str]
+KEYS: dict[str, tuple[Action, Label, Callable[[Window], object]]] = {}
+"""The keys of the window: what each does, what the help calls it, and when it has a meaning."""
+
+
+def key(
+    character: str, label: Label, when: Callable[[Window], object] = lambda window: True
+) -> Callable[[Action], Action]:
+    """Register what a key of the window does, in place of what it did before.
+
+    The function gets the `Window`. It may return a message to show, and raise `Stop` to end the run.
+
+    Args:
+        character: The key.
+        label: What the help says of it.
+        when: Whether it has a meaning in a given window. If not, it is not listed, and shows the next still.
+    """
+
+    def register(action: Action) -> Action:
+        KEYS[character] = action, label, when
+        return action
+
+    return register
+
+
+@key("\x1b", "quit")
+@key("q", "quit")
+def quit_run(window: Window) -> None:
+    """End the run."""
+    raise Stop
+
+
+@key(" ", "pause", when=lambda window: not window.stills)
+def pause(window: Window) -> None:
+    """Stop at this frame, or continue."""
+    window.paused = not window.paused
+
+
+@key("s", "snapshot", when=lambda window: window.snapshots)
+def save_snapshot(window: Window) -> str:
+    """Save the annotated picture."""
+    assert window.snapshots
+    path = window.snapshots / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.png"
+    write_output(path, encode(window.picture, path))
+    return f"saved {path}"
+
+
+@key("h", "hide this")
+def show_keys(window: Window) -> None:
+    """List the keys in the panel, or stop doing so."""
+    window.helping = not window.helping
+
+
+def _file(number: int) -> None:
+    """Register the key that files the largest face under the class of this number, from 1."""
+
+    @key(
+        str(number),
+        lambda window: f"file as {window.result.classes[number - 1]}",
+        when=lambda window: window.collector and number <= len(window.result.classes),
+    )
+    def file_face(window: Window) -> str:
+        assert window.collector
+        path = window.collector.file(window.result, window.result.classes[number - 1])
+        return f"filed {path}" if path else "no face to file"
+
+
+for _number in range(1, 10):
+    _file(_number)
+
+
+@key("u", "undo the last file", when=lambda window: window.collector)
+def undo_file(window: Window) -> str:
+    """Delete the face that was filed last."""
+    assert window.collector
+    path = window.collector.undo()
+    return f"removed {path}" if path else "nothing to undo"

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from fer.errors import SourceError
+from fer.images import read_image
 from fer.stream.sources.base import Kind, Request, Source, opener
 from fer.stream.types import Array, Frame
 
@@ -49,7 +49,7 @@ class Image(Source):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path, self.files, self.name = path, (path,), path.name
-        self._image = read_image(path)
+        self._image = read_still(path)
 
     def __iter__(self) -> Iterator[Frame]:
         yield Frame(self._image, 0, 0.0, file=self.name)
@@ -75,34 +75,20 @@ class Folder(Source):
     def __iter__(self) -> Iterator[Frame]:
         for index, (path, name) in enumerate(zip(self.files, self.names, strict=True)):
             try:
-                yield Frame(read_image(path), index, 0.0, file=name)
+                yield Frame(read_still(path), index, 0.0, file=name)
             except SourceError as error:
                 self.notes.append(f"{error} (its row says so)")
                 yield Frame(np.zeros((0, 0, 3), np.uint8), index, 0.0, file=name, error=str(error))
 
 
-def read_image(path: Path) -> Array:
-    """Read a still as uint8 (H, W, 3) RGB: upright by its EXIF orientation, 16 bits reduced to 8, alpha dropped.
-
-    Raises:
-        SourceError: It cannot be read, or is cut short.
-    """
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)  # imread misreads non-ASCII names on Windows
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}; check the file and its permissions") from None
-    image = None
+def read_still(path: Path) -> Array:
+    """Read an image as uint8 (H, W, 3) RGB. Raise `SourceError` if it cannot be read, or is cut short."""
     try:
         with quiet():
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:
-        if "_MAX_IMAGE_" in str(error):
-            raise SourceError(f"{path} has more pixels than can be processed; save it smaller") from None
-    if image is None or image.ndim != 3 or image.dtype != np.uint8:  # OpenCV leaves grey PFM grey
-        raise SourceError(
-            f"{path} is not an image that can be read: no known format, or cut short; save it as PNG or JPEG"
-        )
-    return image
+            return read_image(path)
+    except OSError as error:
+        why = f"{path} cannot be read as an image ({error.strerror})"
+        raise SourceError(f"{why}; check the file, or save it again as PNG or JPEG") from None
 
 
 def images_in(path: Path) -> list[Path]:

@@ -2,29 +2,13 @@ import csv
 import json
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+from samples import frame_result
 
 from fer.errors import SinkError
-from fer.stream.sinks.base import Csv, JsonLines, Pictures, write_whole
-from fer.stream.types import Faces, Frame, FrameResult
-
-CLASSES = ("a", "b")
-
-
-def result(
-    index: int, faces: int = 1, time: float = 0.0, file: str | None = None, error: str | None = None
-) -> FrameResult:
-    side = 0 if error else 4
-    frame = Frame(np.zeros((side, side, 3), np.uint8), index, time, file, error)
-    boxes = np.array([[0, 0, 2, 2 + i / 2] for i in range(faces)], np.float32).reshape(-1, 4)
-    probabilities = np.tile(np.array([0.25, 0.75], np.float32), (faces, 1))
-    return FrameResult(frame, Faces(boxes, np.full(faces, 0.5, np.float32)), CLASSES, probabilities)
-
-
-def picture(width: int, height: int, value: int = 100) -> np.ndarray:
-    return np.full((height, width, 3), (value, 50, 200), np.uint8)
+from fer.stream.fakes import FakeSource
+from fer.stream.sinks import Context
+from fer.stream.sinks.logs import Csv, JsonLines, StatsFile
 
 
 def test_json_lines_grow_row_by_row(tmp_path: Path) -> None:
@@ -32,7 +16,7 @@ def test_json_lines_grow_row_by_row(tmp_path: Path) -> None:
     with JsonLines(path) as log:
         assert path.read_text() == ""
         for i in range(3):
-            log.write(result(i, faces=i, time=i / 4, file="ö\udcff.png"), None)
+            log.write(frame_result(i, faces=i, time=i / 4, file="ö\udcff.png"), None)
             rows = [json.loads(line) for line in path.read_text().splitlines()]
             assert len(rows) == i + 1
     assert [len(row["faces"]) for row in rows] == [0, 1, 2]
@@ -42,9 +26,9 @@ def test_json_lines_grow_row_by_row(tmp_path: Path) -> None:
 
 def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    with Csv(path, CLASSES, stills=False) as log:
+    with Csv(path, Context(FakeSource(), ("a", "b"))) as log:
         for i in range(3):
-            log.write(result(i, faces=i, time=i / 4), None)
+            log.write(frame_result(i, faces=i, time=i / 4), None)
             with path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
             assert len(rows) == (1, 2, 4)[i]
@@ -71,8 +55,10 @@ def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
 
 def test_csv_of_stills_names_files_and_errors(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    with Csv(path, CLASSES, stills=True) as log:
-        log.write(result(0, faces=0, file="a, b.png", error="broken"), None)
+    stills = FakeSource()
+    stills.kind = "folder"
+    with Csv(path, Context(stills, ("a", "b"))) as log:
+        log.write(frame_result(0, faces=0, file="a, b.png", error="broken"), None)
     (row,) = csv.DictReader(path.read_text().splitlines())
     assert (row["file"], row["error"], row["emotion"]) == ("a, b.png", "broken", "")
 
@@ -80,42 +66,28 @@ def test_csv_of_stills_names_files_and_errors(tmp_path: Path) -> None:
 def test_rows_outlive_an_error(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     with pytest.raises(ZeroDivisionError), JsonLines(path) as log:
-        log.write(result(0), None)
+        log.write(frame_result(0), None)
         _ = 1 / 0
     assert len(path.read_text().splitlines()) == 1
 
 
-def test_a_place_that_is_gone_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="cannot write"), JsonLines(tmp_path / "no" / "log.jsonl"):
         pass
-    with pytest.raises(SinkError, match="cannot write"):
-        write_whole(tmp_path / "no" / "stats.json", b"{}")
+
+
+@pytest.mark.parametrize(("error", "written"), [(KeyboardInterrupt, True), (ZeroDivisionError, False)])
+def test_statistics_are_written_unless_the_run_fails(error: type[BaseException], written: bool, tmp_path: Path) -> None:
+    context = Context(FakeSource())
+    with pytest.raises(error), StatsFile(tmp_path / "stats.json", context):
+        context.stats.count(frame_result(0))
+        raise error
+    assert (tmp_path / "stats.json").exists() == written
+    if written:
+        assert json.loads((tmp_path / "stats.json").read_text())["faces"] == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line() -> None:
     with pytest.raises(SinkError, match="No space left"), JsonLines(Path("/dev/full")) as log:
-        log.write(result(0), None)
-
-
-@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "tiff"])
-def test_a_picture_is_written_in_its_colours(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"ü.{ending}"
-    with Pictures(path, folder=False) as sink:
-        sink.write(result(0, file="a.png"), picture(32, 32, 220))
-    back = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
-    np.testing.assert_allclose(back[16, 16], [220, 50, 200], atol=6)
-
-
-def test_a_folder_keeps_names(tmp_path: Path) -> None:
-    with Pictures(tmp_path, folder=True) as sink:
-        for i, name in enumerate(("a.png", "b.JPG", "c.avif")):
-            sink.write(result(i, file=name), picture(8, 8))
-        sink.write(result(3, faces=0, file="d.png", error="broken"), None)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.JPG", "c.avif.png"]
-
-
-def test_a_picture_too_large_for_its_format(tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match=r"use \.png"), Pictures(tmp_path / "a.webp", folder=False) as sink:
-        sink.write(result(0, file="a.png"), picture(20000, 2))
-    assert list(tmp_path.iterdir()) == []
+        log.write(frame_result(0), None)

@@ -12,14 +12,15 @@ from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
 from fer.stream.pipeline import TemporalState, results, run
-from fer.stream.sinks.report import HtmlReport
+from fer.stream.sinks import Context, open_sinks
+from fer.stream.sinks.report import Report
 from fer.stream.sources import Source
-from fer.stream.stats import Stats
 from fer.stream.types import Faces, Frame, FrameResult
 
 
 def page(path: Path, source: Source, *boxes: tuple[float, float, float, float], until: int | None = None) -> str:
-    stats, state = Stats(), TemporalState(Tracker(), Smoother())
+    context, state = Context(source, EMOTIONS, "<b>model.ts</b>"), TemporalState(Tracker(), Smoother())
+    stats = context.stats
     answers = results(source, FakeDetector(*boxes), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
 
     def interrupt() -> None:
@@ -27,7 +28,7 @@ def page(path: Path, source: Source, *boxes: tuple[float, float, float, float], 
             raise KeyboardInterrupt
 
     try:
-        run(answers, [HtmlReport(path, EMOTIONS, source, "<b>model.ts</b>", stats)], stats, interrupt)
+        run(answers, open_sinks({"report": str(path)}, context), stats, interrupt)
     except KeyboardInterrupt:
         assert until
     return path.read_text()
@@ -60,7 +61,7 @@ def test_a_page_with_shares_areas_and_key_frames(tmp_path: Path) -> None:
     assert re.findall(r"Face (\d)</h2>", text) == ["1", "2"]
     assert "happy <b>100 %</b>" in text and "50, 50 with faces" in text and "100 in all frames" in text
     first = next(a["d"] for a in tags.of("path") if a["fill"] == "#808c98")  # neutral lies behind all others
-    assert first and first.startswith("M0.0 100L0.0 0.0") and first.endswith("L1000.0 100Z")
+    assert first and first.startswith("M0.0 100.0L0.0 0.0") and first.endswith("L1000.0 100.0Z")
     assert all(image.shape == (128, 128, 3) for image in pictures(text))
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
@@ -92,15 +93,27 @@ def test_ctrl_c_writes_what_was_seen(tmp_path: Path) -> None:
     assert re.search(r"\d+, \d+ with faces", text) and len(pictures(text)) == 1
 
 
+def test_the_timeline_and_the_report_share_one_sink(tmp_path: Path) -> None:
+    context = Context(FakeSource(20), EMOTIONS)
+    outputs = {"report": str(tmp_path / "report.html"), "timeline": str(tmp_path / "timeline.svg")}
+    (report,) = open_sinks(outputs, context)
+    with report:
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "timeline.svg"]
+
+
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
-    report = HtmlReport(tmp_path / "report.html", EMOTIONS, FakeSource(), "model.ts", Stats())
+    context = Context(FakeSource(), EMOTIONS)
+    outputs = {"report": str(tmp_path / "report.html"), "timeline": str(tmp_path / "timeline.png")}
+    (report,) = open_sinks(outputs, context)
     with pytest.raises(ZeroDivisionError), report:
         _ = 1 / 0
     assert not list(tmp_path.iterdir())
 
 
 def test_the_clearest_moment_of_each_emotion_and_few_of_them(tmp_path: Path) -> None:
-    report = HtmlReport(tmp_path / "report.html", ("a", "b"), FakeSource(), "model.ts", Stats())
+    (report,) = open_sinks({"report": str(tmp_path / "report.html")}, Context(FakeSource(), ("a", "b")))
+    assert isinstance(report, Report)
     box, score = np.array([[0, 0, 40, 40]], np.float32), np.ones(1, np.float32)
     with report:
         for i in range(400):

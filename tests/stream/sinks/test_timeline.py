@@ -4,26 +4,25 @@ import cv2
 import numpy as np
 import pytest
 
-from fer.errors import SinkError
 from fer.labels import COLOURS, EMOTIONS
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
 from fer.stream.pipeline import TemporalState, results, run
-from fer.stream.sinks.timeline import Timeline
-from fer.stream.stats import Stats
+from fer.stream.sinks import Context, open_sinks
 
 
 def watched(path: Path, blind: range = range(0), until: int | None = None) -> None:
-    stats, state = Stats(), TemporalState(Tracker(), Smoother())
+    context, state = Context(FakeSource(100), EMOTIONS), TemporalState(Tracker(), Smoother())
+    stats = context.stats
     detect = FakeDetector((10, 8, 40, 44), blind=frozenset(blind))
-    answers = results(FakeSource(100), detect, FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
+    answers = results(context.source, detect, FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
 
     def interrupt() -> None:
         if stats.frames == until:
             raise KeyboardInterrupt
 
-    run(answers, [Timeline(path, EMOTIONS)], stats, interrupt)
+    run(answers, open_sinks({"timeline": str(path)}, context), stats, interrupt)
 
 
 def coloured(path: Path, name: str) -> np.ndarray:
@@ -51,19 +50,8 @@ def test_ctrl_c_draws_what_was_seen(tmp_path: Path) -> None:
     assert len(coloured(tmp_path / "emotions.png", "happy"))
 
 
-def test_an_error_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Timeline(tmp_path / "emotions.png", EMOTIONS):
-        _ = 1 / 0
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_no_face_at_all(tmp_path: Path, ending: str, magic: bytes) -> None:
     path = tmp_path / f"emotions.{ending}"
     watched(path, blind=range(100))
     assert path.read_bytes().startswith(magic)
-
-
-def test_a_place_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match="cannot write"), Timeline(tmp_path / "gone" / "emotions.png", EMOTIONS):
-        pass

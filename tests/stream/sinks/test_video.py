@@ -1,7 +1,6 @@
-import multiprocessing
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -9,11 +8,18 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_logs import picture, result
+from samples import flat, frame_result
 
 from fer.errors import SinkError
-from fer.stream.sinks.base import part_of
+from fer.stream.fakes import FakeSource
+from fer.stream.sinks import Context
 from fer.stream.sinks.video import VideoFile
+
+
+def context(rate: Fraction = Fraction(25), sound: Path | None = None) -> Context:
+    source = FakeSource()
+    source.rate, source.path = rate, sound
+    return Context(source)
 
 
 def frames_of(path: Path) -> list[av.VideoFrame]:
@@ -25,10 +31,10 @@ def frames_of(path: Path) -> list[av.VideoFrame]:
 @pytest.mark.parametrize("size", [(64, 48), (63, 47), (2, 2), (1, 1)])
 def test_a_video_is_whole_and_plays_anywhere(tmp_path: Path, ending: str, size: tuple[int, int]) -> None:
     path = tmp_path / f"a:b 100%d.{ending}"
-    with VideoFile(path, Fraction(25)) as video:
+    with VideoFile(path, context()) as video:
         for i in range(10):
-            video.write(result(i, time=i / 25), picture(*size, 10 * i))
-        assert {p.name for p in tmp_path.iterdir()} <= {part_of(path).name}
+            video.write(frame_result(i, time=i / 25), flat(*size, 10 * i))
+        assert not path.exists()
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     frames = frames_of(path)
     assert len(frames) == 10
@@ -45,9 +51,9 @@ def test_a_video_is_whole_and_plays_anywhere(tmp_path: Path, ending: str, size: 
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60), Fraction(15, 2)])
 def test_the_rate_of_the_source_is_kept(tmp_path: Path, rate: Fraction) -> None:
     path = tmp_path / "out.mp4"
-    with VideoFile(path, rate) as video:
+    with VideoFile(path, context(rate)) as video:
         for i in range(12):
-            video.write(result(i, time=float(i / rate)), picture(32, 32))
+            video.write(frame_result(i, time=float(i / rate)), flat(32, 32))
     with av.open(str(path)) as container:
         assert container.streams.video[0].average_rate == rate
         assert container.streams.video[0].frames == 12
@@ -55,26 +61,26 @@ def test_the_rate_of_the_source_is_kept(tmp_path: Path, rate: Fraction) -> None:
 
 def test_the_times_of_the_source_are_kept(tmp_path: Path) -> None:
     times = [5.0, 5.04, 5.5, 5.5, 5.4, 6.0]  # it starts late, stands still, and runs backwards
-    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
+    with VideoFile(tmp_path / "out.mp4", context()) as video:
         for i, time in enumerate(times):
-            video.write(result(i, time=time), picture(32, 32))
+            video.write(frame_result(i, time=time), flat(32, 32))
     written = [float(frame.time or 0) for frame in frames_of(tmp_path / "out.mp4")]
     assert written == pytest.approx([0, 0.04, 0.5, 0.5, 0.5, 1.0], abs=1e-3)
     assert written == sorted(set(written))
 
 
 def test_colours_survive(tmp_path: Path) -> None:
-    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
-        video.write(result(0), picture(64, 64, 220))
+    with VideoFile(tmp_path / "out.mp4", context()) as video:
+        video.write(frame_result(0), flat(64, 64, 220))
     (frame,) = frames_of(tmp_path / "out.mp4")
     assert int(frame.colorspace) == 1, "BT.709, and said so"
     np.testing.assert_allclose(frame.to_ndarray(format="rgb24")[32, 32], [220, 50, 200], atol=6)
 
 
 def test_a_frame_of_another_size_is_scaled(tmp_path: Path) -> None:
-    with VideoFile(tmp_path / "out.mp4", Fraction(25)) as video:
-        video.write(result(0), picture(64, 48))
-        video.write(result(1, time=0.04), picture(31, 77))
+    with VideoFile(tmp_path / "out.mp4", context()) as video:
+        video.write(frame_result(0), flat(64, 48))
+        video.write(frame_result(1, time=0.04), flat(31, 77))
     assert [(f.width, f.height) for f in frames_of(tmp_path / "out.mp4")] == [(64, 48)] * 2
 
 
@@ -82,26 +88,26 @@ def test_a_frame_of_another_size_is_scaled(tmp_path: Path) -> None:
 def test_what_was_written_is_kept_however_the_run_ends(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"older")
-    with pytest.raises(error), VideoFile(path, Fraction(25)) as video:
+    with pytest.raises(error), VideoFile(path, context()) as video:
         for i in range(4):
-            video.write(result(i, time=i / 25), picture(64, 48))
+            video.write(frame_result(i, time=i / 25), flat(64, 48))
         raise error
     assert len(frames_of(path)) == 4
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
 def test_no_frame_no_file(tmp_path: Path) -> None:
-    with VideoFile(tmp_path / "out.mp4", Fraction(25)):
+    with VideoFile(tmp_path / "out.mp4", context()):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_is_gone_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with (
         pytest.raises(SinkError, match="cannot write"),
-        VideoFile(tmp_path / "no" / "out.mp4", Fraction(25)) as video,
+        VideoFile(tmp_path / "no" / "out.mp4", context()) as video,
     ):
-        video.write(result(0), picture(64, 48))
+        video.write(frame_result(0), flat(64, 48))
 
 
 def noise(index: int) -> np.ndarray:
@@ -110,13 +116,7 @@ def noise(index: int) -> np.ndarray:
 
 def add(video: VideoFile, first: int, last: int, start: float = 2.0) -> None:
     for i in range(first, last):
-        video.write(result(i, time=start + i / 25), noise(i))
-
-
-def _die(path: Path) -> None:
-    with VideoFile(path, Fraction(25)) as video:
-        add(video, 0, 170)
-        signal.raise_signal(signal.SIGKILL)
+        video.write(frame_result(i, time=start + i / 25), noise(i))
 
 
 def played(path: Path) -> list[av.VideoFrame]:
@@ -130,30 +130,33 @@ def played(path: Path) -> list[av.VideoFrame]:
 
 def test_a_killed_video_plays_until_the_next_run_replaces_it(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-    process = multiprocessing.get_context("spawn").Process(target=_die, args=(path,))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    assert not path.exists() and len(played(part_of(path))) >= 100
-    with VideoFile(path, Fraction(25)) as video:
+    with VideoFile(path, context()) as video:
+        add(video, 0, 170)
+        (part,) = tmp_path.iterdir()
+        left = part.read_bytes()  # as a kill leaves it
+        assert not path.exists() and len(played(part)) >= 100
+    path.unlink()
+    part.write_bytes(left)
+    with VideoFile(path, context()) as video:
         add(video, 0, 10)
     assert len(frames_of(path)) == 10
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
-def _fill(path: Path) -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-    with pytest.raises(SinkError, match="make room"), VideoFile(path, Fraction(25)) as video:
-        add(video, 0, 2000)
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file can become larger than 300 kB."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_leaves_a_video_that_plays(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_a_video_that_plays(small_disk: None, tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-    process = multiprocessing.get_context("spawn").Process(target=_fill, args=(path,))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 0
+    with pytest.raises(SinkError, match="make room"), VideoFile(path, context()) as video:
+        add(video, 0, 2000)
     assert len(frames_of(path)) >= 40
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
@@ -166,7 +169,7 @@ def film(path: Path, codec: str, frames: int = 75) -> Path:
         sound = out.add_stream(codec, rate=16_000)
         sound.layout = "mono"
         for _ in range(frames):
-            out.mux(video.encode(av.VideoFrame.from_ndarray(picture(64, 48), format="rgb24")))
+            out.mux(video.encode(av.VideoFrame.from_ndarray(flat(64, 48), format="rgb24")))
         out.mux(video.encode(None))
         time = np.arange(frames * 640) / 16_000
         tone = (np.sin(2 * np.pi * 440 * time) * (time > frames / 50) * 20_000).astype(np.int16)
@@ -194,7 +197,7 @@ def loud_from(path: Path) -> tuple[str, float, float]:
 )
 def test_the_sound_stays_with_its_pictures(tmp_path: Path, source: str, codec: str, ending: str, becomes: str) -> None:
     clip = film(tmp_path / source, codec)
-    with VideoFile(tmp_path / f"out.{ending}", Fraction(25), sound=clip) as video:
+    with VideoFile(tmp_path / f"out.{ending}", context(sound=clip)) as video:
         add(video, 0, 75, start=0.0)
     name, loud, end = loud_from(tmp_path / f"out.{ending}")
     assert name == becomes
@@ -204,7 +207,7 @@ def test_the_sound_stays_with_its_pictures(tmp_path: Path, source: str, codec: s
 
 def test_sound_ends_with_a_video_that_is_stopped(tmp_path: Path) -> None:
     clip = film(tmp_path / "a.mp4", "aac")
-    with pytest.raises(KeyboardInterrupt), VideoFile(tmp_path / "out.mp4", Fraction(25), sound=clip) as video:
+    with pytest.raises(KeyboardInterrupt), VideoFile(tmp_path / "out.mp4", context(sound=clip)) as video:
         add(video, 0, 50, start=0.0)
         raise KeyboardInterrupt
     assert loud_from(tmp_path / "out.mp4")[2] == pytest.approx(2.0, abs=0.15)
@@ -212,7 +215,7 @@ def test_sound_ends_with_a_video_that_is_stopped(tmp_path: Path) -> None:
 
 def test_a_source_without_sound_or_none_that_can_be_read(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
     for k, clip in enumerate((make_clip("a.mp4"), tmp_path / "none.mp4")):
-        with VideoFile(tmp_path / f"out{k}.mp4", Fraction(25), sound=clip) as video:
+        with VideoFile(tmp_path / f"out{k}.mp4", context(sound=clip)) as video:
             add(video, 0, 5)
         with av.open(str(tmp_path / f"out{k}.mp4")) as container:
             assert not container.streams.audio

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from fer.data import folder as image_folder
+from fer.errors import ConfigError, SinkError
 from fer.labels import EMOTIONS
+from fer.stream.draw.panel import WIDTH
 from fer.stream.faces.classify import crop_face
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
 from fer.stream.pipeline import TemporalState, results, run
-from fer.stream.sinks import window
+from fer.stream.sinks import Context, Stop, window
 from fer.stream.sinks.collect import Collector
+from fer.stream.sources import Kind
 from fer.stream.stats import Stats
 
 SMALL, LARGE = (4.0, 4.0, 14.0, 14.0), (20.0, 10.0, 50.0, 40.0)
@@ -99,7 +102,7 @@ def test_h_shows_the_keys(screen: type[Screen], tmp_path: Path) -> None:
     here = screen("..h..h...")
     watch(tmp_path, LARGE)
     # below the messages, which change from frame to frame
-    strips = [image[60:, -window.WIDTH :] for image in here.shown]
+    strips = [image[60:, -WIDTH:] for image in here.shown]
     assert (strips[1] != strips[3]).any() and (strips[1] == strips[7]).all()
 
 
@@ -138,3 +141,56 @@ def test_what_was_filed_is_a_dataset(screen: type[Screen], tmp_path: Path) -> No
     splits = image_folder.read(tmp_path / "faces", size=24)
     assert splits["train"].classes == EMOTIONS
     assert sum(len(split) for split in splits.values()) == 33
+
+
+def test_a_key_of_ones_own(screen: type[Screen], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "KEYS", window.KEYS.copy())
+    seen = []
+
+    @window.key("x", "end at a face", when=lambda shown: len(shown.result.faces))
+    def end(shown: window.Window) -> None:
+        seen.append((shown.result.frame.index, shown.picture.shape))
+        raise Stop
+
+    screen("..x......")
+    assert watch(tmp_path).frames == 9, "it means nothing without a face"
+    screen("..x......")
+    assert watch(tmp_path, LARGE).frames == 3 and seen == [(2, (48, 64, 3))]
+
+
+class Terminal:
+    def isatty(self) -> bool:
+        return True
+
+
+def wanted(view: str, kind: Kind = "video", **paths: Path) -> bool:
+    source = FakeSource()
+    source.kind = kind
+    return window.wants_window(view, Context(source, paths=paths))
+
+
+def test_when_a_window_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "why_no_window", lambda: None)
+    assert not wanted("none")
+    assert wanted("window")
+    monkeypatch.setattr(window.sys, "stdin", None)
+    assert not wanted("auto"), "nobody is there"
+    monkeypatch.setattr(window.sys, "stdin", Terminal())
+    assert wanted("auto") and wanted("auto", log=Path("a.csv"))
+    assert wanted("auto", "image") and not wanted("auto", "image", log=Path("a.csv"))
+    with pytest.raises(ConfigError, match=r"view=big.*auto, window or none"):
+        wanted("big")
+    monkeypatch.setattr(window, "why_no_window", lambda: "no screen")
+    assert not wanted("auto")
+    with pytest.raises(SinkError, match="view=window: no screen"):
+        wanted("window")
+
+
+def test_why_there_is_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window.sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(window.cv2, "getBuildInformation", lambda: "  GUI:                           QT5\n")
+    assert "DISPLAY is not set" in str(window.why_no_window())
+    monkeypatch.setattr(window.cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
+    assert "pip install --force-reinstall --no-deps opencv-python," in str(window.why_no_window())

@@ -124,7 +124,7 @@ def test_an_mp4_without_its_index_says_so(make_clip: Clip) -> None:
         ("notes.mp4", b"only text\n" * 50, "neither a video nor an image"),
         ("notes.txt", b"only text\n" * 50, "holds no video|neither"),
         ("empty.mp4", b"", "empty"),
-        ("photo.jpg", b"only text", "not an image"),
+        ("photo.jpg", b"only text", "cannot be read as an image"),
         ("empty.png", b"", "empty"),
     ],
 )
@@ -161,7 +161,7 @@ def test_floating_point_pictures_are_read_or_refused(head: bytes, suffix: str, t
             (frame,) = source
         assert frame.image.shape == (4, 4, 3)
     except SourceError as error:
-        assert "not an image that can be read" in str(error)
+        assert "cannot be read as an image" in str(error)
 
 
 def png(width: int, height: int) -> bytes:

@@ -1,0 +1,74 @@
+"""`python infer.py`, `fer-infer` or `python -m fer.stream`: from a camera, a video or pictures to emotions.
+
+Heavy modules are imported when they are needed, so that help comes at once, and mistakes are reported before PyTorch is
+loaded.
+"""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from fer.config import check_groups, program
+from fer.files import expand
+
+if TYPE_CHECKING:
+    from fer.stream.recognizer import Recognizer
+    from fer.stream.sinks.window import Window
+    from fer.stream.sources import Source
+
+
+def run(cfg: DictConfig) -> None:
+    """Run as `conf/infer.yaml` says. Raise `FerError`, and `KeyboardInterrupt` after all outputs are complete."""
+    # `kill` and `timeout` end a run as Ctrl-C does, with its files complete.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    check_groups(cfg, "detector", "tracking", "smoothing", "browser")
+    if cfg.source == "browser":
+        from fer.stream.browser import page
+
+        page.serve(cfg)
+        return
+    from fer.stream.draw.blur import Blur
+    from fer.stream.sinks import Context, open_sinks
+    from fer.stream.sinks.window import wants_window
+    from fer.stream.sources import open_source
+
+    blur = Blur(cfg.blur) if cfg.blur is not None else None
+    with open_source(cfg.source, cfg.threads, cfg.retry_for) as source:
+        model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
+        context = Context(source, model=model, threads=cfg.threads)
+        sinks = open_sinks(cfg, context, cfg.artifact)
+        view = wants_window(cfg.view, context)
+
+        from fer.stream import pipeline
+        from fer.stream.recognizer import Recognizer
+        from fer.stream.summary import summarised
+
+        settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
+        recognizer = Recognizer(cfg.artifact, **settings)
+        context.classes = recognizer.classes
+        if view:  # the last, so that closing it loses nothing
+            sinks.append(_window(cfg, source, recognizer))
+        results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=context.stats)
+        if blur:
+            results = blur.over(results, source.live)
+        with summarised(context) as advance:
+            pipeline.run(results, sinks, context.stats, advance)
+
+
+def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Window":
+    from fer.stream.sinks.collect import Collector
+    from fer.stream.sinks.window import Window
+
+    metadata = recognizer.classify.metadata
+    collector = Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size) if cfg.collect else None
+    return Window(source.name, source.still, expand(cfg.snapshots) if cfg.snapshots else None, collector)
+
+
+_PATHS = ("source", "artifact", "save", "log", "stats", "timeline", "report", "collect", "snapshots")
+
+main = program("infer", run, positional="source", paths=_PATHS)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Logs of every frame, and the statistics of the run."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from fer.stream.sinks.base import Context, Sink, sink, sink_errors, write_output
+from fer.stream.types import Array, FrameResult
+
+
+class _Log(Sink):
+    """A text file that grows row by row; every finished row is on disk, whatever happens next."""
+
+    stage = "log"
+    _file: TextIO
+
+    def __init__(self, path: Path, context: Context | None = None) -> None:
+        self.path, self._context = path, context
+
+    def __enter__(self) -> Self:
+        with sink_errors(self.path):
+            # File names need not be valid Unicode; what is not becomes \udcXX, which JSON can read.
+            self._file = self.path.open("w", 1, encoding="utf-8", errors="backslashreplace", newline="")
+        return self
+
+    def close(self, complete: bool) -> None:
+        with sink_errors(self.path):
+            self._file.close()
+
+
+@sink("log", ".jsonl")
+class JsonLines(_Log):
+    """One JSON object per frame, with or without faces, as `FrameResult.row` returns it."""
+
+    def write(self, result: FrameResult, picture: Array | None = None) -> None:
+        with sink_errors(self.path):
+            self._file.write(json.dumps(result.row(), ensure_ascii=False) + "\n")
+
+
+@sink("log", ".csv")
+class Csv(_Log):
+    """One row per face, and one with empty face fields for a frame without faces.
+
+    Columns: frame, time, event (for stills file and error instead), id, x1, y1, x2, y2, score, emotion, confidence,
+    probability_<class> for each class.
+    """
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        assert self._context is not None
+        self._frame = ["frame", "time", *(["file", "error"] if self._context.source.still else ["event"])]
+        columns = [*self._frame, "id", "x1", "y1", "x2", "y2", "score", "emotion", "confidence"]
+        columns += [f"probability_{name}" for name in self._context.classes]
+        self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")
+        with sink_errors(self.path):
+            self._writer.writeheader()
+        return self
+
+    def write(self, result: FrameResult, picture: Array | None = None) -> None:
+        row = result.row()
+        with sink_errors(self.path):
+            for face in row["faces"] or [{}]:
+                self._writer.writerow({**{k: row.get(k) for k in self._frame}, **_flat(face)})
+
+
+def _flat(face: dict[str, Any]) -> dict[str, Any]:
+    corners = dict(zip(("x1", "y1", "x2", "y2"), face.get("box", ()), strict=False))
+    return {**face, **corners, **{f"probability_{k}": v for k, v in face.get("probabilities", {}).items()}}
+
+
+@sink("stats", ".json")
+class StatsFile(Sink):
+    """What the run counted and how long its stages took, as `Stats.as_dict` returns it."""
+
+    frames = False
+
+    def __init__(self, path: Path, context: Context) -> None:
+        self.path, self._stats = path, context.stats
+
+    def close(self, complete: bool) -> None:
+        if complete:
+            write_output(self.path, json.dumps(self._stats.as_dict(), indent=2) + "\n")

@@ -1,0 +1,54 @@
+"""Annotated stills, and how pictures are encoded."""
+
+from pathlib import Path
+
+import cv2
+
+from fer.errors import SinkError
+from fer.stream.sinks.base import Context, Sink, sink, write_output
+from fer.stream.sources.stills import Folder
+from fer.stream.types import Array, FrameResult
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@sink("save", sources=("folder",), value="folder")
+@sink("save", *IMAGE_ENDINGS, sources=("image",))
+class Pictures(Sink):
+    """One annotated picture for each still. In a folder each keeps its name; if its format cannot be written, `.png` is
+    appended.
+
+    Raises:
+        SinkError: A picture would overwrite a file of the source.
+    """
+
+    stage = "save"
+    draws = True
+
+    def __init__(self, path: Path, context: Context) -> None:
+        self.path, self._in_folder = path, context.source.kind == "folder"
+        if isinstance(context.source, Folder):
+            originals = {file.resolve() for file in context.source.files}
+            for target in map(self._target, context.source.names):
+                if target.resolve() in originals:
+                    raise SinkError(f"save={path} would replace {target} itself; give save=<another folder>")
+
+    def _target(self, name: str) -> Path:
+        path = self.path / name
+        return path if path.suffix.lower() in IMAGE_ENDINGS else path.with_name(f"{path.name}.png")
+
+    def write(self, result: FrameResult, picture: Array | None) -> None:
+        if picture is not None:
+            path = self._target(result.frame.file or "") if self._in_folder else self.path
+            write_output(path, encode(picture, path))
+
+
+def encode(picture: Array, path: Path) -> bytes:
+    """Encode uint8 (H, W, 3) RGB in the format of a path's ending. Raise `SinkError` if that cannot hold it."""
+    try:
+        good, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        good = False
+    if not good:
+        raise SinkError(f"cannot write {path}: {path.suffix} does not hold a picture of this size; use .png")
+    return data.tobytes()
