@@ -27,7 +27,6 @@ from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
 
 Detect = Callable[[Frame], Faces]
 Classify = Callable[[Sequence[tuple[Frame, Faces]]], list[Array]]
-Draw = Callable[[FrameResult], Array]
 
 _QUEUED = 8
 """Frames between two stages. More would cost memory and gain nothing."""
@@ -195,11 +194,11 @@ def _classify(
         batch = []
 
 
-def _write(sink: Sink, draw: Draw, stats: Stats, result: FrameResult) -> None:
+def _write(sink: Sink, stats: Stats, result: FrameResult) -> None:
     picture = None
     if sink.draws and result.frame.error is None:
         with stats.stage("annotate"):
-            picture = draw(result)
+            picture = annotate(result)
     with stats.stage(sink.stage):
         sink.write(result, picture)
 
@@ -209,7 +208,6 @@ def run(
     sinks: Sequence[Sink],
     stats: Stats,
     after_frame: Callable[[], object] = lambda: None,
-    draw: Draw = annotate,
 ) -> None:
     """Write every result to every sink and count it in `stats`.
 
@@ -225,7 +223,7 @@ def run(
             inline = [sink for sink in sinks if sink.inline]
             threaded = [sink for sink in sinks if sink.frames and not sink.inline]
             queues = [BoundedQueue[FrameResult](_QUEUED) for _ in threaded]
-            writes = [partial(_write, sink, draw, stats) for sink in threaded]
+            writes = [partial(_write, sink, stats) for sink in threaded]
             threads = [drain(*each) for each in zip(queues, writes, (sink.stage for sink in threaded), strict=True)]
             ended_by: BaseException | None = None
             try:
@@ -235,7 +233,7 @@ def run(
                             raise queue.error or RuntimeError("a sink ended on its own")
                     stats.count(result)
                     for sink in inline:
-                        _write(sink, draw, stats, result)
+                        _write(sink, stats, result)
                     after_frame()
             except (Stop, KeyboardInterrupt) as error:
                 ended_by = error

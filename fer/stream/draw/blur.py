@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -28,13 +28,8 @@ _CELLS = 4
 """Cells across a face's box. No method of recognition or restoration can work with so few."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Region:
-    """A region to hide: id of its face (0 for none), box (4,) in pixels, and seconds at which it was detected."""
-
-    identity: int
-    box: Array
-    time: float
+_REGION = np.dtype([("id", np.int64), ("time", np.float64), ("box", np.float64, 4)])
+"""A region to hide: id of its face (0 for none), seconds at which it was detected, and box in pixels."""
 
 
 class Blur:
@@ -54,7 +49,7 @@ class Blur:
     def __init__(self, whom: str) -> None:
         check_choice("blur", whom, ("faces", "others", None))
         self._others = whom == "others"
-        self._recent: list[_Region] = []
+        self._recent: Array = np.zeros(0, _REGION)
         self._spared, self._spared_time = 0, -np.inf
 
     def over(self, results: Iterator[FrameResult], live: bool = False) -> Generator[FrameResult]:
@@ -63,37 +58,41 @@ class Blur:
         live: Pass every frame on at once. Otherwise a frame is buffered for a quarter of a second, so that a face is
         hidden before it is first detected.
         """
-        buffered: deque[tuple[FrameResult, list[_Region]]] = deque()
+        buffered: deque[tuple[FrameResult, Array]] = deque()
         try:
             for result in with_end(results):
                 # Nothing is buffered at the end, for live sources and for stills.
                 now = np.inf if result is None or live or result.frame.file is not None else result.frame.time
                 if result is not None:
                     regions = self._regions(result)
-                    new = [region for region in regions if region.time == now]
-                    for earlier, hidden in buffered:
+                    new = regions[regions["time"] == now]
+                    for k, (earlier, hidden) in enumerate(buffered):
                         if now - earlier.frame.time <= _BEFORE:
-                            ids = {region.identity for region in hidden if region.identity}
-                            hidden += [region for region in new if region.identity not in ids]
+                            known = (new["id"] > 0) & np.isin(new["id"], hidden["id"])
+                            buffered[k] = earlier, np.concatenate([hidden, new[~known]])
                     buffered.append((result, regions))
                 while buffered and (len(buffered) > _BUFFERED or now - buffered[0][0].frame.time > _BEFORE):
                     yield _hidden(*buffered.popleft())
         finally:
             close(results)
 
-    def _regions(self, result: FrameResult) -> list[_Region]:
+    def _regions(self, result: FrameResult) -> Array:
         """Return the regions to hide in the next frame: of faces detected in it or shortly before."""
         time, faces = result.frame.time, result.faces
-        if result.frame.file is not None:
-            self._recent = []
+        recent = self._recent[: 0 if result.frame.file is not None else None]
         if result.searched:
-            ids = [0] * len(faces) if faces.ids is None else faces.ids.tolist()
-            spared = self._spare(result, ids) if self._others else None
-            new = [_Region(ids[i], faces.boxes[i], time) for i in range(len(faces)) if i != spared]
-            new += [_Region(0, box, time) for box in (() if result.unconfirmed is None else result.unconfirmed)]
-            self._recent = new + [region for region in self._recent if not _detected_again(region, ids, new)]
-        self._recent = [region for region in self._recent if 0 <= time - region.time <= _AFTER]
-        return list(self._recent)
+            ids = np.zeros(len(faces), int) if faces.ids is None else faces.ids
+            hidden = np.arange(len(faces)) != (self._spare(result, ids.tolist()) if self._others else None)
+            unconfirmed = np.zeros((0, 4)) if result.unconfirmed is None else result.unconfirmed
+            new = np.zeros(hidden.sum() + len(unconfirmed), _REGION)
+            new["id"][: hidden.sum()], new["time"] = ids[hidden], time
+            new["box"] = np.concatenate([faces.boxes[hidden], unconfirmed])
+            # A face is detected again if its id is, or if it has none, where it was.
+            covered = (cover(new["box"], recent["box"]) > 0.5).any(axis=0)
+            again = np.where(recent["id"] > 0, np.isin(recent["id"], ids), covered)
+            recent = np.concatenate([new, recent[~again]])
+        self._recent = recent[(recent["time"] <= time) & (recent["time"] >= time - _AFTER)]
+        return self._recent
 
     def _spare(self, result: FrameResult, ids: list[int]) -> int | None:
         """Return the index of the face to show, None for none."""
@@ -110,21 +109,11 @@ class Blur:
         return ids.index(self._spared)
 
 
-def _detected_again(region: _Region, ids: list[int], new: list[_Region]) -> bool:
-    """Whether a face was detected again, by its id or else by its position."""
-    if region.identity:
-        return region.identity in ids
-    boxes = np.reshape([other.box for other in new], (-1, 4))
-    return bool((cover(boxes, region.box[None]) > 0.5).any())
-
-
-def _hidden(result: FrameResult, regions: list[_Region]) -> FrameResult:
-    if not regions or result.frame.error is not None:
+def _hidden(result: FrameResult, regions: Array) -> FrameResult:
+    if not len(regions) or result.frame.error is not None:
         return result
-    boxes = np.stack([region.box for region in regions])
-    ages = np.array([abs(result.frame.time - region.time) for region in regions])
-    image = hide(result.frame.image, boxes, _MARGIN + _GROWTH * ages)
-    return replace(result, frame=replace(result.frame, image=image))
+    margins = _MARGIN + _GROWTH * abs(result.frame.time - regions["time"])
+    return replace(result, frame=replace(result.frame, image=hide(result.frame.image, regions["box"], margins)))
 
 
 def hide(image: Array, boxes: Array, margins: Array) -> Array:
@@ -143,7 +132,7 @@ def hide(image: Array, boxes: Array, margins: Array) -> Array:
     """
     picture = image.copy()
     height, width = image.shape[:2]
-    for (x1, y1, x2, y2), margin in zip(boxes.astype(float), margins, strict=True):
+    for (x1, y1, x2, y2), margin in zip(boxes.tolist(), margins.tolist(), strict=True):
         side = max(x2 - x1, y2 - y1)
         beyond = margin * side
         left, top = max(0, int(x1 - beyond)), max(0, int(y1 - beyond))
