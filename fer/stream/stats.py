@@ -1,7 +1,7 @@
 """What a run counts, and how long its stages take."""
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ class Stats:
         self.emotions: Counter[str] = Counter()
         self._begin: float | None = None
         self._end: float | None = None
-        self._times: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MEASURED))
+        self._times = {name: deque[float](maxlen=_MEASURED) for name in _ORDER}
 
     def start(self) -> None:
         """Note that the run begins, after the model was loaded."""
@@ -74,7 +74,7 @@ class Stats:
             close(values)
 
     def _add(self, name: str, seconds: float, frames: int = 1) -> None:
-        self._times[name].extend([seconds * 1000 / frames] * frames)
+        self._times.setdefault(name, deque(maxlen=_MEASURED)).extend([seconds * 1000 / frames] * frames)
 
     def count(self, result: FrameResult) -> None:
         """Count one frame."""
@@ -88,10 +88,10 @@ class Stats:
 
     def stages(self) -> dict[str, dict[str, float]]:
         """Return p50, p95 and p99 of each stage that ran, in milliseconds per frame."""
-        points = (50, 95, 99)
-        names = [n for n in _ORDER if n in self._times] + [n for n in self._times if n not in _ORDER]
-        values = {name: np.percentile(self._times[name], points).round(3).tolist() for name in names}
-        return {name: {f"p{p}": v for p, v in zip(points, values[name], strict=True)} for name in names}
+        percentiles = {
+            name: np.percentile(times, (50, 95, 99)).round(3) for name, times in self._times.items() if times
+        }
+        return {name: dict(zip(("p50", "p95", "p99"), p.tolist(), strict=True)) for name, p in percentiles.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as `stats=` writes them."""

@@ -220,6 +220,24 @@ def test_a_live_face_is_left_out_until_it_is_confirmed() -> None:
     assert output[-1].faces.ids.tolist() == [1]
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_live_frames_are_not_buffered(every: int) -> None:
+    class Waiting(FakeSource):
+        live, wanted = True, threading.Semaphore(1)
+
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                assert self.wanted.acquire(timeout=5), "the frame before it has not come yet"
+                yield frame
+
+    source, state = Waiting(8), TemporalState(Tracker(), Smoother())
+    for k, result in enumerate(
+        results(source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), CLASSES, state, Stats(), every)
+    ):
+        assert result.frame.index == k
+        source.wanted.release()
+
+
 def test_a_slow_stage_gets_the_newest_frame_of_a_live_source() -> None:
     class Slow(FakeDetector):
         def __call__(self, frame: Frame) -> Faces:
