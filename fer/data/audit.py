@@ -1,8 +1,8 @@
-"""What is wrong with a dataset: repeated images, duplicates across splits, conflicting labels, images without a face.
+"""Find repeated images, duplicates across splits, conflicting labels and images without a face in a dataset.
 
     python -m fer.data.audit data/fer2013 votes=data/fer2013new.csv out=audit
 
-Prints tables and writes `audit.md` (the same tables), `audit.csv` (every image found) and `audit.png` (examples).
+Prints tables and writes `audit.md` (the tables), `audit.csv` (every image with a problem) and `audit.png` (examples).
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from fer.checks import check_path
 from fer.config import program
 from fer.data.base import Split, constant, digests
 from fer.errors import ConfigError, DataError
-from fer.files import expand, write_file
+from fer.files import atomic_write, expand, write_file
 from fer.tables import Table, csv_text, markdown, show
 
 NAMES = ("audit.csv", "audit.md", "audit.png")
@@ -24,11 +24,15 @@ NAMES = ("audit.csv", "audit.md", "audit.png")
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found; all arrays are over the images of all splits, one split after the other.
+    """What was found. Arrays are over the images of all splits, one split after the other.
 
-    split: name of each image's split. row: its row in there. label: int64 (N,). group: int64 (N,), equal where
-    images are equal pixel for pixel. twin: where another split has the same image. conflict: where the same image
-    has another label elsewhere. constant: of one single colour. no_face: most FER+ votes say so, None without votes.
+    Attributes:
+        splits: The data.
+        split: str (N,), name of each image's split.
+        row: int (N,), its row in there.
+        label: int64 (N,).
+        group: int64 (N,), equal for images that are equal pixel for pixel.
+        problems: bool (N,) for each kind of problem: which images have it.
     """
 
     splits: dict[str, Split]
@@ -36,190 +40,161 @@ class Audit:
     row: np.ndarray
     label: np.ndarray
     group: np.ndarray
-    repeated: np.ndarray
-    twin: np.ndarray
-    conflict: np.ndarray
-    constant: np.ndarray
-    no_face: np.ndarray | None
+    problems: dict[str, np.ndarray]
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return next(iter(self.splits.values())).classes
+    def groups(self, problem: str) -> int:
+        """Number of groups of equal images with a problem."""
+        return len(np.unique(self.group[self.problems[problem]]))
 
-    def problems(self) -> dict[str, np.ndarray]:
-        """bool (N,) of each problem by its name."""
-        found = {
-            "twin in another split": self.twin,
-            "conflicting label": self.conflict,
-            "repeated": self.repeated,
-            "constant": self.constant,
-        }
-        return found | ({} if self.no_face is None else {"no face (votes)": self.no_face})
-
-    def twins_in(self, name: str, other: str) -> int:
-        """How many images of the split `name` stand in the split `other` as well."""
+    def duplicates(self, name: str, other: str) -> int:
+        """Number of images of the split `name` that also occur in the split `other`."""
         return int(np.isin(self.group[self.split == name], self.group[self.split == other]).sum())
 
-    def totals(self) -> dict[str, int]:
-        """images, duplicate groups, conflicting groups, repeats of an earlier image, constant, no face."""
-        counts = {
-            "images": len(self.label),
-            "duplicate groups": len(np.unique(self.group[self.repeated])),
-            "conflicting groups": len(np.unique(self.group[self.conflict])),
-            "images that repeat an earlier one": len(self.label) - len(np.unique(self.group)),
-            "images of one colour": int(self.constant.sum()),
-        }
-        return counts | ({} if self.no_face is None else {"images without a face, by votes": int(self.no_face.sum())})
+    def describe(self, k: int) -> tuple[str, str, str]:
+        """Split, row and class of image `k`."""
+        split = str(self.split[k])
+        return split, str(self.row[k]), self.splits[split].classes[self.label[k]]
 
 
 def audit(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
-    """Look through all splits together; `votes` is the fer2013new.csv of FER+.
+    """Search all splits together for problems.
 
-    Images are equal where all their pixels are. Raises `DataError` for votes that belong to other data.
+    Args:
+        splits: The data.
+        votes: Path of the fer2013new.csv of FER+, which shows images without a face.
+
+    Raises:
+        DataError: The votes belong to other data.
     """
-    name_of = np.repeat(list(splits), [len(split) for split in splits.values()])
-    row = np.concatenate([np.arange(len(split)) for split in splits.values()])
-    label = np.concatenate([split.labels for split in splits.values()])
-    keys = [digest for split in splits.values() for digest in digests(split.images)]
+    split = np.repeat(list(splits), [len(each) for each in splits.values()])
+    row = np.concatenate([np.arange(len(each)) for each in splits.values()])
+    label = np.concatenate([each.labels for each in splits.values()])
     numbers: dict[bytes, int] = {}
+    keys = [key for each in splits.values() for key in digests(each.images)]
     group = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
-    def kinds(values: np.ndarray) -> np.ndarray:
-        """How many different values each image's group has."""
+    def differ(values: np.ndarray) -> np.ndarray:
+        """bool (N,): whether the images of each image's group have different values."""
         pairs = np.unique(np.stack([group, values], axis=1), axis=0)
-        return np.bincount(pairs[:, 0], minlength=len(numbers))[group]
+        return np.bincount(pairs[:, 0])[group] > 1
 
-    no_face = None
+    problems = {
+        "duplicate in another split": differ(np.unique(split, return_inverse=True)[1]),
+        "conflicting label": differ(label),
+        "repeated": np.bincount(group)[group] > 1,
+        "constant": np.concatenate([constant(each.images) for each in splits.values()]),
+    }
     if votes is not None:
-        from fer.data import votes as fer_plus  # OpenCV may be missing, which `program` reports
+        from fer.data import votes as fer_plus
 
         counts = fer_plus.read(votes)
-        fer_plus.attach(splits, counts, votes)
-        no_face = np.concatenate([fer_plus.non_faces(counts[name]) for name in splits])
-    return Audit(
-        splits=splits,
-        split=name_of,
-        row=row,
-        label=label,
-        group=group,
-        repeated=np.bincount(group)[group] > 1,
-        twin=kinds(np.unique(name_of, return_inverse=True)[1]) > 1,
-        conflict=kinds(label) > 1,
-        constant=np.concatenate([constant(split.images) for split in splits.values()]),
-        no_face=no_face,
-    )
+        fer_plus.attach(splits, counts, votes)  # refuses those of other images
+        problems["no face (votes)"] = np.concatenate([fer_plus.non_faces(counts[name]) for name in splits])
+    return Audit(splits, split, row, label, group, problems)
 
 
 def report(found: Audit) -> list[Table]:
-    """What there is to say of all images together."""
+    """Totals, problems by split, duplicates between splits, and class balance."""
     names = list(found.splits)
+    totals = {
+        "images": len(found.group),
+        "duplicate groups": found.groups("repeated"),
+        "conflicting groups": found.groups("conflicting label"),
+        "images that repeat an earlier one": len(found.group) - len(np.unique(found.group)),
+    }
     problems = [
-        [name, *(str(int(where[found.split == split].sum())) for split in names), str(int(where.sum()))]
-        for name, where in found.problems().items()
+        [problem, *(str(where[found.split == name].sum()) for name in names), str(where.sum())]
+        for problem, where in found.problems.items()
     ]
-    duplicates = [
-        [name, *("" if name == other else str(found.twins_in(name, other)) for other in names)] for name in names
-    ]
-    counts = {name: split.counts() for name, split in found.splits.items()}
+    duplicates = [[a, *("" if a == b else str(found.duplicates(a, b)) for b in names)] for a in names]
+    counts = [split.counts() for split in found.splits.values()]
     balance = [
-        [label, *(f"{counts[n][k]} ({counts[n][k] / max(1, len(found.splits[n])):.1%})" for n in names)]
-        for k, label in enumerate(found.classes)
+        [label, *(f"{count[k]} ({count[k] / max(1, sum(count)):.1%})" for count in counts)]
+        for k, label in enumerate(found.splits[names[0]].classes)
     ]
-    totals = [[name, str(count)] for name, count in found.totals().items()]
     return [
-        Table("In all", ["", "count"], totals),
+        Table("In all", ["", "count"], [[name, str(count)] for name, count in totals.items()]),
         Table("Images with a problem", ["", *names, "all"], problems),
-        Table("Twins", ["images of", *(f"also in {name}" for name in names)], duplicates),
+        Table("Duplicates", ["images of", *(f"also in {name}" for name in names)], duplicates),
         Table("Class balance", ["class", *names], balance),
     ]
 
 
-def rows_of(found: Audit) -> list[list[str]]:
-    """One row for every image with a problem: split, row, file, class, problem, group of equal images."""
-    rows = []
-    for name, where in found.problems().items():
+def rows(found: Audit) -> list[list[str]]:
+    """For each image and problem: split, row, file, class, problem, group of equal images."""
+    result = []
+    for problem, where in found.problems.items():
         for k in sorted(np.flatnonzero(where), key=lambda k: (found.group[k], k)):
-            split = found.splits[str(found.split[k])]
-            file = "" if split.names is None else split.names[found.row[k]]
-            label = found.classes[found.label[k]]
-            rows.append([str(found.split[k]), str(found.row[k]), file, label, name, str(found.group[k])])
-    return rows
+            split, row, label = found.describe(k)
+            files = found.splits[split].names
+            result.append([split, row, files[int(row)] if files else "", label, problem, str(found.group[k])])
+    return result
 
 
 def examples(found: Audit, most: int = 8) -> list[tuple[str, list[tuple[np.ndarray, str]]]]:
-    """For each problem up to `most` images, uint8 (H, W) or (H, W, 3), with what is to be said of each."""
+    """For each problem that occurs, a heading and up to `most` images with captions."""
     result = []
-    for name, where in found.problems().items():
+    for problem, where in found.problems.items():
         groups = np.unique(found.group[where])
-        chosen = groups[np.linspace(0, len(groups) - 1, min(most, len(groups))).astype(int)]
         cells = []
-        for number in chosen:
+        for number in groups[np.linspace(0, len(groups) - 1, min(most, len(groups))).astype(int)]:
             members = np.flatnonzero((found.group == number) & where)
-            first = members[0]
-            image = found.splits[str(found.split[first])].images[found.row[first]]
-            lines = [f"{found.split[k]} {found.row[k]} {found.classes[found.label[k]]}" for k in members[:3]]
+            image = found.splits[str(found.split[members[0]])].images[found.row[members[0]]]
+            lines = [" ".join(found.describe(k)) for k in members[:3]]
             cells.append((image, "\n".join(lines + [f"and {len(members) - 3} more"] * (len(members) > 3))))
-        result.append((f"{name}: {int(where.sum())}", cells))
+        if cells:
+            result.append((f"{problem}: {where.sum()}", cells))
     return result
 
 
 def write(found: Audit, out: Path, title: str) -> None:
-    """Write `NAMES` into `out`, each whole or not at all. Raises `DataError` where that is not possible."""
+    """Write `NAMES` into the folder `out`. Raises `DataError` if that is not possible."""
     from fer import plots  # matplotlib takes a second to import
 
-    parts = [out / f".{name}.part" for name in NAMES]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_file(parts[0], csv_text(["split", "row", "file", "class", "problem", "group"], rows_of(found)))
-        write_file(parts[1], markdown(title, report(found)))
-        plots.sheet([part for part in examples(found) if part[1]], title, parts[2])
-        for part, name in zip(parts, NAMES, strict=True):
-            part.replace(out / name)
+        write_file(out / NAMES[0], csv_text(["split", "row", "file", "class", "problem", "group"], rows(found)))
+        write_file(out / NAMES[1], markdown(title, report(found)))
+        with atomic_write(out / NAMES[2]) as part:
+            plots.sheet(examples(found), title, part)
     except OSError as error:
         raise DataError(f"cannot write into out={out} ({error.strerror}); choose another folder") from None
-    finally:
-        with contextlib.suppress(OSError):
-            for part in parts:
-                part.unlink(missing_ok=True)
 
 
 def read(root: str | Path, size: int = 48, channels: int = 1) -> dict[str, Split]:
-    """The splits at `root`: a file, folder or archive of FER-2013, or a folder of images by class.
+    """Read a file, folder or archive of FER-2013, or a folder of images by class.
 
-    Raises `DataError` where it is neither.
+    Raises:
+        DataError: It is neither.
     """
     from fer.data import fer2013, folder
 
-    place = expand(root)
-    if not place.exists():
-        raise DataError(f"nothing at {place}; give a folder of images by class, or fer2013.csv or its archive")
-    if place.is_dir() and fer2013.find(place) in (None, place):  # folders: Kaggle's, or anybody's
-        names = {path.name.lower() for path in place.iterdir() if path.is_dir()}
-        try:
-            if size == 48 and channels == 1 and names <= {"train", "test"}:
-                return fer2013.read(place)
-        except DataError:
-            pass  # other classes, or other sizes
-        return folder.read(place, size=size, channels=channels)
-    return fer2013.read(place)
+    path = expand(root)
+    if not path.exists():
+        raise DataError(f"nothing at {path}; give a folder of images by class, or fer2013.csv or its archive")
+    if path.is_file() or fer2013.find(path) not in (None, path):
+        return fer2013.read(path)
+    kaggle = {child.name for child in path.iterdir() if child.is_dir()} == {"train", "test"}
+    if kaggle and (size, channels) == (48, 1):
+        with contextlib.suppress(DataError):  # of other classes or sizes
+            return fer2013.read(path)
+    return folder.read(path, size=size, channels=channels)
 
 
 def run(cfg: DictConfig) -> None:
-    """Audit as conf/audit.yaml says.
+    """Run the audit that conf/audit.yaml describes.
 
     Raises:
-        ConfigError: A value is missing or of another kind.
+        ConfigError: A value is missing or of the wrong type.
         DataError: The data cannot be read, or the results cannot be written.
     """
     if cfg.root is None:
         raise ConfigError("root is missing; give the data as the first word, as in: python -m fer.data.audit faces")
     check_path("votes", cfg.votes)
     check_path("out", cfg.out, optional=False)
-    root = str(cfg.root)
+    out, root = expand(cfg.out), str(cfg.root)
     found = audit(read(root, size=cfg.size, channels=cfg.channels), cfg.votes)
-    out = expand(cfg.out)
-    title = f"Audit of {Path(root).resolve().name}"
-    write(found, out, title)
+    write(found, out, f"Audit of {Path(root).resolve().name}")
     show(report(found))
     print(*(out / name for name in NAMES), sep="\n")
 
