@@ -46,7 +46,7 @@ TABLE = [
     ),
     (
         "train.py data=image_folder data.root=empty",
-        f"no images under empty; expected empty/train/<class>/*.jpg or empty/<class>/*.jpg {ENDINGS}",
+        f"no images in class folders under empty; expected empty/train/<class>/*.jpg or empty/<class>/*.jpg {ENDINGS}",
     ),
     (
         "train.py data=image_folder data.root=flat",

@@ -124,7 +124,7 @@ def rows(found: Audit) -> list[list[str]]:
     """For each image and problem: split, row, file, class, problem, group of equal images."""
     result = []
     for problem, where in found.problems.items():
-        for k in sorted(np.flatnonzero(where), key=lambda k: (found.group[k], k)):
+        for k in sorted(np.flatnonzero(where).tolist(), key=lambda k: (found.group[k], k)):
             split, row, label = found.describe(k)
             files = found.splits[split].names
             result.append([split, row, files[int(row)] if files else "", label, problem, str(found.group[k])])
@@ -138,7 +138,7 @@ def examples(found: Audit, most: int = 8) -> list[tuple[str, list[tuple[np.ndarr
         groups = np.unique(found.group[where])
         cells = []
         for number in groups[np.linspace(0, len(groups) - 1, min(most, len(groups))).astype(int)]:
-            members = np.flatnonzero((found.group == number) & where)
+            members = np.flatnonzero((found.group == number) & where).tolist()
             image = found.splits[str(found.split[members[0]])].images[found.row[members[0]]]
             lines = [" ".join(found.describe(k)) for k in members[:3]]
             cells.append((image, "\n".join(lines + [f"and {len(members) - 3} more"] * (len(members) > 3))))

@@ -1,12 +1,13 @@
 """From splits to batches: the LightningDataModule."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 from torch.utils.data import DataLoader, Sampler
 
 from fer.checks import check_flag, check_number, check_path
@@ -33,17 +34,10 @@ class EpochSampler(Sampler[Index]):
     """
 
     def __init__(
-        self,
-        rows: int,
-        shuffle: bool,
-        seed: int = 0,
-        weights: np.ndarray | None = None,
-        rank: int = 0,
-        world: int = 1,
+        self, rows: int, shuffle: bool, seed: int = 0, weights: np.ndarray | None = None, rank: int = 0, world: int = 1
     ) -> None:
-        self.rows, self.shuffle, self.seed = rows, shuffle, seed
+        self.rows, self.shuffle, self.seed, self.rank, self.world = rows, shuffle, seed, rank, world
         self.weights = None if weights is None else weights / weights.sum()
-        self.rank, self.world = rank, world
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -56,9 +50,8 @@ class EpochSampler(Sampler[Index]):
         order = np.arange(self.rows)
         if self.shuffle:
             rng = np.random.default_rng((self.seed, self.epoch))
-            order = (
-                rng.permutation(self.rows) if self.weights is None else rng.choice(self.rows, self.rows, p=self.weights)
-            )
+            drawn = self.weights is not None
+            order = rng.choice(self.rows, self.rows, p=self.weights) if drawn else rng.permutation(self.rows)
         return iter([(self.epoch, int(row)) for row in order[self.rank :: self.world][: len(self)]])
 
 
@@ -107,21 +100,14 @@ class EmotionDataModule(L.LightningDataModule):
         if workers != "auto":
             check_number("data.workers", workers, 0, 1024, whole=True)
         check_path("data.votes", votes)
-        for key, flag in (
-            ("balanced", balanced),
-            ("drop_non_faces", drop_non_faces),
-            ("drop_duplicates", drop_duplicates),
-        ):
-            check_flag(f"data.{key}", flag)
+        check_flag("data.balanced", balanced)
+        check_flag("data.drop_non_faces", drop_non_faces)
+        check_flag("data.drop_duplicates", drop_duplicates)
         self.reader, self.name, self.augment = reader, name, augment
         self.batch_size, self.workers, self.balanced, self.seed = batch_size, workers, balanced, seed
         self.votes, self.drop_non_faces, self.drop_duplicates = votes, drop_non_faces, drop_duplicates
         self.splits: dict[str, Split] = {}
         self._first_epoch = 0
-
-    def prepare_data(self) -> None:
-        """Fill the cache, on one process of a machine."""
-        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits, once.
@@ -133,24 +119,22 @@ class EmotionDataModule(L.LightningDataModule):
         if self.splits:
             return
         splits = self.reader()
-        counts = fer_plus.read(self.votes) if self.votes else None
-        if counts:
-            splits = fer_plus.attach(splits, counts, str(self.votes))
         train = splits["train"]
-        dropped = np.zeros(len(train), dtype=bool)
-        if self.drop_non_faces:
-            dropped |= constant(train.images)
-            if counts:
+        dropped = constant(train.images) if self.drop_non_faces else np.zeros(len(train), dtype=bool)
+        if self.votes:
+            counts = fer_plus.read(self.votes)
+            splits = fer_plus.attach(splits, counts, self.votes)
+            if self.drop_non_faces:
                 dropped |= fer_plus.non_faces(counts["train"])
         if self.drop_duplicates:
             dropped |= duplicates(train, [splits["val"], splits["test"]])
         if dropped.any():
             log.info("%d of %d training images are dropped", dropped.sum(), len(train))
-            splits["train"] = train.only(~dropped)
-            for name, before, now in zip(train.classes, train.counts(), splits["train"].counts(), strict=True):
-                if before and not now:
+            splits["train"] = splits["train"].only(~dropped)
+            for name, before, after in zip(train.classes, train.counts(), splits["train"].counts(), strict=True):
+                if before and not after:
                     raise DataError(f"all training images of {name} would be dropped; drop less")
-        if self.augment is not None:
+        if self.augment is not None:  # fail now, not in the first epoch
             few = range(min(8, len(splits["train"])))
             EmotionDataset(splits["train"], self.augment, self.seed).__getitems__([(0, row) for row in few])
         self.splits = splits
@@ -175,12 +159,9 @@ class EmotionDataModule(L.LightningDataModule):
 
     def check_world(self, world: int) -> None:
         """Raise `ConfigError` if there are fewer images in train or val than processes."""
-        for name in ("train", "val"):
-            if world > len(self.splits[name]):
-                raise ConfigError(
-                    f"{world} processes are more than the {len(self.splits[name])} images of {name}; "
-                    "lower trainer.devices or trainer.num_nodes"
-                )
+        fewest = min(len(self.splits["train"]), len(self.splits["val"]))
+        if world > fewest:
+            raise ConfigError(f"{world} processes are more than {fewest} images; lower trainer.devices or num_nodes")
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the training pixels, scaled to 0–1, for each channel."""
@@ -197,14 +178,15 @@ class EmotionDataModule(L.LightningDataModule):
 
     def class_weights(self) -> list[float]:
         """Inverse class frequencies of train, scaled to mean 1, for the loss."""
-        counts = np.maximum(np.array(self.splits["train"].counts(), dtype=np.float64), 1)
-        weights = 1 / counts
+        weights = self._rarity()
         return (weights * len(weights) / weights.sum()).tolist()
+
+    def _rarity(self) -> np.ndarray:
+        return 1 / np.maximum(self.splits["train"].counts(), 1)
 
     def train_dataloader(self) -> DataLoader:
         split = self.splits["train"]
-        counts = np.maximum(np.array(split.counts()), 1)
-        weights = 1 / counts[split.labels] if self.balanced else None
+        weights = self._rarity()[split.labels] if self.balanced else None
         return self._loader(EmotionDataset(split, self.augment, self.seed), shuffle=True, weights=weights)
 
     def val_dataloader(self) -> DataLoader:
@@ -214,12 +196,11 @@ class EmotionDataModule(L.LightningDataModule):
         return self._loader(EmotionDataset(self.splits["test"]), shuffle=False)
 
     def _loader(self, dataset: EmotionDataset, shuffle: bool, weights: np.ndarray | None = None) -> DataLoader:
-        trainer = self.trainer
+        trainer, rows = self.trainer, len(dataset)
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        on_gpu = trainer is not None and not isinstance(trainer.accelerator, L.pytorch.accelerators.CPUAccelerator)
-        cores = torch.multiprocessing.cpu_count()
-        workers = (min(8, cores) if on_gpu else 0) if self.workers == "auto" else int(self.workers)
-        rows = len(dataset)
+        on_gpu = trainer is not None and not isinstance(trainer.accelerator, CPUAccelerator)
+        auto = min(8, os.cpu_count() or 1) if on_gpu else 0
+        workers = auto if self.workers == "auto" else int(self.workers)
         sampler = EpochSampler(rows, shuffle, self.seed, weights, rank, world)
         sampler.set_epoch(self._first_epoch)
         return DataLoader(

@@ -20,7 +20,7 @@ import numpy as np
 from fer.checks import check_flag, check_number, check_path
 from fer.data import cache
 from fer.data.base import Split
-from fer.data.folder import IMAGE_SUFFIXES, decode, image_file
+from fer.data.folder import HIDDEN, is_image, load_image
 from fer.errors import DataError
 from fer.files import expand
 from fer.labels import EMOTIONS, canonical
@@ -33,8 +33,8 @@ USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 _LABELS = {str(label): label for label in range(len(EMOTIONS))}
 
-Member = tuple[str, bytes]
-"""(path inside an archive or folder, with /, and its content)."""
+Member = tuple[str, Path | bytes]
+"""Name of a file in a folder or archive, with /, and where it is or what it contains."""
 
 
 def read(root: str | Path | None = None, download: bool = False, seed: int = 0) -> dict[str, Split]:
@@ -94,51 +94,46 @@ def find(path: Path) -> Path | None:
 
 
 def _read(source: Path, seed: int) -> dict[str, Split]:
-    if source.is_dir():
-        return _from_images(_folder_members(source), str(source), seed)
     try:
+        if source.is_dir():
+            return _from_images(_folder(source), str(source), seed)
         if source.suffix.lower() == ".csv":
             with source.open("rb") as file:
                 return _from_csv(file, str(source))
-        members = list(_unzip(source) if source.suffix.lower() == ".zip" else _untar(source))
+        members = list(_zip(source) if source.suffix.lower() == ".zip" else _tar(source))
     except DataError:
         raise
     except Exception as error:  # zipfile and tarfile raise many kinds for damaged files
         reason = " ".join(str(error).partition(": -")[0].split()) or type(error).__name__
         fix = "fetch it again, or unpack it and set data.root to its folder"
         raise DataError(f"{source} is damaged, cut short or encrypted ({reason}); {fix}") from error
-    for name, data in members:
+    for name, content in members:
         if PurePosixPath(name).name in _CSV_NAMES:
-            return _from_csv(io.BytesIO(data), f"{source}:{name}")
-    return _from_images(iter(members), str(source), seed)
+            return _from_csv(io.BytesIO(content), f"{source}:{name}")
+    return _from_images(members, str(source), seed)
 
 
-def _folder_members(root: Path) -> Iterator[Member]:
-    for path in sorted(root.glob("*/*/*")):
-        name = path.relative_to(root).as_posix()
-        if _wanted(name):
-            yield name, image_file(path)
+def _folder(root: Path) -> list[tuple[str, Path]]:
+    names = [path.relative_to(root).as_posix() for path in sorted(root.glob("*/*/*"))]
+    return [(name, root / name) for name in names if _wanted(name)]
 
 
-def _unzip(source: Path) -> Iterator[Member]:
+def _zip(source: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(source) as archive:
         for name in filter(_wanted, sorted(archive.namelist())):
             yield name, archive.read(name)
 
 
-def _untar(source: Path) -> Iterator[Member]:
+def _tar(source: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(source) as archive:
         for member in archive:
-            content = archive.extractfile(member) if member.isfile() and _wanted(member.name) else None
-            if content:
-                yield member.name, content.read()
+            if _wanted(member.name) and (file := archive.extractfile(member)):  # None for folders
+                yield member.name, file.read()
 
 
 def _wanted(name: str) -> bool:
-    """Whether a file is the CSV or an image, and not one that a Mac or a notebook has hidden beside them."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not hidden and (path.name in _CSV_NAMES or path.suffix.lower() in IMAGE_SUFFIXES)
+    *above, last = PurePosixPath(name).parts
+    return (last in _CSV_NAMES or is_image(last)) and not any(part.startswith(HIDDEN) for part in above)
 
 
 def rows(file: IO[bytes], name: str, columns: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
@@ -186,48 +181,42 @@ def _from_csv(file: IO[bytes], name: str) -> dict[str, Split]:
         if emotion not in _LABELS:
             expected = f"0 ({EMOTIONS[0]}) to 6 ({EMOTIONS[-1]})"
             raise DataError(f"{where}: the label is {emotion[:20]!r}; expected {expected}")
+        try:
+            image = bytes(map(int, text.split()))
+        except ValueError:
+            raise DataError(f"{where}: a pixel is not a whole number from 0 to 255; fetch it again") from None
+        if len(image) != SIDE * SIDE:
+            raise DataError(f"{where}: {len(image)} pixels; expected {SIDE * SIDE} (48 × 48)")
         labels[split].append(_LABELS[emotion])
-        pixels[split].append(_pixels(text, where))
+        pixels[split].append(image)
     images = {split: np.frombuffer(b"".join(each), np.uint8).reshape(-1, SIDE, SIDE) for split, each in pixels.items()}
     return _checked({split: (images[split], np.array(labels[split], dtype=np.int64)) for split in images}, name)
 
 
-def _pixels(text: str, where: str) -> bytes:
-    values = text.split()
-    if len(values) != SIDE * SIDE:
-        raise DataError(f"{where}: {len(values)} pixels; expected {SIDE * SIDE} (48 × 48)")
-    try:
-        return bytes(map(int, values))
-    except ValueError:
-        raise DataError(f"{where}: a pixel is not a whole number from 0 to 255; fetch it again") from None
-
-
-def _from_images(members: Iterator[Member], source: str, seed: int) -> dict[str, Split]:
+def _from_images(members: Sequence[Member], source: str, seed: int) -> dict[str, Split]:
     images: list[np.ndarray] = []
     labels: list[int] = []
     splits: list[str] = []
-    for name, data in members:
-        parts = PurePosixPath(name).parts
-        if len(parts) < 3 or parts[-3].lower() not in ("train", "test"):
+    for name, content in members:
+        *_, folder, label, file = ("", "", *PurePosixPath(name).parts)
+        if folder.lower() not in ("train", "test"):
             continue
         where = f"{source}/{name}"
-        emotion = canonical(parts[-2])
+        emotion = canonical(label)
         if emotion is None:
-            raise DataError(
-                f"{where}: {parts[-2]!r} is not an emotion of FER-2013; for other classes use data=image_folder"
-            )
-        image = decode(data, where, channels=1)
+            raise DataError(f"{where}: {label!r} is no emotion of FER-2013; for other classes use data=image_folder")
+        image = load_image(content, where, channels=1)
         if image.shape != (SIDE, SIDE):
             size = f"{image.shape[1]}×{image.shape[0]}"
             raise DataError(f"{where}: {size} pixels; FER-2013 has 48×48, for other sizes use data=image_folder")
         images.append(image)
         labels.append(EMOTIONS.index(emotion))
-        splits.append("val" if parts[-1].startswith("PublicTest_") else parts[-3].lower())
+        splits.append("val" if file.startswith("PublicTest_") else folder.lower())
     stack = np.stack(images) if images else np.empty((0, SIDE, SIDE), dtype=np.uint8)
-    split, label = np.array(splits, dtype=object), np.array(labels, dtype=np.int64)
+    split, truth = np.array(splits, dtype=object), np.array(labels, dtype=np.int64)
     if "val" not in splits:
-        split[_tenth(split, label, seed)] = "val"
-    return _checked({name: (stack[split == name], label[split == name]) for name in USAGE.values()}, source)
+        split[_tenth(split, truth, seed)] = "val"
+    return _checked({name: (stack[split == name], truth[split == name]) for name in USAGE.values()}, source)
 
 
 def _tenth(split: np.ndarray, label: np.ndarray, seed: int) -> list[int]:

@@ -23,11 +23,13 @@ import numpy as np
 from fer import labels
 from fer.checks import check_choice, check_number, check_path
 from fer.data.base import Split, empty
-from fer.errors import ConfigError, DataError
+from fer.errors import DataError
 from fer.files import expand
-from fer.images import decode_image
+from fer.images import decode_image, read_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+HIDDEN = (".", "__MACOSX")
+"""What the names of files and folders that systems hide begin with."""
 
 _SPLITS = ("train", "val", "test")
 _ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -43,13 +45,9 @@ class _Image:
 
 
 def read(
-    root: str | Path,
-    size: int = 48,
-    channels: int = 1,
-    seed: int = 0,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-) -> dict[str, Split]:
+    root: str | Path, size: int = 48, channels: int = 1, seed: int = 0,
+    val_fraction: float = 0.15, test_fraction: float = 0.15,
+) -> dict[str, Split]:  # fmt: skip
     """Read the splits train, val and test from a folder in one of the layouts above.
 
     Classes are named after their folders, in the order of `fer.labels.order`; an emotion's name and its aliases become
@@ -73,18 +71,18 @@ def read(
     check_number("data.size", size, 8, 4096, whole=True)
     check_choice("data.channels", channels, (1, 3))
     check_number("seed", seed, whole=True)
-    fractions = {"val": val_fraction, "test": test_fraction}
-    for name, fraction in fractions.items():
-        check_number(f"{name}_fraction", fraction, 0, 1, above=True)
-    if val_fraction + test_fraction >= 1:
-        raise ConfigError(f"val_fraction={val_fraction} and test_fraction={test_fraction} must add up to less than 1")
-    root, folders = _split_folders(_checked(expand(root)))
-    parts = _labelled(root, folders)
-    missing = {name: fraction for name, fraction in fractions.items() if name not in parts}
+    check_number("val_fraction", val_fraction, 0, 1, above=True)
+    check_number("test_fraction", test_fraction, 0, 1 - val_fraction, above=True)
+    root = expand(root)
+    if not root.is_dir():
+        raise DataError(f"no folder {root}; set data.root to the folder with train/<class>/ or <class>/")
+    root, folders = _split_folders(root)
+    images = _labelled(root, folders)
+    missing = {n: share for n, share in (("val", val_fraction), ("test", test_fraction)) if n not in images}
     if missing:
-        parts |= _cut(parts["train"], missing, seed, folders["train"])
-    classes = labels.order([image.label for image in parts["train"]])
-    return {name: _load(parts[name], classes, size, channels, root) for name in _SPLITS}
+        images |= _cut(images["train"], missing, seed, folders["train"])
+    classes = labels.order([image.label for image in images["train"]])
+    return {name: _load(images[name], classes, size, channels, root) for name in _SPLITS}
 
 
 def list_images(root: Path) -> list[Path]:
@@ -93,46 +91,33 @@ def list_images(root: Path) -> list[Path]:
     Links to folders are followed, hidden files and folders are left out. Raises `DataError` if a folder cannot be
     listed.
     """
-    images = [
-        Path(folder, name)
-        for folder, _, files in _walk(root)
-        for name in files
-        if name.lower().endswith(IMAGE_SUFFIXES) and not _hidden(name)
-    ]
+    images = [Path(folder, name) for folder, _, files in _walk(root) for name in files if is_image(name)]
     return sorted(images, key=lambda path: path.relative_to(root).as_posix())
 
 
-def decode(data: bytes, name: str, channels: int) -> np.ndarray:
-    """Decode an image file to uint8 (H, W) luma or (H, W, 3) RGB; see `fer.images.decode_image`.
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name, and not one that a Mac or a notebook has hidden beside the others."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(HIDDEN)
+
+
+def load_image(source: Path | bytes, name: str, channels: int) -> np.ndarray:
+    """Read an image file, or decode its content, to uint8 (H, W) luma or (H, W, 3) RGB; see `fer.images`.
 
     Raises `DataError` with `name`, the path of the file, if that is not possible.
     """
     try:
-        image = decode_image(data)
+        image = read_image(source) if isinstance(source, Path) else decode_image(source)
     except OSError as error:
-        raise _unreadable(name, error) from None
+        raise DataError(f"{name} is not a readable image ({error.strerror}); repair or delete it") from None
     return image if channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-
-
-def image_file(path: Path) -> bytes:
-    """The content of an image file. Raises `DataError` if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(str(path), error) from None
-
-
-def _unreadable(name: str, error: OSError) -> DataError:
-    return DataError(f"{name} is not a readable image ({error.strerror}); repair or delete it")
 
 
 def _load(images: Sequence[_Image], classes: tuple[str, ...], size: int, channels: int, root: Path) -> Split:
     pixels = empty(len(images), size, channels)
     for row, image in enumerate(images):
-        pixels[row] = _square(decode(image_file(image.path), str(image.path), channels), size)
+        pixels[row] = _square(load_image(image.path, str(image.path), channels), size)
     truth = np.array([classes.index(image.label) for image in images], dtype=np.int64)
-    names = tuple(image.path.relative_to(root).as_posix() for image in images)
-    return Split(pixels, truth, classes, names=names)
+    return Split(pixels, truth, classes, names=tuple(image.path.relative_to(root).as_posix() for image in images))
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:
@@ -143,30 +128,17 @@ def _square(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
 
 
-def _checked(root: Path) -> Path:
-    if root.is_file():
-        raise DataError(f"{root} is a file; unpack it and set data.root to the folder with train/<class>/")
-    if not root.is_dir():
-        raise DataError(f"no folder {root}; set data.root to the folder with train/<class>/ or <class>/")
-    return root
-
-
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """`os.walk` that follows links, except those that lead back up, and skips hidden folders."""
     for folder, folders, files in os.walk(root, onerror=_unlistable, followlinks=True):
         here = Path(folder).resolve()
-        folders[:] = sorted(
-            name for name in folders if not _hidden(name) and not here.is_relative_to(Path(folder, name).resolve())
-        )
+        visible = [name for name in folders if not name.startswith(HIDDEN)]
+        folders[:] = sorted(name for name in visible if not here.is_relative_to(Path(folder, name).resolve()))
         yield folder, folders, files
 
 
 def _unlistable(error: OSError) -> NoReturn:
     raise DataError(f"cannot list {error.filename} ({error.strerror}); check its permissions")
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))  # by the system, or by whatever wrote the archive
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -179,22 +151,16 @@ def _split_folders(root: Path) -> tuple[Path, dict[str, Path]]:
     Without split folders, train is the root.
     """
     folders = _folders_in(root)
-    if len(folders) == 1 and not _split_name(folders[0]) and any(map(_split_name, _folders_in(folders[0]))):
-        return _split_folders(folders[0])  # an archive unpacked into a folder of its own
-    splits: dict[str, Path] = {}
-    for path in folders:
-        name = _split_name(path)
-        if name in splits:
-            raise DataError(f"{splits[name]} and {path} are both {name}; move all images into one of them")
-        if name is not None:
-            splits[name] = path
+    splits = {name: path for path in reversed(folders) if (name := _split_name(path))}
     if not splits:
+        if len(folders) == 1 and any(map(_split_name, _folders_in(folders[0]))):
+            return _split_folders(folders[0])  # an archive unpacked into a folder of its own
         return root, {"train": root}
     if "train" not in splits:
-        raise DataError(f"{root} has {', '.join(splits)} but no train; put images in {root}/train/<class>/")
-    ignored = [path.name for path in folders if _split_name(path) is None and list_images(path)]
+        raise DataError(f"{root} has {', '.join(sorted(splits))} but no train; put images in {root}/train/<class>/")
+    ignored = [path.name for path in folders if path not in splits.values() and list_images(path)]
     if ignored:
-        _log.warning("%s: not read, since they are in no split folder: %s", root, ", ".join(ignored))
+        _log.warning("%s: not read, since they are no split folders, or a second one: %s", root, ", ".join(ignored))
     return root, splits
 
 
@@ -204,32 +170,36 @@ def _split_name(path: Path) -> str | None:
 
 
 def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
-    """The images of each split with the class and group that their folders give; every split has every class."""
-    files = {
-        name: [(path, path.relative_to(folder).parent.parts) for path in list_images(folder)]
-        for name, folder in folders.items()
-    }
-    above = [parts for rows in files.values() for _, parts in rows]
-    if not any(above):
-        what = "images in class folders" if above else "images"
-        layouts = f"{root}/train/<class>/*.jpg or {root}/<class>/*.jpg"
-        raise DataError(f"no {what} under {root}; expected {layouts} (or {', '.join(IMAGE_SUFFIXES[1:])})")
-    level = _class_level([parts for parts in above if parts], sessions=folders["train"] == root)
-    stray = [path for rows in files.values() for path, parts in rows if len(parts) <= level]
+    """The images of each split, with the class and group that their folders give; every split has every class."""
+    files = [
+        (split, path, path.relative_to(folder).parts[:-1])
+        for split, folder in folders.items()
+        for path in list_images(folder)
+    ]
+    above = [parts for _, _, parts in files if parts]
+    if not above:
+        layouts = f"{root}/train/<class>/*.jpg or {root}/<class>/*.jpg (or {', '.join(IMAGE_SUFFIXES[1:])})"
+        raise DataError(f"no images in class folders under {root}; expected {layouts}")
+    level = _class_level(above, sessions=folders["train"] == root)
+    images: dict[str, list[_Image]] = {split: [] for split in folders}
+    stray = [path for _, path, parts in files if len(parts) <= level]
     if stray:
         _log.warning("not read, since they are in no class folder: %d images, such as %s", len(stray), stray[0])
-    images = {  # folders above the class are sessions, the one below it is a person
-        name: [
-            _Image(path, _class(parts[level]), "/".join(parts[:level] or parts[level + 1 : level + 2]))
-            for path, parts in rows
-            if len(parts) > level
-        ]
-        for name, rows in files.items()
-    }
+    for split, path, parts in files:
+        if len(parts) > level:  # folders above the class are sessions, the one below it is a person
+            group = "/".join(parts[:level] or parts[level + 1 : level + 2])
+            images[split].append(_Image(path, _class(parts[level]), group))
     classes = {image.label for rows in images.values() for image in rows}
     if level == 0:  # then a folder without images is a class, too
         classes |= {_class(path.name) for folder in folders.values() for path in _folders_in(folder)}
-    _check_classes(images, labels.order(list(classes)), folders)
+    for split, rows in images.items():
+        if not rows:
+            raise DataError(f"{folders[split]} holds no images in class folders; fill it or delete it")
+        if absent := classes - {image.label for image in rows}:
+            what = f"an empty class: {folders[split]} has no image of {', '.join(labels.order(list(absent)))}"
+            raise DataError(f"{what}; add some, or delete the class everywhere")
+    if len(classes) < 2:
+        raise DataError(f"only one class under {folders['train']} ({classes.pop()}); add a folder for another")
     return images
 
 
@@ -250,23 +220,10 @@ def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
     return 1 if sessions and numbered else 0
 
 
-def _check_classes(parts: dict[str, list[_Image]], classes: tuple[str, ...], folders: dict[str, Path]) -> None:
-    for name, images in parts.items():
-        if not images:
-            raise DataError(f"{folders[name]} holds no images in class folders; fill it or delete it")
-        absent = set(classes) - {image.label for image in images}
-        if absent:
-            what = f"an empty class: {folders[name]} has no image of {', '.join(labels.order(list(absent)))}"
-            raise DataError(f"{what}; add some, or delete the class everywhere")
-    if len(classes) < 2:
-        raise DataError(f"only one class under {folders['train']} ({classes[0]}); add a folder for another")
-
-
 def _cut(images: list[_Image], missing: dict[str, float], seed: int, folder: Path) -> dict[str, list[_Image]]:
     """Cut the missing splits from train, in whole groups. Returns them and the rest of train."""
     names = ["train", *missing]
-    classes = sorted({image.label for image in images})
-    truth = np.array([classes.index(image.label) for image in images])
+    classes, truth = np.unique([image.label for image in images], return_inverse=True)
     shares = np.array([1 - sum(missing.values()), *missing.values()])
     for kind, keys in _groupings(images):
         groups, group = np.unique(keys, return_inverse=True)
@@ -282,7 +239,7 @@ def _cut(images: list[_Image], missing: dict[str, float], seed: int, folder: Pat
         part = dealt[group]
         return {name: [images[row] for row in np.flatnonzero(part == k)] for k, name in enumerate(names)}
     within = np.count_nonzero(counts, axis=0)
-    scarce = f"{classes[within.argmin()]!r} is in {within.min()} of them"
+    scarce = f"{str(classes[within.argmin()])!r} is in {within.min()} of them"
     what = f"cannot cut {' and '.join(missing)} from {len(groups)} {kind} with every class in each ({scarce})"
     raise DataError(f"{folder}: {what}; add a session or a person, or make train, val and test folders")
 

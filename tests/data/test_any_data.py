@@ -246,7 +246,7 @@ IMAGES = _images()
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_kind_of_image_is_read(name: str) -> None:
-    image = folder.decode(IMAGES[name], name, 3)
+    image = folder.load_image(IMAGES[name], name, 3)
     sizes = {"one": (1, 1), "wide": (1, 20_000), "tall": (20_000, 1), "turned": (16, 24)}
     assert image.shape[:2] == sizes.get(name.split(".")[0].split()[0], (24, 16))
 
@@ -257,7 +257,7 @@ def test_every_kind_of_image_is_read(name: str) -> None:
 )
 def test_any_image(data: bytes, channels: int) -> None:
     with contextlib.suppress(FerError):
-        image = folder.decode(data, "any.png", channels)
+        image = folder.load_image(data, "any.png", channels)
         assert image.dtype == np.uint8
         assert image.ndim == (2 if channels == 1 else 3)
 

@@ -210,5 +210,5 @@ def test_an_augmentation_that_changes_the_size_is_refused_before_training():
 
 def test_more_processes_than_images_are_refused():
     module().check_world(11)
-    with pytest.raises(ConfigError, match="12 processes are more than the 11 images of val"):
+    with pytest.raises(ConfigError, match="12 processes are more than 11 images"):
         module().check_world(12)

@@ -242,11 +242,9 @@ def test_missing_splits_are_cut_from_train(tmp_path: Path, given: tuple[str, ...
 def test_a_place_that_is_no_dataset(tmp_path: Path) -> None:
     assert "no folder" in refusal(tmp_path / "absent")
     file = put(tmp_path / "image.png")
-    assert f"{file} is a file; unpack it" in refusal(file)
+    assert f"no folder {file}" in refusal(file)
     message = refusal(tmp_path)
     assert message.startswith(f"no images in class folders under {tmp_path}; expected {tmp_path}/train/<class>/*.jpg")
-    (tmp_path / "empty").mkdir()
-    assert refusal(tmp_path / "empty").startswith(f"no images under {tmp_path / 'empty'}; expected ")
 
 
 def test_no_train(tmp_path: Path) -> None:
@@ -260,7 +258,7 @@ def test_an_empty_class(tmp_path: Path) -> None:
     assert f"an empty class: {tmp_path / 'val'} has no image of sad; add some" in refusal(tmp_path)
     put(tmp_path / "val" / "sad" / "a.png")
     put(tmp_path / "test" / "fear" / "a.png")
-    assert f"{tmp_path / 'train'} has no image of fear" in refusal(tmp_path)
+    assert "has no image of fear" in refusal(tmp_path)
 
 
 def test_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
@@ -289,9 +287,12 @@ def test_too_few_groups(tmp_path: Path) -> None:
     assert "'sad' is in 2 of them" in refusal(tmp_path)
 
 
-def test_one_split_given_twice(tmp_path: Path) -> None:
+def test_of_a_split_given_twice_the_second_is_named_in_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "valid", "test"), c=("x", "y"))
-    assert f"{tmp_path / 'val'} and {tmp_path / 'valid'} are both val" in refusal(tmp_path)
+    assert values(folder.read(tmp_path)["val"]) == [2, 3]
+    assert "valid" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", encode(np.zeros((60, 60), np.uint8))[:-60]])
@@ -317,7 +318,7 @@ def test_a_dangling_link_is_an_unreadable_image(tmp_path: Path) -> None:
         ({"channels": 2}, "data.channels=2"),
         ({"seed": -1}, "seed=-1"),
         ({"val_fraction": 0}, "val_fraction=0"),
-        ({"val_fraction": 0.5, "test_fraction": 0.5}, "add up to less than 1"),
+        ({"val_fraction": 0.5, "test_fraction": 0.6}, "test_fraction=0.6"),
     ],
 )
 def test_arguments_that_cannot_work(tmp_path: Path, arguments: dict[str, float], key: str) -> None:
@@ -345,7 +346,7 @@ def test_images_are_listed_in_the_order_of_their_paths(tmp_path: Path) -> None:
 
 def test_grey_pixels_are_kept() -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
-    assert np.array_equal(folder.decode(encode(image), "a.png", channels=1), image)
+    assert np.array_equal(folder.load_image(encode(image), "a.png", channels=1), image)
 
 
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
