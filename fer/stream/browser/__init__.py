@@ -1,1 +1,1 @@
-"""The browser page."""
+"""The browser page: the viewer's own camera, and uploads."""

@@ -1,5 +1,5 @@
-// The camera of the browser page. The page shows its own picture; only small JPEGs go to the program, one after the
-// other, and boxes with numbers come back. `element` and `server` are Gradio's, COLOURS is put before this file.
+// The camera tab. The page itself shows the camera; it sends small JPEGs to the program, one at a time, and receives
+// boxes and probabilities. `element` and `server` come from Gradio; COLOURS is defined before this file.
 const root = element.querySelector(".fer-live");
 const video = root.querySelector("video");
 const overlay = root.querySelector("canvas");
@@ -45,11 +45,11 @@ function stop() {
   times.length = 0;
   button.textContent = "Start the camera";
   say("");
-  server.leave(viewer).catch(() => {});
+  server.disconnect(viewer).catch(() => {});
 }
 
-async function loop(mine) {
-  while (stream === mine) {
+async function loop(own) {
+  while (stream === own) {
     if (document.hidden || !root.offsetParent || !video.videoWidth) { await wait(100); continue; }
     const scale = Math.min(1, 640 / Math.max(video.videoWidth, video.videoHeight));
     copy.width = Math.round(video.videoWidth * scale);
@@ -57,48 +57,48 @@ async function loop(mine) {
     copy.getContext("2d").drawImage(video, 0, 0, copy.width, copy.height);
     const image = copy.toDataURL("image/jpeg", 0.85);
     const sent = performance.now();
-    let answer;
+    let result;
     try {
-      answer = await server.look({ viewer, model: window.ferModel || "", image });
+      result = await server.recognize({ viewer, model: window.ferModel || "", image });
     } catch (error) {
-      say("The program does not answer; is it still running?");
+      say("The program does not respond; is it still running?");
       await wait(1000);
       continue;
     }
-    if (stream !== mine) return;
-    if (answer.error) { stop(); say(answer.error); return; }
+    if (stream !== own) return;
+    if (result.error) { stop(); say(result.error); return; }
     const now = performance.now();
     times.push(now);
     while (times.length > 1 && now - times[0] > 2000) times.shift();
     const rate = times.length > 1 ? (times.length - 1) * 1000 / (now - times[0]) : 0;
     say(`${rate.toFixed(0)} results a second, ${(now - sent).toFixed(0)} ms each`);
-    show(answer);
+    show(result);
     root.lastImage = image;
-    root.lastAnswer = answer;
+    root.lastResult = result;
     root.dataset.results = String(Number(root.dataset.results || 0) + 1);
-    root.dataset.faces = JSON.stringify(answer.faces);
+    root.dataset.faces = JSON.stringify(result.faces);
   }
 }
 
-function show(answer) {
-  overlay.width = answer.width;
-  overlay.height = answer.height;
+function show(result) {
+  overlay.width = result.width;
+  overlay.height = result.height;
   const pen = overlay.getContext("2d");
-  const unit = Math.min(answer.width, answer.height) / 360;
+  const unit = Math.min(result.width, result.height) / 360;
   pen.font = `600 ${Math.round(16 * unit)}px system-ui, sans-serif`;
   pen.textBaseline = "top";
   const cards = [];
-  for (const face of answer.faces) {
+  for (const face of result.faces) {
     const [x1, y1, x2, y2] = face.box;
-    const left = answer.width - x2;  // the picture is mirrored, as people know themselves
+    const left = result.width - x2;  // mirrored, as people know themselves
     pen.lineWidth = 3 * unit;
     pen.strokeStyle = css(face.emotion);
     pen.strokeRect(left, y1, x2 - x1, y2 - y1);
     const text = `${face.id} ${face.emotion} ${Math.round(100 * face.confidence)} %`;
     const wide = pen.measureText(text).width + 10 * unit;
     const high = 22 * unit;
-    const top = y1 >= high ? y1 - high : Math.min(y2, answer.height - high);
-    const from = Math.max(0, Math.min(left, answer.width - wide));
+    const top = y1 >= high ? y1 - high : Math.min(y2, result.height - high);
+    const from = Math.max(0, Math.min(left, result.width - wide));
     pen.fillStyle = "rgba(15,15,15,.82)";
     pen.fillRect(from, top, wide, high);
     pen.fillStyle = "#fff";
@@ -109,11 +109,11 @@ function show(answer) {
 }
 
 function card(face) {
-  const made = document.createElement("div");
-  made.className = "fer-card";
+  const box = document.createElement("div");
+  box.className = "fer-card";
   const title = document.createElement("b");
   title.textContent = `Face ${face.id}: ${face.uncertain ? "perhaps " : ""}${face.emotion}`;
-  made.append(title);
+  box.append(title);
   for (const [name, value] of Object.entries(face.smoothed || face.probabilities)) {
     const row = document.createElement("div");
     row.className = "fer-row";
@@ -127,9 +127,9 @@ function card(face) {
     const number = document.createElement("span");
     number.textContent = `${Math.round(100 * value)} %`;
     row.append(label, track, number);
-    made.append(row);
+    box.append(row);
   }
-  return made;
+  return box;
 }
 
 button.addEventListener("click", () => (stream ? stop() : start()));

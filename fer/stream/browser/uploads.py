@@ -1,7 +1,7 @@
-"""One uploaded picture or film: checked, read, answered with files to look at and to keep."""
+"""One uploaded picture or video: checked, processed, and turned into files to look at and to keep."""
 
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from fer.errors import SourceError
@@ -11,94 +11,71 @@ from fer.stream.queues import close
 from fer.stream.recognizer import Recognizer
 from fer.stream.sinks import Context, open_sinks
 from fer.stream.sources import open_source
-from fer.stream.stats import Stats
 from fer.stream.types import FrameResult
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-FILMS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
-_STARTS = (
-    (0, b"\xff\xd8\xff"),  # JPEG
-    (0, b"\x89PNG"),
-    (0, b"RIFF"),  # WebP, AVI
-    (0, b"BM"),
-    (0, b"\x1a\x45\xdf\xa3"),  # Matroska, WebM
-    (4, b"ftyp"),  # MP4, QuickTime, and older QuickTime:
-    (4, b"moov"),
-    (4, b"mdat"),
-    (4, b"wide"),
-    (4, b"free"),
-    (4, b"skip"),
-)
+_TOO_LONG = "the video is longer than the limit of {:g} seconds; cut it"
+# JPEG, PNG, WebP and AVI, BMP, Matroska and WebM, MP4 and QuickTime
+_STARTS = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF|BM|\x1aE\xdf\xa3|....(ftyp|moov|mdat|wide|free|skip)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What an upload gave: `picture` or `film` with boxes and labels, the `log`, for films the `timeline`, and the
-    `words` that say how it went."""
-
-    words: str
-    log: Path
-    picture: Path | None = None
-    film: Path | None = None
-    timeline: Path | None = None
-
-
-def answer(
+def process(
     path: Path,
     folder: Path,
     recognizer: Recognizer,
     seconds: float,
     blur: str | None = None,
     advance: Callable[[float], object] = lambda share: None,
-) -> Answer:
-    """Read the upload `path` and write what it shows into `folder`.
+) -> tuple[str, dict[str, Path]]:
+    """Process an upload and write the results into `folder`.
 
-    seconds: the longest film that is taken. blur: as in `Blur`, None for none. advance: told the share that is done, 0
-    to 1. Raises `SourceError` for what is no picture or film, or too long.
+    Args:
+        path: The upload.
+        folder: Gets the picture or video with boxes and labels, the log, and the timeline of a video.
+        recognizer: The model.
+        seconds: The longest video that is accepted.
+        blur: As in `Blur`, None for nothing.
+        advance: Called with the share that is processed, 0 to 1.
+
+    Returns:
+        A line about the faces, and the files by "save", "log" and, for videos, "timeline".
+
+    Raises:
+        SourceError: The upload is not a picture or video, or is too long.
     """
-    ending = path.suffix.lower()
-    if ending not in (*PICTURES, *FILMS) or not _is_media(path):
-        # A playlist could make FFmpeg read other files of this computer, whatever its name ends in.
-        raise SourceError(f"this is no picture or film that is taken; use {' '.join((*PICTURES, *FILMS))}")
-    still = ending in PICTURES
-    save, log = folder / ("result.png" if still else "result.mp4"), folder / "log.jsonl"
+    suffix = path.suffix.lower()
+    with path.open("rb") as file:
+        known = _STARTS.match(file.read(12))  # not a playlist, which could make FFmpeg read other files
+    if not known or suffix not in (*PICTURES, *VIDEOS):
+        raise SourceError(f"this is not a picture or video that can be read; use {' '.join((*PICTURES, *VIDEOS))}")
+    still = suffix in PICTURES
+    names = {"save": "result.png"} if still else {"save": "result.mp4", "timeline": "timeline.png"}
+    values = {key: str(folder / name) for key, name in (names | {"log": "log.jsonl"}).items()}
     with open_source(str(path)) as source:
-        if source.total and source.rate and source.total / source.rate > seconds + 1:
-            raise SourceError(f"the film is longer than the {seconds:g} seconds that are taken; cut it")
-        stats, total = Stats(), source.total or 1
-        context = Context(source, recognizer.classes, stats=stats)
-        outputs = {"save": str(save), "log": str(log), "timeline": None if still else str(folder / "timeline.png")}
-        sinks = open_sinks(outputs, context)
-        results: Iterator[FrameResult] = recognizer.stream(source, stats=stats)
+        total = source.total or 1
+        if source.rate and total / source.rate > seconds + 1:
+            raise SourceError(_TOO_LONG.format(seconds))
+        context = Context(source, recognizer.classes)
+        sinks = open_sinks(values, context)
+        stats = context.stats
+        results = _limited(recognizer.stream(source, stats=stats), seconds)
         if blur is not None:
             results = Blur(blur).over(results)
-        pipeline.run(_short(results, seconds), sinks, stats, lambda: advance(min(1.0, stats.frames / total)))
-        words = _words(stats, still, source.notes)
-    return Answer(words, log, save if still else None, None if still else save, context.paths.get("timeline"))
+        pipeline.run(results, sinks, stats, lambda: advance(min(1.0, stats.frames / total)))
+    count = f"{stats.faces} {'face' if stats.faces == 1 else 'faces'}"
+    shares = ", ".join(f"{name} {100 * n / stats.faces:.0f} %" for name, n in stats.emotions.most_common())
+    summary = [count if still else f"{stats.frames} frames, {stats.frames_with_faces} with faces", shares]
+    return " · ".join(filter(None, summary + source.notes[:2])), context.paths
 
 
-def _short(results: Iterator[FrameResult], seconds: float) -> Iterator[FrameResult]:
-    """The same results; a header may lie about a film's length."""
+def _limited(results: Iterator[FrameResult], seconds: float) -> Iterator[FrameResult]:
+    """Yield the results. Raise `SourceError` if the video is longer than its header says, and than the limit."""
     try:
         for result in results:
             if result.frame.time > seconds + 1:
-                raise SourceError(f"the film is longer than the {seconds:g} seconds that are taken; cut it")
+                raise SourceError(_TOO_LONG.format(seconds))
             yield result
     finally:
         close(results)
-
-
-def _is_media(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(12)
-    return any(start[place:].startswith(mark) for place, mark in _STARTS)
-
-
-def _words(stats: Stats, still: bool, notes: list[str]) -> str:
-    found = f"{stats.faces} {'face' if stats.faces == 1 else 'faces'}"
-    if not still:
-        found = f"{stats.frames} frames, {stats.frames_with_faces} with faces"
-    shown = ", ".join(f"{name} {count / stats.faces:.0%}".replace("%", " %") for name, count in
-                      stats.emotions.most_common())  # fmt: skip
-    return " · ".join(filter(None, [found, shown, *notes[:2]]))

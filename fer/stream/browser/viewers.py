@@ -1,7 +1,7 @@
-"""The people who look at the browser page: each with ids and smoothing of their own, gone when they go."""
+"""The viewers of the camera tab, each with ids and smoothing of its own."""
 
 import base64
-import binascii
+import io
 import re
 import threading
 import time
@@ -9,28 +9,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from fer.stream.recognizer import Recognizer, Session
 from fer.stream.types import Array
 
 _IDLE = 10.0
-"""Seconds without a frame after which a viewer has gone."""
-
+"""Seconds without a frame after which a viewer is removed."""
 _MOST = 32
 """Viewers at a time."""
-
-_LARGEST = 4 * 2**20, 1920
-"""Characters of a frame's text, pixels of its longer side."""
-
+_LARGEST = 1920
+"""Pixels of a frame's longer side."""
 _PREFIX = "data:image/jpeg;base64,"
 
 
 class Models:
-    """The recognizers that may be chosen, each loaded when it is first asked for.
+    """Recognizers by name, each loaded when it is first used.
 
-    load: makes the recognizer of a name. names: the first one is taken where a name is unknown.
+    Args:
+        names: The first one is used in place of an unknown name.
+        load: Makes the recognizer of a name.
     """
 
     def __init__(self, names: list[str], load: Callable[[str], Recognizer]) -> None:
@@ -49,14 +48,16 @@ class Models:
 class _Viewer:
     session: Session
     model: object
-    seen: float
+    last: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Viewers:
-    """Predictions the frames of many pages, whose secret keys keep them apart.
+    """Recognizes the frames of many pages, which secret keys keep apart.
 
-    clock: seconds, growing.
+    Args:
+        models: What they can choose from.
+        clock: Seconds, never decreasing.
     """
 
     def __init__(self, models: Models, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,73 +65,47 @@ class Viewers:
         self._viewers: dict[str, _Viewer] = {}
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        """How many pages are looking."""
-        with self._lock:
-            self._forget()
-            return len(self._viewers)
+    def recognize(self, request: Any) -> dict[str, Any]:
+        """Process the next frame of a page.
 
-    def look(self, asked: object) -> dict[str, Any]:
-        """The log row of a page's next frame, with its `width` and `height` in pixels, or an `error` in words.
+        Args:
+            request: `viewer`, 32 hexadecimal digits that only this page knows; `model`, a name; `image`, a JPEG as a
+                data URL.
 
-        asked: `viewer`, 32 hexadecimal digits that only this page knows; `model`, a name; `image`, a JPEG as a data
-        address.
+        Returns:
+            The log row of the frame with its `width` and `height` in pixels, or an `error` in words.
         """
-        if not isinstance(asked, Mapping) or not re.fullmatch("[0-9a-f]{32}", str(asked.get("viewer"))):
-            return {"error": "this is not a page of this program; load it again"}
-        image = _image(asked.get("image"))
-        if image is None:
-            return {"error": "that is no JPEG of up to 1920 pixels; load the page again"}
-        viewer = self._viewer(str(asked["viewer"]), asked.get("model"))
-        if viewer is None:
-            return {"error": f"{_MOST} people are looking already; try again later"}
+        values = request if isinstance(request, Mapping) else {}
+        key, model, image = str(values.get("viewer")), values.get("model"), _decode(values.get("image"))
+        if not re.fullmatch("[0-9a-f]{32}", key) or image is None:
+            return {"error": f"that is not a JPEG of up to {_LARGEST} pixels from this page; load the page again"}
+        recognizer = self._models[model]
+        with self._lock:
+            oldest = self._clock() - _IDLE
+            self._viewers = {key: viewer for key, viewer in self._viewers.items() if viewer.last >= oldest}
+            viewer = self._viewers.get(key)
+            if viewer is None and len(self._viewers) >= _MOST:
+                return {"error": f"{_MOST} people use this page already; try again later"}
+            if viewer is None or viewer.model != model:
+                viewer = self._viewers[key] = _Viewer(recognizer.session(), model)
+            viewer.last = self._clock()
         with viewer.lock:
             result = viewer.session(image)
         return {**result.row(), "width": image.shape[1], "height": image.shape[0]}
 
-    def leave(self, key: object) -> None:
-        """Forget a page that says it closes."""
+    def disconnect(self, key: Any) -> None:
+        """Remove a page that stops its camera."""
         with self._lock:
             self._viewers.pop(str(key), None)
 
-    def _viewer(self, key: str, model: object) -> _Viewer | None:
-        recognizer = self._models[model]
-        with self._lock:
-            self._forget()
-            viewer = self._viewers.get(key)
-            if viewer is None or viewer.model != model:
-                if viewer is None and len(self._viewers) >= _MOST:
-                    return None
-                viewer = self._viewers[key] = _Viewer(recognizer.session(), model, 0.0)
-            viewer.seen = self._clock()
-            return viewer
 
-    def _forget(self) -> None:
-        now = self._clock()
-        self._viewers = {key: viewer for key, viewer in self._viewers.items() if now - viewer.seen <= _IDLE}
-
-
-def _image(text: object) -> Array | None:
-    """A data address as uint8 (H, W, 3) RGB; None where it is no JPEG, or too large."""
-    if not isinstance(text, str) or not text.startswith(_PREFIX) or len(text) > _LARGEST[0]:
+def _decode(url: Any) -> Array | None:
+    """Decode a data URL to uint8 (H, W, 3) RGB; None if it is not a JPEG, or too large."""
+    if not isinstance(url, str) or not url.startswith(_PREFIX):
         return None
     try:
-        data = base64.b64decode(text[len(_PREFIX) :], validate=True)
-        size = _jpeg_size(data)
-        if size is None or max(size) > _LARGEST[1]:
-            return None
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except (binascii.Error, cv2.error):
+        data = base64.b64decode(url.removeprefix(_PREFIX), validate=True)
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:  # reads only the header
+            return np.array(image.convert("RGB")) if max(image.size) <= _LARGEST else None
+    except Exception:  # whatever damaged data raises
         return None
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG's header gives, before anything of that size is made."""
-    place = 2
-    while data[:2] == b"\xff\xd8" and place + 9 <= len(data) and data[place] == 0xFF:
-        kind, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            height, width = (int.from_bytes(data[place + k : place + k + 2], "big") for k in (5, 7))
-            return (width, height) if width and height else None
-        place += 2 + length
-    return None

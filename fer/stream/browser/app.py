@@ -1,0 +1,149 @@
+"""The page itself, made with Gradio. Imported only to serve it."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from omegaconf import DictConfig
+
+from fer.artifact.trust import INCLUDED
+from fer.errors import FerError
+from fer.files import expand
+from fer.labels import COLOURS, OTHER_COLOUR
+from fer.stream.browser import uploads
+from fer.stream.browser.viewers import Models, Viewers
+from fer.stream.recognizer import Recognizer
+
+_HERE = Path(__file__).parent
+_KEPT = 600
+"""Seconds that results can be downloaded if the page does not report that it was closed."""
+_HIDDEN: dict[str, Any] = {"api_visibility": "private"}
+
+
+def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
+    """Load the model and build the page. Uploads and results go into `folder`. Raises `ArtifactError`."""
+    models = _models(cfg)
+    models[None]  # a model that cannot be loaded ends the program before it serves
+    viewers, handler = Viewers(models), Uploads(models, folder, cfg)
+    colours = json.dumps({**COLOURS, "": OTHER_COLOUR})
+    script = f"const COLOURS = {colours};\n{(_HERE / 'live.js').read_text()}"
+
+    def recognize(request: dict[str, Any]) -> dict[str, Any]:  # Gradio takes no methods
+        return viewers.recognize(request)
+
+    def disconnect(viewer: str) -> None:
+        viewers.disconnect(viewer)
+
+    with gr.Blocks(title="Facial emotions", analytics_enabled=False, delete_cache=(60, _KEPT)) as page:
+        gr.Markdown("# Facial emotions\nNothing leaves the computer that this page comes from.")
+        model = gr.Dropdown(models.names, value=models.names[0], label="Model", visible=len(models.names) > 1)
+        model.change(None, model, None, js="(name) => { window.ferModel = name; }", **_HIDDEN)
+        with gr.Tab("Camera"):
+            template = (_HERE / "camera.html").read_text()
+            gr.HTML(html_template=template, js_on_load=script, server_functions=[recognize, disconnect], elem_id="live")
+        with gr.Tab("Upload"):
+            gr.Markdown(
+                f"A picture or a video of up to {cfg.browser.max_mb} MB and {cfg.browser.max_seconds} seconds. It is "
+                "deleted as soon as it is processed; the results are deleted when you close the page."
+            )
+            types = [*uploads.PICTURES, *uploads.VIDEOS]
+            upload = gr.File(label="Picture or video", file_types=types, height=150, elem_id="upload")
+            button = gr.Button("Read the emotions", variant="primary", elem_id="read")
+            outputs = [
+                gr.Markdown(elem_id="words"),
+                gr.Image(label="Result", visible=False, buttons=[], elem_id="picture", height=420),
+                gr.Video(label="Result", visible=False, buttons=[], elem_id="video", height=420),
+                gr.Image(label="Timeline", visible=False, buttons=[], elem_id="timeline"),
+                gr.Files(label="To keep", visible=False, interactive=False, elem_id="files"),
+                upload,
+            ]
+            button.click(handler.process, [upload, model], outputs, concurrency_limit=1, **_HIDDEN)
+        page.unload(handler.delete)
+    return page
+
+
+def _models(cfg: DictConfig) -> Models:
+    """The chosen artifact, if any, and those that are included."""
+    paths = {f"{path.stem} (bundled)": path for path in sorted(INCLUDED.glob("*.ts"))}
+    if cfg.artifact:
+        paths = {expand(cfg.artifact).name: expand(cfg.artifact), **paths}
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
+    return Models(list(paths), lambda name: Recognizer(paths[name], **settings))
+
+
+def launch(page: gr.Blocks, cfg: DictConfig) -> None:
+    """Start to serve the page, in a thread of its own."""
+    user, _, password = str(cfg.browser.password or "").partition(":")
+    page.queue(default_concurrency_limit=2, max_size=16)
+    page.launch(
+        server_name=str(cfg.browser.host),
+        server_port=cfg.browser.port,
+        auth=(user, password) if user else None,
+        max_file_size=f"{cfg.browser.max_mb}mb",
+        theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css=(_HERE / "page.css").read_text(),
+        footer_links=["settings"],  # light or dark
+        run_history=False,
+        share=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        num_workers=0,  # it would be another process, which survives a kill
+        quiet=True,
+        prevent_thread_lock=True,
+    )
+
+
+class Uploads:
+    """The handlers of the upload tab. Each open page has a folder of its own, which is deleted with its results."""
+
+    def __init__(self, models: Models, folder: Path, cfg: DictConfig) -> None:
+        self._models, self._folder, self._cfg = models, folder / "results", cfg
+
+    def process(
+        self,
+        path: str | None,
+        model: str,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (how Gradio wants it)
+    ) -> list[Any]:
+        """Process an upload and return the new values of the tab's outputs."""
+        self.delete(request)
+        if not path:
+            return _outputs("Choose a picture or a video first.")
+        folder = self._folder_of(request) / secrets.token_urlsafe(16)  # part of the address of the results
+        folder.mkdir(parents=True)
+        upload = folder / f"upload{Path(path).suffix.lower()}"
+        try:
+            shutil.move(path, upload)
+            advance = partial(progress, desc="reading")
+            limit, blur = self._cfg.browser.max_seconds, self._cfg.blur
+            summary, paths = uploads.process(upload, folder, self._models[model], limit, blur, advance)
+        except FileNotFoundError:
+            return _outputs("The upload was deleted; choose the file again.")
+        except FerError as error:
+            self.delete(request)  # what was written before the error
+            return _outputs(f"**{error}**".replace(str(upload), "the file").replace(upload.name, "the file"))
+        finally:
+            upload.unlink(missing_ok=True)
+        result, timeline = paths["save"], paths.get("timeline")
+        return _outputs(summary, (None, result, timeline) if timeline else (result, None, None), paths.values())
+
+    def delete(self, request: gr.Request) -> None:
+        """Delete the results of a page."""
+        shutil.rmtree(self._folder_of(request), ignore_errors=True)
+
+    def _folder_of(self, request: gr.Request) -> Path:
+        return self._folder / ("".join(c for c in str(request.session_hash) if c.isalnum()) or "none")
+
+
+def _outputs(text: str, views: Sequence[Path | None] = (None,) * 3, files: Iterable[Path] = ()) -> list[Any]:
+    """Values of the outputs: text, picture, video, timeline, files, and an empty upload."""
+    shown = [gr.update(value=view and str(view), visible=view is not None) for view in views]
+    paths = [str(path) for path in files]
+    return [text, *shown, gr.update(value=paths, visible=bool(paths)), None]
