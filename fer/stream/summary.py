@@ -11,47 +11,25 @@ from rich.table import Table
 
 from fer.labels import colour, order
 from fer.stream.sinks import Context
-from fer.stream.sources import Source
 
 _BAR = 24
 _MOST_WARNINGS = 5
 
 
 @contextmanager
-def summarised(context: Context) -> Iterator[Callable[[], None]]:
+def summarised(context: Context) -> Iterator[Callable[[], object]]:
     """Show progress, to be advanced once per frame, and when the run ends or is stopped, its losses and its figures."""
+    console, source = Console(stderr=True), context.source
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    hidden = not console.is_terminal or source.kind == "image"
     try:
-        with _progress(context.source) as advance:
-            yield advance
+        with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+            task = bar.add_task(source.name, total=source.total)
+            yield lambda: bar.advance(task)
     except KeyboardInterrupt:
         _finish(context)
         raise
     _finish(context)
-
-
-@contextmanager
-def _progress(source: Source) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; nothing if that is no terminal, or there is a single frame."""
-    console = Console(stderr=True)
-    if not console.is_terminal or source.kind == "image":
-        yield lambda: None
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(source.name, total=source.total, speed="")
-
-        def advance() -> None:
-            bar.advance(task)
-            if speed := bar.tasks[0].speed:
-                bar.update(task, speed=f"{speed:.1f} frames/s")
-
-        yield advance
 
 
 def _finish(context: Context) -> None:
@@ -60,15 +38,8 @@ def _finish(context: Context) -> None:
         print(f"warning: {' '.join(note.split())}", file=sys.stderr)
     if len(notes) > _MOST_WARNINGS:
         print(f"warning: and {len(notes) - _MOST_WARNINGS} more like these", file=sys.stderr)
-    terminal = sys.stdout.isatty()
-    console = Console(highlight=False, width=None if terminal else 200)
-    table = _table(context, "#" if console.options.ascii_only else "█")
-    if terminal:
-        console.print(table)
-        return
-    with console.capture() as plain:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in plain.get().splitlines()))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(_table(context, "#" if console.options.ascii_only else "█"))
 
 
 def _table(context: Context, full: str) -> Table:

@@ -6,11 +6,11 @@ import numpy as np
 
 from fer.stream.types import Array, FrameResult
 
-_BINS = 600
-"""Steps of time per track. When they are full, each two become one of twice the width."""
+_PIECES = 600
+"""Pieces of time per track. When there are more, they are merged into pieces of twice the width."""
 
 _WIDTH = 0.1
-"""Seconds per step at the start: 600 of them are a minute; two hours end with steps of 12.8 seconds."""
+"""Seconds per piece at the start: 600 of them are a minute; two hours end with pieces of 12.8 seconds."""
 
 _LONGEST = 1.0
 """Seconds that one frame stands for at most; a longer gap means that the source stood still."""
@@ -20,51 +20,79 @@ _TRACKS = 64
 
 
 @dataclass(eq=False)
+class Piece:
+    """A short stretch of a track: begin and end in seconds, and float64 (K + 1,), probabilities times seconds in sight,
+    then the seconds in sight."""
+
+    begin: float
+    end: float
+    sums: Array
+
+
+@dataclass(eq=False)
 class Track:
     """One id.
 
     Attributes:
-        sums: float64 (bins, K), probabilities times seconds.
-        seconds: float64 (bins,), how long it was in sight.
         labels: float64 (K,), seconds for which each class was shown.
-        first, last: When it was in sight, in seconds of the source.
+        width: Seconds that a piece covers at most.
+        pieces: In order of time.
     """
 
-    sums: Array
-    seconds: Array
     labels: Array
-    first: float
-    last: float
+    width: float = _WIDTH
+    pieces: list[Piece] = field(default_factory=list)
 
     @property
     def total(self) -> float:
         """Seconds in sight."""
         return float(self.labels.sum())
 
+    def add(self, begin: float, end: float, sums: Array) -> None:
+        """Add a stretch of time to the last piece if it fits in, and else as a new one."""
+        last = self.pieces[-1] if self.pieces else None
+        if last and end - last.begin <= self.width + 1e-9:
+            last.end, last.sums = end, last.sums + sums
+            return
+        self.pieces.append(Piece(begin, end, sums))
+        if len(self.pieces) > _PIECES:
+            self.width *= 2
+            pieces, self.pieces = self.pieces, []
+            for piece in pieces:
+                self.add(piece.begin, piece.end, piece.sums)
 
-@dataclass(eq=False)
+    def runs(self) -> list[tuple[Array, Array]]:
+        """Each stretch in which the track was in sight: edges of its pieces in seconds, (n + 1,), and their mean
+        probabilities, (n, K), rows that sum to 1."""
+        runs: list[list[Piece]] = []
+        for piece in self.pieces:
+            if runs and piece.begin - runs[-1][-1].end < self.width:
+                runs[-1].append(piece)
+            else:
+                runs.append([piece])
+        edges = [np.array([*(p.begin for p in run), run[-1].end]) for run in runs]
+        sums = [np.stack([p.sums for p in run]) for run in runs]
+        return [(edge, rows[:, :-1] / rows[:, -1:]) for edge, rows in zip(edges, sums, strict=True)]
+
+
 class History:
-    """The mean of the shown probabilities of each track, by step of time.
+    """The mean of the shown probabilities of each track over time.
 
     Attributes:
         classes: Names of the K classes.
-        width: Seconds per step.
         tracks: By id, up to 64. Faces without an id count in `labels` alone.
         left_out, left_out_seconds: Number of tracks that are only counted, and their time in sight.
         labels: float64 (K,), seconds for which each class was shown, over all faces.
         start, end: Of what was seen, in seconds of the source.
     """
 
-    classes: tuple[str, ...]
-    width: float = _WIDTH
-    tracks: dict[int, Track] = field(default_factory=dict)
-    left_out: int = 0
-    left_out_seconds: float = 0.0
-    start: float | None = None
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.labels: Array = np.zeros(len(self.classes))
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.tracks: dict[int, Track] = {}
+        self.left_out, self.left_out_seconds = 0, 0.0
+        self.labels: Array = np.zeros(len(classes))
+        self.start: float | None = None
+        self.end = 0.0
         self._last: tuple[float, list[int], Array, Array] | None = None  # waits for its duration
         self._step = 1 / 30
 
@@ -91,47 +119,29 @@ class History:
         self._last = None
 
     def _count(self, lasted: float) -> None:
-        if self._last is None or lasted <= 0 or not self._last[1]:
+        if self._last is None or lasted <= 0:
             return
         time, ids, probabilities, labels = self._last
-        steps = self._steps(time, time + lasted)
         for identity, shown, label in zip(ids, probabilities, labels, strict=True):
             self.labels[label] += lasted
-            if not identity:
-                continue
-            track = self.tracks.get(identity) or self._new(identity, time, ids)
-            track.labels[label] += lasted
-            track.last = time + lasted
-            for step, part in steps:
-                track.seconds[step] += part
-                track.sums[step] += part * shown
+            if identity:
+                track = self.tracks.get(identity) or self._new(identity, ids)
+                track.labels[label] += lasted
+                track.add(time, time + lasted, lasted * np.append(shown, 1.0))
 
-    def _steps(self, begin: float, end: float) -> list[tuple[int, float]]:
-        """The steps between two times, each with the seconds of it that lie between them."""
-        assert self.start is not None
-        begin, end = begin - self.start, end - self.start
-        while end >= _BINS * self.width:
-            self.width *= 2
-            for track in self.tracks.values():
-                track.seconds, track.sums = _halved(track.seconds), _halved(track.sums)
-        steps = range(int(begin / self.width), int(end / self.width) + 1)
-        parts = [(k, min(end, (k + 1) * self.width) - max(begin, k * self.width)) for k in steps]
-        return [(k, part) for k, part in parts if part > 1e-9]
-
-    def _new(self, identity: int, time: float, present: list[int]) -> Track:
+    def _new(self, identity: int, present: list[int]) -> Track:
         if len(self.tracks) >= _TRACKS:
             away = [k for k in self.tracks if k not in present] or list(self.tracks)
             self.left_out += 1
             self.left_out_seconds += self.tracks.pop(min(away, key=lambda k: self.tracks[k].total)).total
-        count = len(self.classes)
-        self.tracks[identity] = Track(np.zeros((_BINS, count)), np.zeros(_BINS), np.zeros(count), time, time)
+        self.tracks[identity] = Track(np.zeros(len(self.classes)))
         return self.tracks[identity]
 
     @property
     def span(self) -> tuple[float, float]:
-        """Start and end of the time axis in seconds, at least one step apart."""
+        """Start and end of the time axis in seconds, at least 0.1 apart."""
         start = self.start or 0.0
-        return start, max(self.end, start + self.width)
+        return start, max(self.end, start + _WIDTH)
 
     def longest(self, most: int) -> list[int]:
         """The ids of the `most` tracks that were in sight longest, in order of id."""
@@ -151,21 +161,8 @@ class History:
             Class and polygon, float64 (P, 2) of seconds and cumulative probability, in the order in which they are
             painted: each polygon reaches down to 0, and the next one covers its lower part.
         """
-        runs = self.runs(identity)
+        runs = self.tracks[identity].runs()
         return [(self.classes[k], _area(*run, k)) for k in reversed(range(len(self.classes))) for run in runs]
-
-    def runs(self, identity: int) -> list[tuple[Array, Array]]:
-        """Each stretch in which a track was in sight: edges of its steps in seconds, (n + 1,), and its mean
-        probabilities, (n, K), rows that sum to 1."""
-        track = self.tracks[identity]
-        seen = np.flatnonzero(track.seconds > 0)
-        stretches = np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1) if len(seen) else []
-        runs = []
-        for steps in stretches:
-            edges = (self.start or 0.0) + np.append(steps, steps[-1] + 1) * self.width
-            # A face that comes or goes within a step is drawn from when it came, until it went.
-            runs.append((np.clip(edges, track.first, track.last), track.sums[steps] / track.seconds[steps, None]))
-        return runs
 
 
 def _area(edges: Array, means: Array, k: int) -> Array:
@@ -173,12 +170,6 @@ def _area(edges: Array, means: Array, k: int) -> Array:
     first, last = edges[0], edges[-1]
     x = np.concatenate([[first, first], (edges[:-1] + edges[1:]) / 2, [last, last]])
     return np.column_stack([x, np.concatenate([[0, tops[0]], tops, [tops[-1], 0]])])
-
-
-def _halved(values: Array) -> Array:
-    """Each two neighbours added, and zeros behind them: (bins, …) stays (bins, …)."""
-    joined = values.reshape(len(values) // 2, 2, *values.shape[1:]).sum(axis=1)
-    return np.concatenate([joined, np.zeros_like(joined)])
 
 
 def clock(seconds: float) -> str:

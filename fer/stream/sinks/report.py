@@ -123,7 +123,8 @@ class Report(Sink):
         for share in shares:
             if key := keys.get(share["name"]):
                 share |= {"sure": 100 * key.confidence, "time": clock(key.time), "jpeg": b64encode(key.jpeg).decode()}
-        times = {name: clock(getattr(track, name)) for name in ("total", "first", "last")}
+        first, last = clock(track.pieces[0].begin), clock(track.pieces[-1].end)
+        times = {"total": clock(track.total), "first": first, "last": last}
         return {"id": identity, **times, "shares": shares, "areas": areas}
 
 

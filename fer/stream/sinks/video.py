@@ -168,23 +168,21 @@ def _copied(source: Any, stream: Any, target: Any, start: float, length: float =
 def _encoded(source: Any, stream: Any, target: Any, start: float, length: float) -> Packets:
     rate = target.codec_context.sample_rate
     resampler = av.AudioResampler("fltp", target.layout, rate)
+    position: int | None = None  # in samples of the video
+    with suppress(av.error.FFmpegError):  # a damaged end is left out
+        for frame in source.decode(stream):
+            time = (frame.time or 0.0) - start
+            if time > length:
+                break
+            if time < 0:
+                continue
+            position = round(time * rate) if position is None else position
+            for piece in resampler.resample(frame):
+                piece.pts, piece.time_base = position, Fraction(1, rate)
+                position += piece.samples
+                yield from _timed(target.encode(piece))
+    yield from _timed(target.encode(None))
 
-    def pieces() -> Iterator[Any]:
-        samples: int | None = None  # position in the video, which goes on where the sound has gaps
-        with suppress(av.error.FFmpegError):  # a damaged end is left out
-            for frame in source.decode(stream):
-                time = (frame.time or 0.0) - start
-                if time > length:
-                    break
-                if time < 0:
-                    continue
-                samples = round(time * rate) if samples is None else samples
-                for piece in resampler.resample(frame):
-                    piece.pts, piece.time_base = samples, Fraction(1, rate)
-                    samples += piece.samples
-                    yield piece
-        yield None
 
-    for piece in pieces():
-        for packet in target.encode(piece):
-            yield float(packet.pts * packet.time_base), packet
+def _timed(packets: list[Any]) -> Packets:
+    yield from ((float(packet.pts * packet.time_base), packet) for packet in packets)

@@ -129,8 +129,7 @@ class Window(Sink):
 
     def compose(self) -> Array:
         """What the window shows, uint8 (H, W, 3) RGB: the picture, scaled to fit, and the panel."""
-        height, width = self.picture.shape[:2]
-        scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
+        scale = min(1.0, _LARGEST[0] / self.picture.shape[1], _LARGEST[1] / self.picture.shape[0])
         shown = cv2.resize(self.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         below = max(0, _LOWEST - shown.shape[0])
         shown = cv2.copyMakeBorder(shown, 0, below, 0, 0, cv2.BORDER_CONSTANT, value=(24, 26, 30))
@@ -142,10 +141,9 @@ class Window(Sink):
         if self.paused:
             return "any key: next   q quits" if self.stills else "paused   space continues"
         span = self._times[-1] - self._times[0]
-        words = [f"{(len(self._times) - 1) / span:.0f} frames/s"] if span > 0 else []
-        if self.result.frame.captured is not None:
-            words.append(f"{(time.monotonic() - self.result.frame.captured) * 1000:.0f} ms")
-        return "   ".join(words)
+        speed = f"{(len(self._times) - 1) / span:.0f} frames/s" if span > 0 else ""
+        captured = self.result.frame.captured
+        return speed if captured is None else f"{speed}   {(time.monotonic() - captured) * 1000:.0f} ms"
 
     def _help(self) -> list[str]:
         names = {" ": "space", "\x1b": "Esc"}

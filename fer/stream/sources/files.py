@@ -1,6 +1,6 @@
 """Video files, decoded frame by frame."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,10 @@ class Video(Source):
         assert self.rate is not None
         index, now, step = 0, 0.0, 1 / float(self.rate)
         try:
-            for stamp, image in decode(self._container, self._note_damage):
+            for stamp, image in decode(self._container):
+                if image is None:
+                    self._damaged += 1
+                    continue
                 # A stream without timestamps (raw H.264) gets them from its rate.
                 now = stamp - start if stamp is not None else (now + step if index else 0.0)
                 yield Frame(image, index, now)
@@ -102,9 +105,6 @@ class Video(Source):
             self.close()
         if index == 0:
             raise SourceError(f"{self.path or self.name} opens, but no frame of it decodes; copy or record it again")
-
-    def _note_damage(self) -> None:
-        self._damaged += 1
 
     def _note_losses(self, frames: int, end: float) -> None:
         listed, seconds = self._stream.frames, self._seconds()
@@ -119,15 +119,12 @@ class Video(Source):
         self._container.close()
 
 
-def decode(container: Any, damaged: Callable[[], object] = lambda: None) -> Iterator[tuple[float | None, Array]]:
-    """Yield what can be decoded of a container's first video stream.
-
-    Args:
-        container: An open PyAV container.
-        damaged: Called for each packet that cannot be decoded.
+def decode(container: Any) -> Iterator[tuple[float | None, Array | None]]:
+    """Yield the frames of the first video stream of an open PyAV container.
 
     Yields:
-        Timestamp in seconds, None if the stream has none, and image, uint8 (H, W, 3) RGB.
+        Timestamp in seconds, None if the stream has none, and image, uint8 (H, W, 3) RGB, None for a packet that cannot
+        be decoded.
     """
     packets = container.demux(container.streams.video[0])
     while True:
@@ -138,7 +135,7 @@ def decode(container: Any, damaged: Callable[[], object] = lambda: None) -> Iter
         except (av.error.EOFError, av.error.ExitError):  # ExitError: a network stream is silent
             return
         except (av.error.FFmpegError, OSError):
-            damaged()
+            yield None, None
             continue
         if packet is None:
             return

@@ -88,9 +88,10 @@ class Live(Source):
 
         Returns the wait before the next attempt, because a connection without frames is a dropout that continues.
         """
-        self._disconnect()
+        self._release(self._connection)
+        self._connection = None
         until = last + self._retry_for
-        if self._retry_for and wait == _FIRST_WAIT and not self._closed:
+        if self._retry_for and wait == _FIRST_WAIT:
             print(f"{self.name} dropped; trying to reconnect for {self._retry_for:g} s", file=sys.stderr)
         while time.monotonic() < until and not self._closed:
             time.sleep(min(wait, max(0.0, until - time.monotonic())))
@@ -98,22 +99,17 @@ class Live(Source):
             with suppress(SourceError):
                 self._connection = self._connect()
                 return wait
-        if not self._closed:
-            again = f" and did not come back within {self._retry_for:g} s" if self._retry_for else ""
-            raise SourceError(
-                f"{self.name} stopped answering{again}; check the connection, or wait longer with retry_for=<seconds>"
-            )
-        return wait
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._release(self._connection)
-            self._connection = None
+        if self._closed:
+            return wait
+        again = f" and did not come back within {self._retry_for:g} s" if self._retry_for else ""
+        fix = "check the connection, or wait longer with retry_for=<seconds>"
+        raise SourceError(f"{self.name} stopped answering{again}; {fix}")
 
     def close(self) -> None:
         self._closed = True
-        if not self._reading:
-            self._disconnect()
+        if not self._reading and self._connection is not None:
+            self._release(self._connection)
+            self._connection = None
 
 
 class Camera(Live):
@@ -138,10 +134,7 @@ class Camera(Live):
         return capture
 
     def _read(self, connection: Any) -> Iterator[tuple[float, Array]]:
-        while True:
-            good, image = connection.read()
-            if not good:
-                return
+        while (image := connection.read()[1]) is not None:
             yield time.monotonic(), cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     def _release(self, connection: Any) -> None:
@@ -176,7 +169,8 @@ class Network(Live):
         if self._threads is not None:
             stream.codec_context.thread_count = self._threads
         for stamp, image in decode(connection):
-            yield time.monotonic() if stamp is None else stamp, image
+            if image is not None:
+                yield time.monotonic() if stamp is None else stamp, image
 
     def _release(self, connection: Any) -> None:
         connection.close()
@@ -203,11 +197,8 @@ def open_network(request: Request) -> Source | None:
 
 
 def _open_url(url: str) -> Any:
-    options = {
-        "protocol_whitelist": _PROTOCOLS,
-        "rtsp_transport": "tcp",  # UDP loses packets
-        "analyzeduration": "2000000",
-    }
+    # RTSP over UDP loses packets.
+    options = {"protocol_whitelist": _PROTOCOLS, "rtsp_transport": "tcp", "analyzeduration": "2000000"}
     name = without_password(url)
     try:
         return open_container(url, name, options=options, timeout=(10.0, _SILENCE))
@@ -225,8 +216,7 @@ def _cameras() -> str:
     """Which cameras exist, as far as that can be seen without opening them."""
     if not sys.platform.startswith("linux"):
         return "try source=0 or source=1, allow this program to use the camera, or give source=<file>"
-    names = (p.name.removeprefix("video") for p in Path("/dev").glob("video*"))
-    indices = sorted(int(name) for name in names if name.isdecimal())
-    if not indices:
+    numbers = sorted(int(p.name[5:]) for p in Path("/dev").glob("video*") if p.name[5:].isdecimal())
+    if not numbers:
         return "this computer shows none (no /dev/video*); connect one, or give source=<file>"
-    return f"there is {', '.join(f'source={i}' for i in indices)} (if it fails, another program may be using it)"
+    return f"there is {', '.join(f'source={k}' for k in numbers)} (if it fails, another program may be using it)"

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,16 +117,10 @@ def quiet() -> Iterator[None]:
 
     One thread at a time: two would restore each other's redirection, and leave standard error closed for good.
     """
-    with _silencing:
-        sys.stderr.flush()
+    with _silencing, Path(os.devnull).open("wb") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
         try:
-            kept = os.dup(2)
-        except OSError:  # there is no standard error
-            yield
-            return
-        try:
-            with Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
             yield
         finally:
             os.dup2(kept, 2)
