@@ -66,16 +66,12 @@ def from_checkpoint(
     given = {"format": format, "flip": flip, "crop_margin": crop_margin}
     chosen |= {name: value for name, value in given.items() if value is not None}
     path = expand(checkpoint).resolve()
-    report = path.parents[1] / "metrics.json"  # of the best checkpoint only
+    report = path.parent.parent / "metrics.json"  # of the best checkpoint only
     metrics = json.loads(report.read_bytes()) if path.name == "best.ckpt" and report.is_file() else {}
     backbone = model.deployable()
     parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
     metadata = Metadata(
-        classes=tuple(values["classes"]),
-        channels=values["channels"],
-        input_size=values["input_size"],
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
+        **{name: values[name] for name in ("classes", "channels", "input_size", "mean", "std", "git_commit")},
         crop_margin=chosen["crop_margin"],
         temperature=metrics.get("val/temperature", 1.0) if temperature is None else temperature,
         flip=chosen["flip"],
@@ -84,7 +80,6 @@ def from_checkpoint(
         metrics=metrics,
         data=values["data"] or {},
         config=config,
-        git_commit=values["git_commit"],
         versions={name: importlib.metadata.version(name) for name in ("torch", "timm", "lightning", "albumentations")},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

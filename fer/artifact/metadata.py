@@ -41,7 +41,7 @@ class Metadata:
         schema_version: Of these keys.
 
     Raises:
-        ArtifactError: A value is of the wrong type or out of range.
+        ConfigError: A value is of the wrong type or out of range.
     """
 
     classes: tuple[str, ...]
@@ -63,12 +63,6 @@ class Metadata:
     schema_version: int = 1
 
     def __post_init__(self) -> None:
-        try:
-            self._check()
-        except ConfigError as error:
-            raise ArtifactError(f"metadata: {error}") from None
-
-    def _check(self) -> None:
         for name, kind in _KINDS.items():
             value = getattr(self, name)
             if kind is tuple and isinstance(value, list):
@@ -101,7 +95,7 @@ class Metadata:
             values = json.loads(text)
             known: dict[str, Any] = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
             return cls(**known)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (ConfigError, TypeError, ValueError, RecursionError) as error:
             raise ArtifactError(f"metadata: {error}") from None
 
     def to_json(self) -> str:

@@ -1,5 +1,6 @@
 """ONNX: `model.onnx`, run by ONNX Runtime. It holds no code, so that a file from elsewhere needs no trust."""
 
+import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def save(model: InferenceModel, metadata: Metadata, path: Path) -> None:
 
 def gpu() -> bool:
     """Whether an ONNX Runtime that can use a CUDA GPU is installed."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return False
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()

@@ -20,15 +20,13 @@ from fer.stream.browser.viewers import Models, Viewers
 from fer.stream.recognizer import Recognizer
 
 _HERE = Path(__file__).parent
-_KEPT = 600
-"""Seconds that results can be downloaded if the page does not report that it was closed."""
-_HIDDEN: dict[str, Any] = {"api_visibility": "private"}
+_PROGRESS = gr.Progress()
 
 
 def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     """Load the model and build the page. Uploads and results go into `folder`. Raises `ArtifactError`."""
     models = _models(cfg)
-    models[None]  # a model that cannot be loaded ends the program before it serves
+    models[models.names[0]]  # a model that cannot be loaded ends the program before it serves
     viewers, handler = Viewers(models), Uploads(models, folder, cfg)
     colours = json.dumps({**COLOURS, "": OTHER_COLOUR})
     script = f"const COLOURS = {colours};\n{(_HERE / 'live.js').read_text()}"
@@ -39,10 +37,11 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     def disconnect(viewer: str) -> None:
         viewers.disconnect(viewer)
 
-    with gr.Blocks(title="Facial emotions", analytics_enabled=False, delete_cache=(60, _KEPT)) as page:
+    # Results of a page that does not report that it was closed are deleted after 600 seconds
+    with gr.Blocks(title="Facial emotions", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown("# Facial emotions\nNothing leaves the computer that this page comes from.")
         model = gr.Dropdown(models.names, value=models.names[0], label="Model", visible=len(models.names) > 1)
-        model.change(None, model, None, js="(name) => { window.ferModel = name; }", **_HIDDEN)
+        model.change(None, model, None, js="(name) => { window.ferModel = name; }", api_visibility="private")
         with gr.Tab("Camera"):
             template = (_HERE / "camera.html").read_text()
             gr.HTML(html_template=template, js_on_load=script, server_functions=[recognize, disconnect], elem_id="live")
@@ -51,8 +50,7 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
                 f"A picture or a video of up to {cfg.browser.max_mb} MB and {cfg.browser.max_seconds} seconds. It is "
                 "deleted as soon as it is processed; the results are deleted when you close the page."
             )
-            types = [*uploads.PICTURES, *uploads.VIDEOS]
-            upload = gr.File(label="Picture or video", file_types=types, height=150, elem_id="upload")
+            upload = gr.File(label="Picture or video", file_types=uploads.SUFFIXES, height=150, elem_id="upload")
             button = gr.Button("Read the emotions", variant="primary", elem_id="read")
             outputs = [
                 gr.Markdown(elem_id="words"),
@@ -62,7 +60,7 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
                 gr.Files(label="To keep", visible=False, interactive=False, elem_id="files"),
                 upload,
             ]
-            button.click(handler.process, [upload, model], outputs, concurrency_limit=1, **_HIDDEN)
+            button.click(handler.process, [upload, model], outputs, concurrency_limit=1, api_visibility="private")
         page.unload(handler.delete)
     return page
 
@@ -106,11 +104,7 @@ class Uploads:
         self._models, self._folder, self._cfg = models, folder / "results", cfg
 
     def process(
-        self,
-        path: str | None,
-        model: str,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 (how Gradio wants it)
+        self, path: str | None, model: str, request: gr.Request, progress: gr.Progress = _PROGRESS
     ) -> list[Any]:
         """Process an upload and return the new values of the tab's outputs."""
         self.delete(request)

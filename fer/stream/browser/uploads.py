@@ -13,8 +13,8 @@ from fer.stream.sinks import Context, open_sinks
 from fer.stream.sources import open_source
 from fer.stream.types import FrameResult
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+_PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".bmp"]
+SUFFIXES = [*_PICTURES, ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi"]
 
 _TOO_LONG = "the video is longer than the limit of {:g} seconds; cut it"
 # JPEG, PNG, WebP and AVI, BMP, Matroska and WebM, MP4 and QuickTime
@@ -48,9 +48,9 @@ def process(
     suffix = path.suffix.lower()
     with path.open("rb") as file:
         known = _STARTS.match(file.read(12))  # not a playlist, which could make FFmpeg read other files
-    if not known or suffix not in (*PICTURES, *VIDEOS):
-        raise SourceError(f"this is not a picture or video that can be read; use {' '.join((*PICTURES, *VIDEOS))}")
-    still = suffix in PICTURES
+    if not known or suffix not in SUFFIXES:
+        raise SourceError(f"this is not a picture or video that can be read; use {' '.join(SUFFIXES)}")
+    still = suffix in _PICTURES
     names = {"save": "result.png"} if still else {"save": "result.mp4", "timeline": "timeline.png"}
     values = {key: str(folder / name) for key, name in (names | {"log": "log.jsonl"}).items()}
     with open_source(str(path)) as source:
