@@ -39,7 +39,7 @@ PATIENCE = 600  # seconds after which a run is called hung
 TRAIN = [
     "data=synthetic", "+data.reader.train=112", "+data.reader.val=21", "+data.reader.test=21", "data.batch_size=16",
     "+model={widths:[8,16],depths:[1,1]}", "trainer=cpu", "trainer.max_epochs=4", "threads=1", "logger=csv",
-    "checkpoint.every_n_steps=2", "callbacks.progress=null", "resume=auto",
+    "callbacks.progress=null", "resume=auto",
 ]  # fmt: skip
 
 

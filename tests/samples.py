@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
@@ -11,6 +12,9 @@ from omegaconf import DictConfig
 from fer.config import CONF
 from fer.data.votes import COLUMNS
 from fer.stream.types import Faces, Frame, FrameResult
+
+if TYPE_CHECKING:
+    from fer.models.classifier import EmotionClassifier
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -46,6 +50,21 @@ def tiny(run_dir: Path, *overrides: str) -> dict[str, float]:
     from fer.train import run as experiment
 
     return experiment.run(config(*TINY, *overrides, run_dir=run_dir))
+
+
+SMALL = {"name": "resnet_small", "widths": [8, 16], "depths": [1, 1], "drop_rate": 0.0}
+"""Arguments of a network of a few thousand parameters."""
+
+
+def small_classifier(seed: int = 0, **options: Any) -> "EmotionClassifier":
+    """Create an untrained classifier of grey images with the classes a, b and c."""
+    import torch
+
+    from fer.models.classifier import EmotionClassifier
+
+    torch.manual_seed(seed)
+    values = {"model": SMALL, "classes": ["a", "b", "c"], "channels": 1, "input_size": 48, "mean": [0.4], "std": [0.3]}
+    return EmotionClassifier(**(values | options))
 
 
 Row = tuple[int, np.ndarray, str]

@@ -76,20 +76,20 @@ TABLE = [
         "2. To use it as string, quote the value: key=\\'value1,value2\\' "
         "3. To sweep over it, add --multirun to your command line",
     ),
-    ("train.py optimizer.lr=fast", "optimizer.lr=fast must be a number from 0"),
+    (f"train.py {SMALL} optimizer.lr=fast", "optimizer.lr=fast must be a number from 0 up"),
     ("train.py data.batch_size=0", "data.batch_size=0 must be a whole number from 1 up"),
-    ("train.py label_smoothing=2", "label_smoothing=2 must be a number from 0 to 1"),
+    (f"train.py {SMALL} label_smoothing=2", "label_smoothing=2 must be a number from 0 to 1"),
     (f"train.py {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
-    ("train.py resume=yes", "resume=yes is unknown; give resume=auto, or ckpt_path=<a checkpoint>"),
+    ("train.py resume=yes", "resume=yes is unknown; choose null or auto"),
     # Starting points.
     (
         f"train.py {SMALL} init_from=missing.ckpt",
         "no checkpoint missing.ckpt; give the path of a run's checkpoints/best.ckpt",
     ),
-    (f"train.py {SMALL} teacher=own.ts", "teacher=own.ts must be a list of files, [a.ts,b.ts], [] for none"),
+    (f"train.py {SMALL} distillation.teachers=missing.ts", f"no model file missing.ts; {MAKE_ONE}"),
     (
         f"train.py {SMALL} hydra.run.dir=used",
-        "{here}/used holds a run already; go on with it by resume=auto, or set another hydra.run.dir",
+        "{here}/used holds a run already; continue it with resume=auto, or set another hydra.run.dir",
     ),
     # Inference: sources.
     (
@@ -124,8 +124,8 @@ TABLE = [
     # The tools.
     ("fer.evaluate", "models= names no model; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled"),
     ("fer.evaluate models=missing.ts", f"no model file missing.ts; {MAKE_ONE}"),
-    ("fer.train.distil out=a.npz", "teacher= names no teachers; give artifacts, teacher=[a.ts,b.ts]"),
-    (f"fer.train.distil teacher=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
+    ("fer.train.distil out=a.npz", "teachers= is empty; give artifacts, teachers=[a.ts,b.ts]"),
+    (f"fer.train.distil teachers=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
     (f"fer.evaluate models=bundled {SMALL} +data.reader.foo=1", f"data.reader: {NO_SUCH}"),
     (
         "fer.data.audit missing",

@@ -10,8 +10,10 @@ from fer.models.layers import conv_norm, he_init, own_arguments
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut (He et al. 2016, fig. 2), average-mean_logits where the block shrinks
-    (ResNet-D, He et al. 2019, fig. 2c)."""
+    """Two 3×3 convolutions and a shortcut (He et al. 2016, fig. 2).
+
+    Where the block halves the image, the shortcut is average-pooled (ResNet-D, He et al. 2019, fig. 2c).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -28,11 +30,18 @@ class Block(nn.Module):
 
 
 class ResNetSmall(nn.Module):
-    """Float32 (N, in_chans, S, S) → logits (N, num_classes); made for S = 48, works from 16 pixels up.
+    """Float32 (N, in_chans, S, S) → logits (N, num_classes). Made for S = 48; works from 16 pixels up.
 
-    The stem halves the image, since at full resolution a layer costs a CPU four times as much and brings little
-    on faces this small; then `depths[i]` blocks of `widths[i]` channels, halving between stages. `deep_stem`: one
-    more convolution before the image is halved (the stem of ResNet-C, He et al. 2019, fig. 2b, made for 48 pixels).
+    The stem halves the image: at full resolution a layer costs a CPU four times as much and gains little on faces this
+    small. Then come `depths[i]` blocks of `widths[i]` channels; the image is halved between stages.
+
+    Args:
+        num_classes: Number of logits.
+        in_chans: 1 or 3.
+        widths: Channels of each stage.
+        depths: Blocks of each stage.
+        drop_rate: Dropout before the head.
+        deep_stem: One more convolution before the image is halved (the stem of ResNet-C, He et al. 2019, fig. 2b).
     """
 
     def __init__(
@@ -69,11 +78,11 @@ class ResNetSmall(nn.Module):
         he_init(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last feature map, (N, widths[-1], h, w)."""
+        """Return the last feature map, (N, widths[-1], h, w)."""
         return self.blocks(self.stem(x))
 
     def forward_head(self, features: Tensor) -> Tensor:
-        """Logits (N, num_classes) of a feature map."""
+        """Return the logits (N, num_classes) of a feature map."""
         return self.head(self.pool(features))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,7 +91,5 @@ class ResNetSmall(nn.Module):
 
 @register_model
 def resnet_small(pretrained: bool = False, **arguments: Any) -> ResNetSmall:
-    """timm's entry point. Raises `ValueError` for `pretrained`, since there are no such weights."""
-    if pretrained:
-        raise ValueError("resnet_small has none")
-    return ResNetSmall(**own_arguments(arguments))
+    """Entry point for timm."""
+    return ResNetSmall(**own_arguments(pretrained, arguments))

@@ -10,10 +10,17 @@ from fer.models.layers import conv_norm, he_init, own_arguments
 
 
 class VGGSmall(nn.Module):
-    """Float32 (N, in_chans, S, S) → logits (N, num_classes); works from 16 pixels up.
+    """Float32 (N, in_chans, S, S) → logits (N, num_classes). Works from 16 pixels up.
 
-    Four stages of `depths[i]` convolutions, each but the last ended by max pooling, with batch norm throughout
-    and global average pooling in place of VGG's fully connected layers (Lin et al. 2014, section 3.2).
+    Stages of `depths[i]` convolutions with batch norm, max pooling between stages, and global average pooling instead
+    of VGG's fully connected layers (Lin et al. 2014, section 3.2).
+
+    Args:
+        num_classes: Number of logits.
+        in_chans: 1 or 3.
+        widths: Channels of each stage.
+        depths: Convolutions of each stage.
+        drop_rate: Dropout before the head.
     """
 
     def __init__(
@@ -41,11 +48,11 @@ class VGGSmall(nn.Module):
         he_init(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last feature map, (N, widths[-1], h, w)."""
+        """Return the last feature map, (N, widths[-1], h, w)."""
         return self.features(x)
 
     def forward_head(self, features: Tensor) -> Tensor:
-        """Logits (N, num_classes) of a feature map."""
+        """Return the logits (N, num_classes) of a feature map."""
         return self.head(self.pool(features))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +61,5 @@ class VGGSmall(nn.Module):
 
 @register_model
 def vgg_small(pretrained: bool = False, **arguments: Any) -> VGGSmall:
-    """timm's entry point. Raises `ValueError` for `pretrained`, since there are no such weights."""
-    if pretrained:
-        raise ValueError("vgg_small has none")
-    return VGGSmall(**own_arguments(arguments))
+    """Entry point for timm."""
+    return VGGSmall(**own_arguments(pretrained, arguments))

@@ -1,71 +1,94 @@
-"""Callbacks and plugins of the trainer: checkpoints that are whole."""
+"""Callbacks and plugins of the trainer."""
 
 import io
-import os
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
 
 from fer.errors import TrainingError
-from fer.train.resume import LAST, PREVIOUS
+from fer.files import atomic_write
+
+log = logging.getLogger(__name__)
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Lightning's files, but each appears under its name only when it is whole and on the disk.
-
-    (Lightning's own way leads over the system's temporary folder, where a move to another disk is a copy.) The last
-    checkpoint leaves the one before it as `previous.ckpt`. Raises `TrainingError` where a file cannot be written.
-    """
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Write checkpoints that appear under their name only when they are complete and on the disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        contents = io.BytesIO()  # torch.save reports a full disk as a mere RuntimeError when it writes a file itself
-        torch.save(checkpoint, contents)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                file.write(contents.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            if path.name == LAST and path.exists():
-                path.replace(path.with_name(PREVIOUS))
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
+        path, content = Path(path), io.BytesIO()
+        torch.save(checkpoint, content)  # not into the file, where a full disk would be a mere RuntimeError
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, sync=True) as part:
+            part.write_bytes(content.getbuffer())
+
+
+class History(L.Callback):
+    """Record and log every epoch, and the time and speed of training.
+
+    All of it is saved in checkpoints, so that a resumed run has the whole history.
+
+    Attributes:
+        epochs: For each epoch `epoch` (from 1), `train/loss`, `lr`, and `val/loss` and `val/accuracy` of the latest
+            validation.
+    """
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+        self._images, self._seconds, self._minutes = 0, 0.0, 0.0
+        self._start = self._step_start = time.perf_counter()
+
+    def minutes(self) -> float:
+        """Wall time of the training, over all processes that have continued it one after the other."""
+        return self._minutes + (time.perf_counter() - self._start) / 60
+
+    def images_per_second(self) -> float:
+        """Images of one process trained on, divided by the time of its training steps."""
+        return self._images / self._seconds if self._images else 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._step_start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._seconds += time.perf_counter() - self._step_start
+        self._images += len(batch[1])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row = {"epoch": float(trainer.current_epoch + 1), "lr": float(trainer.optimizers[0].param_groups[0]["lr"])}
+        names = ("train/loss", "val/loss", "val/accuracy")
+        row |= {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
+        self.epochs.append(row)
+        if trainer.is_global_zero:
+            figures = ", ".join(f"{name} {row[name]:.4f}" for name in names if name in row)
+            total, speed = trainer.max_epochs, self.images_per_second()
+            log.info("epoch %d of %s: %s, %.0f images/s", row["epoch"], total, figures, speed)
+
+    def state_dict(self) -> dict[str, Any]:
+        speed = {"images": self._images, "seconds": self._seconds, "minutes": self.minutes()}
+        return {"epochs": list(self.epochs), **speed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs, self._minutes = list(state_dict["epochs"]), state_dict["minutes"]
+        self._images, self._seconds = state_dict["images"], state_dict["seconds"]
+
+
+class FiniteWeights(L.Callback):
+    """Stop a training whose weights are infinite or NaN, before they are saved. Raises `TrainingError`."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.global_step % 50 == 0:  # not in every step, since a GPU has to wait for the answer
+            self.on_save_checkpoint(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if not all(bool(value.isfinite().all()) for value in pl_module.state_dict().values()):
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
             raise TrainingError(
-                f"cannot write {path} ({error.strerror or error}); mend that, and the same command with resume=auto "
-                "goes on from the checkpoint before"
-            ) from error
+                f"the training has diverged by step {trainer.global_step} (learning rate {rate:.3g}): weights are "
+                "infinite or NaN; lower optimizer.lr or trainer.gradient_clip_val, last.ckpt is from before"
+            )
 
-
-class Last(Checkpoint):
-    """Keeps `last.ckpt` in `dirpath`: after every epoch and, if given, every `every_n_steps` optimiser steps."""
-
-    def __init__(self, dirpath: str, every_n_steps: int | None = None) -> None:
-        if every_n_steps is not None and every_n_steps < 1:
-            raise ValueError(f"every_n_steps={every_n_steps} must be at least 1, or null")
-        self.path = Path(dirpath) / LAST
-        self.every_n_steps = every_n_steps
-        self._saved = 0
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        # Not at the end of an epoch: a run that goes on from there would leave out its validation.
-        if (
-            self.every_n_steps
-            and trainer.global_step % self.every_n_steps == 0
-            and trainer.global_step != self._saved
-            and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        ):
-            self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self._save(trainer)
-
-    def _save(self, trainer: L.Trainer) -> None:
-        self._saved = trainer.global_step
-        trainer.save_checkpoint(self.path)
+    on_validation_start = on_save_checkpoint

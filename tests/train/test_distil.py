@@ -1,29 +1,22 @@
-import contextlib
-import copy
-import io
-import os
-import warnings
-import zipfile
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from fer import artifact
 from fer.artifact import Metadata, golden_batch
 from fer.data.base import Split
-from fer.errors import ArtifactError, ConfigError, FerError
+from fer.errors import ArtifactError, ConfigError
 from fer.models import create
 from fer.train import distil
-from fer.train.distil import Teachers, soft_labels, taught
 
 CLASSES = ("a", "b", "c")
+ROWS = np.full((6, 3), 1 / 3)
 
 
 @pytest.fixture(scope="module")
-def teachers(tmp_path_factory):
+def paths(tmp_path_factory):
+    """Two untrained artifacts."""
     folder = tmp_path_factory.mktemp("teachers")
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -33,154 +26,114 @@ def teachers(tmp_path_factory):
     return [str(folder / f"{seed}.ts") for seed in (0, 1)]
 
 
-def test_teachers_answer_with_their_mean(teachers):
+def split_of(images, targets=None):
+    return Split(images, np.arange(len(images), dtype=np.int64) % 3, CLASSES, targets)
+
+
+def test_teachers_answer_with_their_mean(paths):
     images = golden_batch(1, 48)
-    alone = [artifact.load(path)(images) for path in teachers]
-    assert torch.allclose(Teachers(teachers, CLASSES)(images), (alone[0] + alone[1]) / 2, atol=1e-6)
+    alone = [artifact.load(path)(images) for path in paths]
+    assert torch.allclose(distil.teachers(paths, CLASSES)(images), (alone[0] + alone[1]) / 2, atol=1e-6)
     assert not torch.allclose(*alone, atol=1e-3)
 
 
-def test_they_are_not_copied_with_a_model(teachers):
-    both = Teachers(teachers, CLASSES)
-    both(golden_batch(1, 48))
-    assert copy.deepcopy(both) is both
-
-
-def test_other_classes_and_other_files_are_refused(teachers, tmp_path):
-    with pytest.raises(ConfigError, match=r"0\.ts knows a, b, c, but the data has a, c, b"):
-        Teachers(teachers, ("a", "c", "b"))
+def test_other_classes_and_other_files_are_refused(paths, tmp_path):
+    with pytest.raises(ConfigError, match=r"0\.ts knows a, b, c; the data has a, c, b"):
+        distil.teachers(paths, ("a", "c", "b"))
+    with pytest.raises(ConfigError, match=r"soft\.npz .*distillation\.images=original"):
+        distil.teachers(["soft.npz"], CLASSES)
     with pytest.raises(ArtifactError, match="nowhere"):
-        Teachers([str(tmp_path / "nowhere.ts")], CLASSES)
+        distil.teachers([str(tmp_path / "nowhere.ts")], CLASSES)
 
 
-def _split(images, targets=None):
-    labels = np.arange(len(images), dtype=np.int64) % 3
-    return Split(images, labels, CLASSES, targets)
-
-
-def test_soft_labels_are_what_the_teachers_say_of_originals_and_mirror_images(teachers):
+def test_soft_labels_are_the_mean_over_originals_and_mirror_images(paths):
     images = golden_batch(1, 48, 300)
-    both = Teachers(teachers, CLASSES)
+    both = distil.teachers(paths, CLASSES)
     wanted = (both(images) + both(images.flip(3))) / 2
-    assert np.allclose(soft_labels(teachers, _split(images[:, 0].numpy())), wanted.numpy(), atol=1e-5)
+    assert np.allclose(distil.soft_labels(paths, split_of(images[:, 0].numpy())), wanted.numpy(), atol=1e-5)
 
 
-def test_written_soft_labels_are_read_back_for_the_same_images_alone(teachers, tmp_path):
-    split, path = _split(golden_batch(1, 48, 6)[:, 0].numpy()), str(tmp_path / "soft.npz")
-    answers = soft_labels(teachers, split)
-    distil.write(path, answers, split)
-    assert np.allclose(soft_labels([path], split), answers, atol=1e-3)
-    assert np.allclose(soft_labels([path], split).sum(1), 1)
+def test_written_soft_labels_are_read_back_for_the_same_images_only(paths, tmp_path):
+    split, path = split_of(golden_batch(1, 48, 6)[:, 0].numpy()), str(tmp_path / "soft.npz")
+    probabilities = distil.soft_labels(paths, split)
+    distil.write(path, probabilities, split)
+    again = distil.soft_labels([path], split)
+    assert np.allclose(again, probabilities, atol=1e-3)
+    assert np.allclose(again.sum(1), 1)
+    assert np.allclose(distil.soft_labels([path, path], split), again)
     with pytest.raises(ConfigError, match="other images"):
-        soft_labels([path], _split(split.images[::-1]))
-    with pytest.raises(ConfigError, match=r"teacher_sees=originals"):
-        Teachers([path], CLASSES)
-    (tmp_path / "torn.npz").write_bytes((tmp_path / "soft.npz").read_bytes()[:200])
-    for name in ("torn.npz", "nowhere.npz"):
-        with pytest.raises(ArtifactError, match="no soft labels"):
-            soft_labels([str(tmp_path / name)], split)
+        distil.soft_labels([path], split_of(split.images[::-1]))
 
 
-def test_damaged_soft_labels_are_one_line(teachers, tmp_path):
-    split = _split(golden_batch(1, 48, 50)[:, 0].numpy())
-    distil.write(tmp_path / "s.npz", soft_labels(teachers, split), split)
-    whole = (tmp_path / "s.npz").read_bytes()
-    rng, refused = np.random.default_rng(0), 0
-    for _ in range(300):
-        data = bytearray(whole)
-        for place in rng.integers(0, len(data), 3):
-            data[place] = rng.integers(256)
-        (tmp_path / "d.npz").write_bytes(data)
-        try:
-            soft_labels([str(tmp_path / "d.npz")], split)
-        except (ArtifactError, ConfigError):
-            refused += 1
-    assert refused > 150
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
-    with pytest.raises(ArtifactError, match="holds no soft labels"):
-        soft_labels([str(tmp_path / "array.npz")], split)
+def test_damaged_and_missing_soft_labels_are_one_line(tmp_path):
+    split = split_of(np.zeros((6, 48, 48), np.uint8))
+    distil.write(tmp_path / "whole.npz", ROWS, split)
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:200])
+    np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("torn.npz", "foreign.npz", "array.npz", "nowhere.npz"):
+        with pytest.raises(ArtifactError, match=f"{name} holds no soft labels") as caught:
+            distil.soft_labels([str(tmp_path / name)], split)
+        assert "\n" not in str(caught.value)
 
 
-ROWS = np.full((6, 3), 1 / 3)
+@pytest.mark.parametrize("rows", [ROWS - 1, ROWS * 2, ROWS * 0, ROWS * np.nan, ROWS * np.inf])
+def test_rows_that_are_no_probabilities_are_not_learnt(rows, tmp_path):
+    split, path = split_of(np.zeros((6, 48, 48), np.uint8)), tmp_path / "soft.npz"
+    distil.write(path, ROWS, split)
+    assert np.allclose(distil.soft_labels([str(path)], split), ROWS, atol=1e-3)
+    distil.write(path, rows, split)
+    with pytest.raises(ArtifactError, match="rows that are no probabilities"):
+        distil.soft_labels([str(path)], split)
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"probabilities": ROWS - 1}, "rows that are no probabilities"),
-        ({"probabilities": ROWS * 2}, "rows that are no probabilities"),
-        ({"probabilities": ROWS * 0}, "rows that are no probabilities"),
-        ({"probabilities": ROWS * np.nan}, "rows that are no probabilities"),
-        ({"probabilities": ROWS * np.inf}, "rows that are no probabilities"),
-        ({"probabilities": np.array([[2.0, -1.0, 0.0]] * 6)}, "rows that are no probabilities"),
-        ({"probabilities": ROWS.astype(object)}, "holds no soft labels"),
-        ({"probabilities": ROWS.astype(complex)}, "holds no soft labels"),
-        ({"probabilities": ROWS.astype(str)}, "holds no soft labels"),
-        ({"classes": np.array([1, 2, 3])}, "holds no soft labels"),
-    ],
-)
-def test_what_is_no_probability_is_not_learnt(tmp_path, change, said):
-    split, path = _split(np.zeros((6, 48, 48), np.uint8)), tmp_path / "soft.npz"
-    right = {"probabilities": ROWS, "classes": np.array(CLASSES), "fingerprint": np.array(split.fingerprint)}
-    np.savez(path, **right)
-    assert np.allclose(soft_labels([str(path)], split), ROWS)
-    np.savez(path, **right | change)
-    with pytest.raises(ArtifactError, match=said):
-        soft_labels([str(path)], split)
-
-
-def test_soft_labels_without_end_are_refused(tmp_path):
-    split = _split(np.zeros((6, 48, 48), np.uint8))
-    os.mkfifo(tmp_path / "pipe.npz")
-    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("probabilities.npy", bytes(300 << 20))
-    for name in ("pipe.npz", "bomb.npz"):
-        with pytest.raises(ArtifactError, match=r"it is no regular file|it unpacks to more than 256 MB"):
-            soft_labels([str(tmp_path / name)], split)
-
-
-@given(data=st.data())
-def test_any_soft_labels_are_probabilities_or_one_line(tmp_path, data):
-    split = _split(np.zeros((6, 48, 48), np.uint8))
-    kind = data.draw(st.sampled_from(["f2", "f4", "f8", "i8", "c8", "U3", "?"]))
-    number = st.floats(-1, 2) | st.sampled_from([0, 1, 1 / 3, -1, 5e-324, 1e300])
-    values = np.array(data.draw(st.lists(number, min_size=18, max_size=18)), dtype=np.float64)
-    rows = data.draw(st.sampled_from([ROWS, values.reshape(6, 3), values.reshape(3, 6), values[0]]))
-    file = io.BytesIO()
-    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-        rows = rows.astype(kind)
-    np.savez(file, probabilities=rows, classes=np.array(CLASSES), fingerprint=np.array(split.fingerprint))
-    whole = bytearray(file.getvalue())
-    for _ in range(data.draw(st.integers(0, 3))):
-        place = data.draw(st.integers(0, len(whole) - 1))
-        whole[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=8))
-    (tmp_path / "any.npz").write_bytes(whole)
-    with contextlib.suppress(FerError):
-        found = soft_labels([str(tmp_path / "any.npz")], split)
-        assert (found >= 0).all()
-        assert np.allclose(found.sum(1), 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["any.npz"]
-
-
-def test_taught_mixes_labels_votes_and_teachers():
+def test_labels_target_distributions_and_soft_labels_are_mixed():
     images = np.zeros((6, 48, 48), np.uint8)
-    votes, said = np.full((6, 3), 1 / 3, np.float32), np.tile(np.float32([0.5, 0.25, 0.25]), (6, 1))
-    plain = taught(_split(images), said, 0.75, {"use": "targets", "weight": 0.5})
-    assert np.allclose(plain.targets, 0.25 * np.eye(3)[plain.labels] + 0.75 * said)
-    voted = taught(_split(images, votes), said, 0.5, {"use": "targets", "weight": 1})
-    assert np.allclose(voted.targets, 0.5 * votes + 0.5 * said)
+    votes, soft = ROWS.astype(np.float32), np.tile(np.float32([0.5, 0.25, 0.25]), (6, 1))
+    plain = distil.mix(split_of(images), soft, 0.75, {"use": "mixed", "weight": 0.5})
+    assert np.allclose(plain.targets, 0.25 * np.eye(3)[plain.labels] + 0.75 * soft)
+    mixed = distil.mix(split_of(images, votes), soft, 0.5, {"use": "mixed", "weight": 1})
+    assert np.allclose(mixed.targets, 0.5 * votes + 0.5 * soft)
 
 
-def test_votes_of_a_second_head_stay_beside_what_is_taught():
-    votes, said = np.full((6, 3), 1 / 3, np.float32), np.tile(np.float32([0.5, 0.25, 0.25]), (6, 1))
-    both = taught(_split(np.zeros((6, 48, 48), np.uint8), votes), said, 0.75, {"use": "auxiliary", "weight": 2.0})
-    assert np.allclose(both.targets, np.concatenate([0.25 * np.eye(3)[both.labels] + 0.75 * said, votes], 1))
+def test_target_distributions_of_a_second_head_stay_beside_soft_labels():
+    votes, soft = ROWS.astype(np.float32), np.tile(np.float32([0.5, 0.25, 0.25]), (6, 1))
+    split = split_of(np.zeros((6, 48, 48), np.uint8), votes)
+    both = distil.mix(split, soft, 0.75, {"use": "auxiliary", "weight": 2.0})
+    assert np.allclose(both.targets, np.concatenate([0.25 * np.eye(3)[both.labels] + 0.75 * soft, votes], 1))
     assert both.only(np.arange(6) < 2).targets.shape == (2, 6)
 
 
-def test_taught_refuses_a_weight_out_of_range():
-    votes = np.full((6, 3), 1 / 3, np.float32)
-    split = _split(np.zeros((6, 48, 48), np.uint8), votes)
-    with pytest.raises(ConfigError, match=r"teacher_weight=1\.5"):
-        taught(split, votes, 1.5, {"use": "targets", "weight": 0.5})
+@pytest.fixture
+def cfg(tmp_path):
+    reader = {"_target_": "fer.data.synthetic.read", "_partial_": True, "train": 14, "val": 7, "test": 7}
+    return OmegaConf.create(
+        {"teachers": ["bundled"], "trust": False, "out": str(tmp_path / "soft.npz"), "data": {"reader": reader}}
+    )
+
+
+@pytest.mark.parametrize("teachers", [["bundled"], "bundled"])
+def test_the_program_writes_soft_labels_of_the_training_images(teachers, cfg, capsys):
+    cfg.teachers = teachers
+    distil.run(cfg)
+    assert "soft.npz: 14 images" in capsys.readouterr().err
+    with np.load(cfg.out) as file:
+        assert file["probabilities"].shape == (14, 7)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("teachers", [], "teachers= is empty"),
+        ("teachers", None, "teachers= is empty"),
+        ("teachers", [3], "teachers=3 must be a path"),
+        ("out", "soft.txt", r"out=soft\.txt must end in \.npz"),
+        ("out", "no/such/soft.npz", r"out=no/such/soft\.npz .*make its folder"),
+        ("trust", "x", "trust=x is unknown"),
+    ],
+)
+def test_a_wrong_value_of_the_program_is_one_line(key, value, words, cfg):
+    cfg[key] = value
+    with pytest.raises(ConfigError, match=words):
+        distil.run(cfg)
