@@ -112,7 +112,7 @@ TABLE = [
     ("infer.py source=photo.png artifact=missing.ts", f"no model file missing.ts; {MAKE_ONE}"),
     (
         "infer.py source=photo.png artifact=some.ckpt",
-        f"some.ckpt is no model, and none of its code was run; {MAKE_ONE}",
+        f"some.ckpt cannot be used (it is not an artifact, and none of its code was run); {MAKE_ONE}",
     ),
     # What is written, and how.
     ("infer.py source=photo.png log=out.txt", "log=out.txt has no ending that fits; use .jsonl or .csv"),

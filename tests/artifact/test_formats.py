@@ -62,7 +62,7 @@ class Foreign(nn.Module):
 def test_torchscript_from_elsewhere_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
     torch.jit.save(torch.jit.script(Foreign()), str(tmp_path / "foreign.ts"))
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("its code was loaded"))
-    with pytest.raises(ArtifactError, match=r"fer did not make it.*python -m fer\.artifact"):
+    with pytest.raises(ArtifactError, match=r"not an artifact.*python -m fer\.artifact"):
         artifact.load(tmp_path / "foreign.ts")
 
 
@@ -101,7 +101,7 @@ def edited_onnx(onnx_model, path, edit):
 def test_onnx_files_from_elsewhere_are_refused(onnx_model, tmp_path):
     (tmp_path / "torn.onnx").write_bytes(onnx_model.read_bytes()[:3000])
     edited_onnx(onnx_model, tmp_path / "foreign.onnx", lambda proto: proto.ClearField("metadata_props"))
-    for name, reason in (("torn", "cannot be used"), ("foreign", "fer did not make it"), ("absent", "no model")):
+    for name, reason in (("torn", "cannot be used"), ("foreign", "not an artifact"), ("absent", "no model")):
         for reader in (artifact.load, artifact.read_metadata):
             with pytest.raises(ArtifactError, match=reason) as error:
                 reader(tmp_path / f"{name}.onnx")

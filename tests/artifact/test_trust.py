@@ -12,7 +12,7 @@ from fer.errors import ArtifactError
 
 @pytest.fixture
 def elsewhere(model, tmp_path, monkeypatch):
-    """A model that somebody else has made: neither this user's list nor this process knows it."""
+    """A model from somebody else: neither this user's list nor this process knows it."""
     monkeypatch.setenv("FER_TRUST", str(tmp_path / "home" / "trusted.txt"))
     monkeypatch.setattr(trust, "_in_this_process", set())
     return Path(shutil.copy(model, tmp_path / "m.ts"))

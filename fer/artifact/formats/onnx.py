@@ -54,7 +54,7 @@ def read_metadata(path: Path) -> Metadata:
     """Read the metadata from the model's properties."""
     text = _session(path, torch.device("cpu")).get_modelmeta().custom_metadata_map.get(METADATA_FILE)
     if text is None:
-        raise ArtifactError("fer did not make it")
+        raise ArtifactError("it is not an artifact")
     return Metadata.from_json(text)
 
 

@@ -34,7 +34,7 @@ def read_metadata(path: Path) -> Metadata:
     with zipfile.ZipFile(path) as archive:
         names = {name.partition("/")[2]: name for name in archive.namelist()}  # without the archive's own folder
         if f"extra/{METADATA_FILE}" not in names:
-            raise ArtifactError("fer did not make it, and none of its code was run")
+            raise ArtifactError("it is not an artifact, and none of its code was run")
         return Metadata.from_json(archive.read(names[f"extra/{METADATA_FILE}"]))
 
 

@@ -118,8 +118,6 @@ class Uploads:
             advance = partial(progress, desc="reading")
             limit, blur = self._cfg.browser.max_seconds, self._cfg.blur
             summary, paths = uploads.process(upload, folder, self._models[model], limit, blur, advance)
-        except FileNotFoundError:
-            return _outputs("The upload was deleted; choose the file again.")
         except FerError as error:
             self.delete(request)  # what was written before the error
             return _outputs(f"**{error}**".replace(str(upload), "the file").replace(upload.name, "the file"))

@@ -13,9 +13,9 @@ from fer.stream.browser.uploads import process
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "results"
-    made.mkdir()
-    return made
+    results = tmp_path / "results"
+    results.mkdir()
+    return results
 
 
 def test_a_video_becomes_a_video_a_log_and_a_timeline(
