@@ -1,4 +1,4 @@
-"""A real browser for tests: headless Chromium, steered by the DevTools protocol over two pipes."""
+"""Headless Chromium for tests, controlled by the DevTools protocol over two pipes."""
 
 import base64
 import contextlib
@@ -25,13 +25,13 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 
 class Chromium:
-    """A browser whose camera shows `film`, a Motion JPEG; `requests` are the addresses that its pages asked for."""
+    """A browser whose camera shows `film`, a Motion JPEG; `requests` are the URLs that its pages requested."""
 
     def __init__(self, film: Path | None = None) -> None:
         assert PROGRAM is not None
         self.requests: list[str] = []
         self._count, self._rest = 0, b""
-        self._answers: dict[int, dict[str, Any]] = {}
+        self._responses: dict[int, dict[str, Any]] = {}
         self._home = tempfile.mkdtemp(prefix="chromium_")
         ours, theirs = os.pipe(), os.pipe()  # theirs is read here
         far = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (ours[0], theirs[1])]
@@ -77,23 +77,23 @@ class Chromium:
             message["sessionId"] = session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         number, end = self._count, time.monotonic() + seconds
-        while number not in self._answers:
+        while number not in self._responses:
             if not select.select([self._read], [], [], max(0, end - time.monotonic()))[0]:
-                raise TimeoutError(f"Chromium does not answer {method}")
+                raise TimeoutError(f"Chromium does not respond to {method}")
             self._receive()
-        answer = self._answers.pop(number)
-        if "error" in answer:
-            raise RuntimeError(f"{method}: {answer['error']}")
-        return dict(answer["result"])
+        response = self._responses.pop(number)
+        if "error" in response:
+            raise RuntimeError(f"{method}: {response['error']}")
+        return dict(response["result"])
 
     def _receive(self) -> None:
         data = os.read(self._read, 2**20)
         if not data:
-            raise RuntimeError("Chromium has ended")
+            raise RuntimeError("Chromium has exited")
         *whole, self._rest = (self._rest + data).split(b"\0")
         for message in map(json.loads, whole):
             if "id" in message:
-                self._answers[message["id"]] = message
+                self._responses[message["id"]] = message
             elif message["method"] == "Network.requestWillBeSent":
                 self.requests.append(message["params"]["request"]["url"])
 
@@ -106,13 +106,13 @@ class Page:
         return self._browser.call(method, self._session, **parameters)
 
     def evaluate(self, script: str) -> Any:
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in answer:
-            raise RuntimeError(json.dumps(answer["exceptionDetails"])[:500])
-        return answer["result"].get("value")
+        response = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in response:
+            raise RuntimeError(json.dumps(response["exceptionDetails"])[:500])
+        return response["result"].get("value")
 
     def until(self, script: str, seconds: float = 40) -> None:
-        """Wait until `script` gives something true."""
+        """Wait until `script` is true."""
         end = time.monotonic() + seconds
         while not self.evaluate(f"!!({script})"):
             if time.monotonic() > end:

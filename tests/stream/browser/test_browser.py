@@ -1,4 +1,4 @@
-"""The browser page, in a real browser where there is one."""
+"""The browser page, in Chromium where it is installed."""
 
 import base64
 import http.client
@@ -67,7 +67,7 @@ def test_a_value_that_cannot_work_is_refused_before_anything_is_loaded(override:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "'::1'"])
-def test_this_computer_needs_no_password(host: str) -> None:
+def test_only_other_computers_need_a_password(host: str) -> None:
     browser.check(config(f"browser.host={host}"))
     browser.check(config("browser.host=0.0.0.0", "browser.password='me:se:cret'"))
 
@@ -105,7 +105,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class Server:
     def __init__(self, port: int, folder: Path, *arguments: str) -> None:
-        self.url, self.port, self.folder, self.said = f"http://127.0.0.1:{port}/", port, folder, ""
+        self.url, self.port, self.folder, self.output = f"http://127.0.0.1:{port}/", port, folder, ""
         command = [sys.executable, "infer.py", "source=browser", f"browser.port={port}", *arguments]
         environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
@@ -119,27 +119,27 @@ class Server:
         )
 
     def wait(self) -> None:
-        """Until it has said where to open it, which it does once it listens."""
+        """Wait until it prints its address."""
         watchdog = threading.Timer(90, self.kill)
         watchdog.start()
         assert self.process.stdout
         for line in self.process.stdout:
-            self.said += line
+            self.output += line
             if line.startswith("open http"):
                 break
         watchdog.cancel()
-        if "open http" not in self.said:
-            raise TimeoutError(self.said)
+        if "open http" not in self.output:
+            raise TimeoutError(self.output)
 
     def stop(self) -> tuple[int, str]:
-        """Ctrl-C: its status and what it said."""
+        """Send Ctrl-C and return the exit status and the output."""
         self.process.send_signal(signal.SIGINT)
         try:
-            self.said += self.process.communicate(timeout=30)[0]
+            self.output += self.process.communicate(timeout=30)[0]
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-        return self.process.returncode, self.said
+        return self.process.returncode, self.output
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -147,7 +147,7 @@ class Server:
         self.process.communicate(timeout=10)
 
     def files(self) -> set[str]:
-        """Names of all that is kept; Gradio leaves an empty file for each upload."""
+        """Names of the files in the folder; Gradio leaves an empty one for each upload."""
         return {path.name for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size}
 
 
@@ -168,14 +168,14 @@ def test_a_password_is_required_and_ctrl_c_ends_it(tmp_path: Path, model: Path) 
         def status(method: str, path: str) -> int:
             with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
                 connection.request(method, path, "{}", {"Content-Type": "application/json"})
-                with connection.getresponse() as answer:
-                    return answer.status
+                with connection.getresponse() as response:
+                    return response.status
 
         assert status("GET", "/config") == 401
         assert status("POST", "/gradio_api/component_server") == 401
         assert status("POST", "/gradio_api/upload") == 401
-        code, said = server.stop()
-    assert code == 130 and f"open http://127.0.0.1:{server.port}" in said and "Traceback" not in said
+        code, output = server.stop()
+    assert code == 130 and f"open http://127.0.0.1:{server.port}" in output and "Traceback" not in output
     assert not list(tmp_path.glob("fer_browser_*")), "everything is deleted"
 
 
@@ -206,7 +206,7 @@ def test_an_upload_is_processed_and_nothing_of_it_stays(
         assert "0 faces" in uploaded(page, picture)
         assert server.files() == {"log.jsonl", "result.png"}, "and so are the results before"
         assert "limit of 2 seconds" in uploaded(page, long)
-        assert not server.files(), "what is refused leaves nothing"
+        assert not server.files(), "a refused upload leaves nothing"
         assert "0 faces" in uploaded(page, picture) and server.files()
         page.close()
         end = time.monotonic() + 20
@@ -220,7 +220,7 @@ def test_an_upload_is_processed_and_nothing_of_it_stays(
 
 
 def uploaded(page: Page, path: Path) -> str:
-    """Upload a file and return what the page says of it."""
+    """Upload a file and return the text of the result."""
     page.until("document.querySelector('#upload input[type=file]')")
     before = page.evaluate("document.querySelector('#words').innerText")
     page.choose("#upload input[type=file]", path)
@@ -275,7 +275,7 @@ def test_the_camera_shows_emotions_and_pages_keep_to_themselves(tmp_path: Path, 
 
 
 def film(path: Path, images: list[Array], shift: int = 0) -> Path:
-    """Motion JPEG for Chromium's camera, moved sideways by `shift` pixels."""
+    """Write a Motion JPEG for Chromium's camera, shifted sideways by `shift` pixels."""
     moved = [cv2.cvtColor(np.roll(image, shift, axis=1), cv2.COLOR_RGB2BGR) for image in images]
     path.write_bytes(b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in moved))
     return path
