@@ -30,7 +30,6 @@ class Audit:
         splits: The data.
         split: str (N,), name of each image's split.
         row: int (N,), its row in there.
-        label: int64 (N,).
         group: int64 (N,), equal for images that are equal pixel for pixel.
         problems: bool (N,) for each kind of problem: which images have it.
     """
@@ -38,25 +37,21 @@ class Audit:
     splits: dict[str, Split]
     split: np.ndarray
     row: np.ndarray
-    label: np.ndarray
     group: np.ndarray
     problems: dict[str, np.ndarray]
-
-    def groups(self, problem: str) -> int:
-        """Number of groups of equal images with a problem."""
-        return len(np.unique(self.group[self.problems[problem]]))
 
     def duplicates(self, name: str, other: str) -> int:
         """Number of images of the split `name` that also occur in the split `other`."""
         return int(np.isin(self.group[self.split == name], self.group[self.split == other]).sum())
 
-    def describe(self, k: int) -> tuple[str, str, str]:
-        """Split, row and class of image `k`."""
-        split = str(self.split[k])
-        return split, str(self.row[k]), self.splits[split].classes[self.label[k]]
+    def describe(self, k: int) -> tuple[str, str, str, str]:
+        """Split, row, file and class of image `k`."""
+        split, row = self.splits[str(self.split[k])], int(self.row[k])
+        file = split.names[row] if split.names else ""
+        return str(self.split[k]), str(row), file, split.classes[split.labels[row]]
 
 
-def audit(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
+def examine(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
     """Search all splits together for problems.
 
     Args:
@@ -90,73 +85,68 @@ def audit(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
         counts = fer_plus.read(votes)
         fer_plus.attach(splits, counts, votes)  # refuses those of other images
         problems["no face (votes)"] = np.concatenate([fer_plus.non_faces(counts[name]) for name in splits])
-    return Audit(splits, split, row, label, group, problems)
+    return Audit(splits, split, row, group, problems)
 
 
-def report(found: Audit) -> list[Table]:
+def report(audit: Audit) -> list[Table]:
     """Totals, problems by split, duplicates between splits, and class balance."""
-    names = list(found.splits)
+    names, group, problems = list(audit.splits), audit.group, audit.problems
     totals = {
-        "images": len(found.group),
-        "duplicate groups": found.groups("repeated"),
-        "conflicting groups": found.groups("conflicting label"),
-        "images that repeat an earlier one": len(found.group) - len(np.unique(found.group)),
+        "images": len(group),
+        "duplicate groups": len(np.unique(group[problems["repeated"]])),
+        "conflicting groups": len(np.unique(group[problems["conflicting label"]])),
+        "images that repeat an earlier one": len(group) - len(np.unique(group)),
     }
-    problems = [
-        [problem, *(str(where[found.split == name].sum()) for name in names), str(where.sum())]
-        for problem, where in found.problems.items()
-    ]
-    duplicates = [[a, *("" if a == b else str(found.duplicates(a, b)) for b in names)] for a in names]
-    counts = [split.counts() for split in found.splits.values()]
+    masks = [audit.split == name for name in names] + [np.ones(len(group), dtype=bool)]
+    by_split = [[problem, *(str((where & mask).sum()) for mask in masks)] for problem, where in problems.items()]
+    duplicates = [[a, *("" if a == b else str(audit.duplicates(a, b)) for b in names)] for a in names]
+    counts = [split.counts() for split in audit.splits.values()]
     balance = [
         [label, *(f"{count[k]} ({count[k] / max(1, sum(count)):.1%})" for count in counts)]
-        for k, label in enumerate(found.splits[names[0]].classes)
+        for k, label in enumerate(audit.splits[names[0]].classes)
     ]
     return [
         Table("In all", ["", "count"], [[name, str(count)] for name, count in totals.items()]),
-        Table("Images with a problem", ["", *names, "all"], problems),
+        Table("Images with a problem", ["", *names, "all"], by_split),
         Table("Duplicates", ["images of", *(f"also in {name}" for name in names)], duplicates),
         Table("Class balance", ["class", *names], balance),
     ]
 
 
-def rows(found: Audit) -> list[list[str]]:
+def rows(audit: Audit) -> list[list[str]]:
     """For each image and problem: split, row, file, class, problem, group of equal images."""
     result = []
-    for problem, where in found.problems.items():
-        for k in sorted(np.flatnonzero(where).tolist(), key=lambda k: (found.group[k], k)):
-            split, row, label = found.describe(k)
-            files = found.splits[split].names
-            result.append([split, row, files[int(row)] if files else "", label, problem, str(found.group[k])])
+    for problem, where in audit.problems.items():
+        for k in sorted(np.flatnonzero(where).tolist(), key=lambda k: (audit.group[k], k)):
+            result.append([*audit.describe(k), problem, str(audit.group[k])])
     return result
 
 
-def examples(found: Audit, most: int = 8) -> list[tuple[str, list[tuple[np.ndarray, str]]]]:
+def examples(audit: Audit, most: int = 8) -> list[tuple[str, list[tuple[np.ndarray, str]]]]:
     """For each problem that occurs, a heading and up to `most` images with captions."""
     result = []
-    for problem, where in found.problems.items():
-        groups = np.unique(found.group[where])
-        cells = []
+    for problem, where in audit.problems.items():
+        groups, cells = np.unique(audit.group[where]), []
         for number in groups[np.linspace(0, len(groups) - 1, min(most, len(groups))).astype(int)]:
-            members = np.flatnonzero((found.group == number) & where).tolist()
-            image = found.splits[str(found.split[members[0]])].images[found.row[members[0]]]
-            lines = [" ".join(found.describe(k)) for k in members[:3]]
-            cells.append((image, "\n".join(lines + [f"and {len(members) - 3} more"] * (len(members) > 3))))
+            first, *others = np.flatnonzero((audit.group == number) & where).tolist()
+            image = audit.splits[str(audit.split[first])].images[audit.row[first]]
+            lines = [" ".join(audit.describe(k)[i] for i in (0, 1, 3)) for k in (first, *others[:2])]
+            cells.append((image, "\n".join(lines + [f"and {len(others) - 2} more"] * (len(others) > 2))))
         if cells:
             result.append((f"{problem}: {where.sum()}", cells))
     return result
 
 
-def write(found: Audit, out: Path, title: str) -> None:
+def write(audit: Audit, out: Path, title: str) -> None:
     """Write `NAMES` into the folder `out`. Raises `DataError` if that is not possible."""
     from fer import plots  # matplotlib takes a second to import
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_file(out / NAMES[0], csv_text(["split", "row", "file", "class", "problem", "group"], rows(found)))
-        write_file(out / NAMES[1], markdown(title, report(found)))
+        write_file(out / NAMES[0], csv_text(["split", "row", "file", "class", "problem", "group"], rows(audit)))
+        write_file(out / NAMES[1], markdown(title, report(audit)))
         with atomic_write(out / NAMES[2]) as part:
-            plots.sheet(examples(found), title, part)
+            plots.sheet(examples(audit), title, part)
     except OSError as error:
         raise DataError(f"cannot write into out={out} ({error.strerror}); choose another folder") from None
 
@@ -193,9 +183,9 @@ def run(cfg: DictConfig) -> None:
     check_path("votes", cfg.votes)
     check_path("out", cfg.out, optional=False)
     out, root = expand(cfg.out), str(cfg.root)
-    found = audit(read(root, size=cfg.size, channels=cfg.channels), cfg.votes)
-    write(found, out, f"Audit of {Path(root).resolve().name}")
-    show(report(found))
+    audit = examine(read(root, size=cfg.size, channels=cfg.channels), cfg.votes)
+    write(audit, out, f"Audit of {Path(root).resolve().name}")
+    show(report(audit))
     print(*(out / name for name in NAMES), sep="\n")
 
 

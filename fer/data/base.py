@@ -1,7 +1,6 @@
 """`Split`, the form that all data takes once it is read, and what works on it."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,12 +73,10 @@ def empty(count: int, size: int, channels: int = 1) -> np.ndarray:
 
     Raises `DataError` if there is not enough memory.
     """
-    shape = (count, size, size) if channels == 1 else (count, size, size, channels)
     try:
-        return np.empty(shape, dtype=np.uint8)
+        return np.empty((count, size, size) if channels == 1 else (count, size, size, channels), dtype=np.uint8)
     except (MemoryError, ValueError):  # ValueError for more bytes than numpy can count
-        needed = f"{count} images of {size}×{size}×{channels} need {math.prod(shape) / 1e9:.3g} GB of memory"
-        raise DataError(f"{needed}, more than there is; lower data.size") from None
+        raise DataError(f"no memory for {count} images of {size}×{size}×{channels}; lower data.size") from None
 
 
 def as_batch(images: np.ndarray) -> Tensor:

@@ -58,14 +58,11 @@ def cached(key: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
 
 def _load(target: Path) -> dict[str, Split]:
     contents = json.loads((target / "contents.json").read_text(encoding="utf-8"))
-    return {
-        name: Split(
-            np.load(target / f"{name}_images.npy", mmap_mode="r"),
-            np.load(target / f"{name}_labels.npy"),
-            tuple(contents["classes"]),
-        )
-        for name in contents["splits"]
-    }
+    splits = {}
+    for name in contents["splits"]:
+        images = np.load(target / f"{name}_images.npy", mmap_mode="r")
+        splits[name] = Split(images, np.load(target / f"{name}_labels.npy"), tuple(contents["classes"]))
+    return splits
 
 
 def _store(target: Path, splits: dict[str, Split]) -> None:

@@ -55,11 +55,6 @@ class EpochSampler(Sampler[Index]):
         return iter([(self.epoch, int(row)) for row in order[self.rank :: self.world][: len(self)]])
 
 
-def _collate(batch: Any) -> Any:
-    """`EmotionDataset.__getitems__` returns complete batches. Not a lambda, since workers have to pickle it."""
-    return batch
-
-
 class EmotionDataModule(L.LightningDataModule):
     """The splits train, val and test as batches of (uint8 (B, C, H, W), int64 (B,)).
 
@@ -83,18 +78,10 @@ class EmotionDataModule(L.LightningDataModule):
     """
 
     def __init__(
-        self,
-        reader: Callable[[], dict[str, Split]],
-        name: str,
-        augment: Any = None,
-        batch_size: int = 64,
-        workers: int | str = "auto",
-        balanced: bool = False,
-        votes: str | None = None,
-        drop_non_faces: bool = False,
-        drop_duplicates: bool = False,
-        seed: int = 0,
-    ) -> None:
+        self, reader: Callable[[], dict[str, Split]], name: str, augment: Any = None, batch_size: int = 64,
+        workers: int | str = "auto", balanced: bool = False, votes: str | None = None,
+        drop_non_faces: bool = False, drop_duplicates: bool = False, seed: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         check_number("data.batch_size", batch_size, 1, whole=True)
         if workers != "auto":
@@ -131,9 +118,9 @@ class EmotionDataModule(L.LightningDataModule):
         if dropped.any():
             log.info("%d of %d training images are dropped", dropped.sum(), len(train))
             splits["train"] = splits["train"].only(~dropped)
-            for name, before, after in zip(train.classes, train.counts(), splits["train"].counts(), strict=True):
-                if before and not after:
-                    raise DataError(f"all training images of {name} would be dropped; drop less")
+            lost = np.flatnonzero(np.sign(train.counts()) > splits["train"].counts())
+            if len(lost):
+                raise DataError(f"all training images of {train.classes[lost[0]]} would be dropped; drop less")
         if self.augment is not None:  # fail now, not in the first epoch
             few = range(min(8, len(splits["train"])))
             EmotionDataset(splits["train"], self.augment, self.seed).__getitems__([(0, row) for row in few])
@@ -178,15 +165,12 @@ class EmotionDataModule(L.LightningDataModule):
 
     def class_weights(self) -> list[float]:
         """Inverse class frequencies of train, scaled to mean 1, for the loss."""
-        weights = self._rarity()
+        weights = 1 / np.maximum(self.splits["train"].counts(), 1)
         return (weights * len(weights) / weights.sum()).tolist()
-
-    def _rarity(self) -> np.ndarray:
-        return 1 / np.maximum(self.splits["train"].counts(), 1)
 
     def train_dataloader(self) -> DataLoader:
         split = self.splits["train"]
-        weights = self._rarity()[split.labels] if self.balanced else None
+        weights = (1 / np.maximum(split.counts(), 1))[split.labels] if self.balanced else None
         return self._loader(EmotionDataset(split, self.augment, self.seed), shuffle=True, weights=weights)
 
     def val_dataloader(self) -> DataLoader:
@@ -196,20 +180,16 @@ class EmotionDataModule(L.LightningDataModule):
         return self._loader(EmotionDataset(self.splits["test"]), shuffle=False)
 
     def _loader(self, dataset: EmotionDataset, shuffle: bool, weights: np.ndarray | None = None) -> DataLoader:
-        trainer, rows = self.trainer, len(dataset)
+        trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         on_gpu = trainer is not None and not isinstance(trainer.accelerator, CPUAccelerator)
         auto = min(8, os.cpu_count() or 1) if on_gpu else 0
         workers = auto if self.workers == "auto" else int(self.workers)
-        sampler = EpochSampler(rows, shuffle, self.seed, weights, rank, world)
+        sampler = EpochSampler(len(dataset), shuffle, self.seed, weights, rank, world)
         sampler.set_epoch(self._first_epoch)
+        drop_last = shuffle and len(sampler) >= self.batch_size  # a last batch of one image breaks batch norm
         return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=_collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=on_gpu,
-            drop_last=shuffle and rows // world >= self.batch_size,  # a last batch of one breaks batch norm
-        )
+            dataset, self.batch_size, sampler=sampler, drop_last=drop_last,
+            collate_fn=tuple,  # `__getitems__` returns complete batches
+            num_workers=workers, persistent_workers=workers > 0, pin_memory=on_gpu,
+        )  # fmt: skip

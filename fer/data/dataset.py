@@ -57,9 +57,7 @@ class EmotionDataset(Dataset):
     """
 
     def __init__(self, split: Split, augment: Any = None, seed: int = 0) -> None:
-        self.split = split
-        self.augment = augment
-        self.seed = seed
+        self.split, self.augment = split, augment
         # All transforms share one generator, which is set for every sample: giving each transform its own takes longer
         # than the transforms themselves, and seeds them all alike.
         self._bits = np.random.Philox(key=seed)

@@ -83,11 +83,9 @@ def find(path: Path) -> Path | None:
     if path.is_file():
         return path if path.suffix.lower() in (".csv", ".zip", ".gz", ".tgz", ".tar") else None
     for folder in (path, path / "fer2013"):
-        for name in (*_CSV_NAMES, "fer2013.tar.gz"):
-            if (folder / name).is_file():
-                return folder / name
-        if (folder / "train").is_dir():
-            return folder
+        files = [folder / name for name in (*_CSV_NAMES, "fer2013.tar.gz") if (folder / name).is_file()]
+        if files or (folder / "train").is_dir():
+            return files[0] if files else folder
         if zips := sorted(folder.glob("*.zip")):
             return zips[0]
     return None
@@ -140,38 +138,32 @@ def rows(file: IO[bytes], name: str, columns: Sequence[str]) -> Iterator[tuple[s
     """The rows of a CSV file of FER-2013 or FER+.
 
     Args:
-        file: The file, UTF-8. Its header names are compared without regard to case and surrounding spaces.
+        file: The file, UTF-8. Its header is read without regard to case and surrounding spaces.
         name: What to call it in messages.
-        columns: The columns wanted beside Usage.
+        columns: The columns wanted beside usage, in lower case.
 
     Yields:
         For each row its position for messages ("fer2013.csv, line 7"), its split (train, val or test) and the texts
-        of `columns`.
+        of `columns`, "" for those that it lacks.
 
     Raises:
-        DataError: Not a CSV file, or a column or a value is missing.
+        DataError: Not a CSV file, a column is missing, or a usage is unknown.
     """
     with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines)
+        reader = csv.DictReader(lines, restval="")
         try:
-            header = [column.strip().lower() for column in next(reader, [])]
-            wanted = [*map(str.lower, columns), "usage"]
-            if missing := [column for column in wanted if column not in header]:
+            header = reader.fieldnames = [column.strip().lower() for column in reader.fieldnames or ()]
+            if missing := [column for column in (*columns, "usage") if column not in header]:
                 expected, given = ", ".join([*columns, "Usage"]), ", ".join(header)[:80]
                 raise DataError(f"{name}: no column {missing[0]!r}; expected {expected}, found {given!r}")
-            indices = [header.index(column) for column in wanted]
-            for row in filter(None, reader):
+            for row in reader:
                 where = f"{name}, line {reader.line_num}"
-                if len(row) < len(header):
-                    raise DataError(f"{where}: {len(row)} columns, the header has {len(header)}; fetch it again")
-                *values, usage = (row[index].strip() for index in indices)
+                usage, *values = (row[column].strip() for column in ("usage", *columns))
                 if usage not in USAGE:
                     raise DataError(f"{where}: Usage is {usage[:20]!r}; expected one of {', '.join(USAGE)}")
                 yield where, USAGE[usage], values
-        except UnicodeDecodeError:
-            raise DataError(f"{name} is not text; fetch it again") from None
-        except csv.Error as error:
-            raise DataError(f"{name}, line {reader.line_num}: not a CSV row ({error}); fetch it again") from None
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{name}, line {reader.line_num + 1}: not CSV in UTF-8 ({error}); fetch it again") from None
 
 
 def _from_csv(file: IO[bytes], name: str) -> dict[str, Split]:
@@ -179,8 +171,7 @@ def _from_csv(file: IO[bytes], name: str) -> dict[str, Split]:
     labels: dict[str, list[int]] = {split: [] for split in USAGE.values()}
     for where, split, (emotion, text) in rows(file, name, ("emotion", "pixels")):
         if emotion not in _LABELS:
-            expected = f"0 ({EMOTIONS[0]}) to 6 ({EMOTIONS[-1]})"
-            raise DataError(f"{where}: the label is {emotion[:20]!r}; expected {expected}")
+            raise DataError(f"{where}: the label is {emotion[:20]!r}; expected 0 (angry) to 6 (neutral)")
         try:
             image = bytes(map(int, text.split()))
         except ValueError:
@@ -212,7 +203,7 @@ def _from_images(members: Sequence[Member], source: str, seed: int) -> dict[str,
         images.append(image)
         labels.append(EMOTIONS.index(emotion))
         splits.append("val" if file.startswith("PublicTest_") else folder.lower())
-    stack = np.stack(images) if images else np.empty((0, SIDE, SIDE), dtype=np.uint8)
+    stack = np.array(images, dtype=np.uint8).reshape(-1, SIDE, SIDE)  # also of none
     split, truth = np.array(splits, dtype=object), np.array(labels, dtype=np.int64)
     if "val" not in splits:
         split[_tenth(split, truth, seed)] = "val"
@@ -231,9 +222,7 @@ def _tenth(split: np.ndarray, label: np.ndarray, seed: int) -> list[int]:
 
 def _checked(splits: dict[str, tuple[np.ndarray, np.ndarray]], source: str) -> dict[str, Split]:
     for usage, name in USAGE.items():
-        labels = splits[name][1].tolist()
-        if not labels:
-            raise DataError(f"{source}: no {name} split (Usage {usage}, or its folder); fetch the whole set")
-        if missing := [emotion for k, emotion in enumerate(EMOTIONS) if k not in labels]:
-            raise DataError(f"{source}: no {name} image of class {', '.join(missing)}; fetch the whole set")
+        present = set(splits[name][1].tolist())
+        if missing := [emotion for label, emotion in enumerate(EMOTIONS) if label not in present]:
+            raise DataError(f"{source}: no {name} image ({usage}) of class {', '.join(missing)}; fetch the whole set")
     return {name: Split(images, labels, EMOTIONS) for name, (images, labels) in splits.items()}

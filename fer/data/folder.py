@@ -171,11 +171,8 @@ def _split_name(path: Path) -> str | None:
 
 def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
     """The images of each split, with the class and group that their folders give; every split has every class."""
-    files = [
-        (split, path, path.relative_to(folder).parts[:-1])
-        for split, folder in folders.items()
-        for path in list_images(folder)
-    ]
+    paths = {split: list_images(folder) for split, folder in folders.items()}
+    files = [(n, path, path.relative_to(folders[n]).parts[:-1]) for n, rows in paths.items() for path in rows]
     above = [parts for _, _, parts in files if parts]
     if not above:
         layouts = f"{root}/train/<class>/*.jpg or {root}/<class>/*.jpg (or {', '.join(IMAGE_SUFFIXES[1:])})"
@@ -195,9 +192,8 @@ def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
     for split, rows in images.items():
         if not rows:
             raise DataError(f"{folders[split]} holds no images in class folders; fill it or delete it")
-        if absent := classes - {image.label for image in rows}:
-            what = f"an empty class: {folders[split]} has no image of {', '.join(labels.order(list(absent)))}"
-            raise DataError(f"{what}; add some, or delete the class everywhere")
+        if absent := ", ".join(labels.order(list(classes - {image.label for image in rows}))):
+            raise DataError(f"{folders[split]} has no image of {absent}; add some, or delete the class everywhere")
     if len(classes) < 2:
         raise DataError(f"only one class under {folders['train']} ({classes.pop()}); add a folder for another")
     return images
@@ -225,7 +221,12 @@ def _cut(images: list[_Image], missing: dict[str, float], seed: int, folder: Pat
     names = ["train", *missing]
     classes, truth = np.unique([image.label for image in images], return_inverse=True)
     shares = np.array([1 - sum(missing.values()), *missing.values()])
-    for kind, keys in _groupings(images):
+    # clip_0001.jpg and clip_0002.jpg are frames of one clip, whatever their classes
+    series = [re.sub(r"[\s_.(-]*\d+\)?$", "", image.path.stem) for image in images]
+    grouped = [image.group or name or str(image.path) for image, name in zip(images, series, strict=True)]
+    alone = [image.group or str(image.path) for image in images]
+    foldered = all(image.group for image in images)
+    for kind, keys in [("groups", grouped)] if foldered else [("groups", grouped), ("images", alone)]:
         groups, group = np.unique(keys, return_inverse=True)
         counts = np.zeros((len(groups), len(classes)), dtype=np.int64)
         np.add.at(counts, (group, truth), 1)
@@ -233,7 +234,7 @@ def _cut(images: list[_Image], missing: dict[str, float], seed: int, folder: Pat
         if dealt is None:
             continue
         _log.info("%s: %s cut from train by %d %s", folder, " and ".join(missing), len(groups), kind)
-        if kind != "groups" and 2 * len(groups) > len(images):
+        if not foldered and 2 * len(groups) > len(images):
             fix = "give each session or person a folder of its own, or make train, val and test folders"
             _log.warning("%s: frames of one video may end up on both sides and flatter the scores; %s", folder, fix)
         part = dealt[group]
@@ -242,19 +243,6 @@ def _cut(images: list[_Image], missing: dict[str, float], seed: int, folder: Pat
     scarce = f"{str(classes[within.argmin()])!r} is in {within.min()} of them"
     what = f"cannot cut {' and '.join(missing)} from {len(groups)} {kind} with every class in each ({scarce})"
     raise DataError(f"{folder}: {what}; add a session or a person, or make train, val and test folders")
-
-
-def _groupings(images: list[_Image]) -> Iterator[tuple[str, list[str]]]:
-    """The possible groupings, safest first, each with the group of every image."""
-    if all(image.group for image in images):
-        yield "groups", [image.group for image in images]
-        return
-    # clip_0001.jpg and clip_0002.jpg are frames of one clip, whatever their classes
-    series = [re.sub(r"[\s_.(-]*\d+\)?$", "", image.path.stem) for image in images]
-    alone = [image.group or str(image.path) for image in images]
-    named = [image.group or name or own for image, name, own in zip(images, series, alone, strict=True)]
-    yield "series", named
-    yield "images", alone
 
 
 def _deal(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:

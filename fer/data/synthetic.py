@@ -83,8 +83,7 @@ def draw(emotion: str, rng: np.random.Generator, size: int = 48) -> np.ndarray:
     """
     units = _intensities(emotion, rng)
     side = size * max(2, math.ceil(_CANVAS / size))
-    pen = _Pen(_background(rng, side), rng)
-    skin = rng.uniform(70, 225)
+    pen, skin = _Pen(_background(rng, side), rng), rng.uniform(70, 225)
     hair = rng.uniform(150, 235) if rng.random() < 0.25 else rng.uniform(10, 80)
     _head(pen, rng, skin, hair, units)
     _nose(pen, rng, skin, units)
@@ -146,12 +145,10 @@ def _apart(grey: float, skin: float, least: float) -> float:
 def _intensities(emotion: str, rng: np.random.Generator) -> np.ndarray:
     """(27,) how strongly each action unit acts, 0 to 1; those of the emotion are pronounced or more."""
     strength, laughs = rng.uniform(0.7, 1, 27), rng.random() < 0.5
-    units = np.zeros(27)
     active = list(ACTION_UNITS[emotion])
     if emotion == "happy" and laughs:
         active.append(25)  # people smile with closed lips and with open ones
-    units[active] = strength[active]
-    return units
+    return np.where(np.isin(np.arange(27), active), strength, 0)
 
 
 def _background(rng: np.random.Generator, side: int) -> np.ndarray:

@@ -27,7 +27,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     counts: dict[str, list[list[int]]] = {name: [] for name in USAGE.values()}
     try:
         with expand(path).open("rb") as file:
-            for where, split, values in rows(file, f"data.votes={path}", COLUMNS):
+            for where, split, values in rows(file, f"data.votes={path}", [name.lower() for name in COLUMNS]):
                 if not all(value.isdecimal() and len(value) < 7 for value in values):
                     raise DataError(f"{where}: votes must be whole numbers from 0; fetch it again")
                 counts[split].append([int(value) for value in values])

@@ -41,7 +41,7 @@ def command(monkeypatch, capsys):
 
 
 def test_every_problem_is_found(splits):
-    found = audit.audit(splits)
+    found = audit.examine(splits)
     # train 0-5, val 6-8, test 9-12
     assert {name: np.flatnonzero(where).tolist() for name, where in found.problems.items()} == {
         "duplicate in another split": [0, 6, 7, 9, 10, 11],
@@ -56,7 +56,8 @@ def test_every_problem_is_found(splits):
 
 
 def test_what_is_written_says_the_same(splits, tmp_path):
-    found = audit.audit({n: replace(s, names=tuple(f"{n}/{k}.png" for k in range(len(s)))) for n, s in splits.items()})
+    named = {n: replace(s, names=tuple(f"{n}/{k}.png" for k in range(len(s)))) for n, s in splits.items()}
+    found = audit.examine(named)
     audit.write(found, tmp_path / "out", "Audit of a | b")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(audit.NAMES)
     with (tmp_path / "out" / "audit.csv").open(newline="") as file:
@@ -78,7 +79,7 @@ def test_what_is_written_says_the_same(splits, tmp_path):
 
 
 def test_examples_name_all_places_of_an_image(splits):
-    parts = dict(audit.examples(audit.audit(splits), most=2))
+    parts = dict(audit.examples(audit.examine(splits), most=2))
     image, text = parts["conflicting label: 6"][0]
     assert np.array_equal(image, FACE[0])
     assert text == "train 0 calm\nval 0 calm\ntest 0 calm\nand 1 more"
@@ -86,7 +87,7 @@ def test_examples_name_all_places_of_an_image(splits):
 
 def test_a_clean_set_has_a_report_too(tmp_path):
     clean = {name: split((FACE[2 * k], 0), (FACE[2 * k + 1], 1)) for k, name in enumerate(("train", "val", "test"))}
-    found = audit.audit(clean)
+    found = audit.examine(clean)
     assert audit.rows(found) == []
     audit.write(found, tmp_path, "clean")
     assert (tmp_path / "audit.png").stat().st_size > 0
@@ -95,7 +96,7 @@ def test_a_clean_set_has_a_report_too(tmp_path):
 def test_votes_tell_what_is_no_face(tmp_path):
     rows = fer_rows()
     data = fer2013.read(write_csv(tmp_path / "fer2013.csv", rows))
-    found = audit.audit(data, write_votes(tmp_path / "votes.csv", rows, no_faces=[3]))
+    found = audit.examine(data, write_votes(tmp_path / "votes.csv", rows, no_faces=[3]))
     (only,) = np.flatnonzero(found.problems["no face (votes)"])
     assert np.array_equal(data[found.split[only]].images[found.row[only]], rows[3][1])
 
@@ -151,7 +152,7 @@ def test_a_tilde_in_out_is_a_home(command, tmp_path, monkeypatch):
 
 @pytest.mark.shared
 def test_the_real_fer2013_has_its_known_faults():
-    found = audit.audit(fer2013.read(SHARED / "fer2013"), SHARED / "fer2013" / "fer2013new.csv")
+    found = audit.examine(fer2013.read(SHARED / "fer2013"), SHARED / "fer2013" / "fer2013new.csv")
     pairs = [("test", "train"), ("val", "train"), ("test", "val")]
     assert [found.duplicates(*pair) for pair in pairs] == [288, 280, 44]
     assert [count for _, count in audit.report(found)[0].rows] == ["35887", "1514", "57", "1851"]

@@ -213,12 +213,12 @@ def test_row_cut_short(tmp_path):
 
 def test_empty_class(tmp_path):
     write_csv(tmp_path / "fer2013.csv", [row for row in fer_rows() if row[0] != 1 or row[2] != "PublicTest"])
-    assert "no val image of class disgust" in refusal(tmp_path)
+    assert "no val image (PublicTest) of class disgust" in refusal(tmp_path)
 
 
 def test_no_train_split(tmp_path):
     write_csv(tmp_path / "fer2013.csv", [row for row in fer_rows() if row[2] != "Training"])
-    assert "no train split" in refusal(tmp_path)
+    assert "no train image" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
@@ -259,7 +259,7 @@ def test_file_that_is_no_dataset(tmp_path):
     path.write_text("hello")
     assert "notes.txt is not a FER-2013 file" in refusal(path)
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
-    assert "binary.csv is not text" in refusal(tmp_path / "binary.csv")
+    assert "binary.csv, line 1: not CSV in UTF-8" in refusal(tmp_path / "binary.csv")
     (tmp_path / "empty.csv").write_bytes(b"")
     assert "no column 'emotion'" in refusal(tmp_path / "empty.csv")
 
