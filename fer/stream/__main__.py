@@ -6,17 +6,11 @@ loaded.
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from fer.config import check_groups, program
 from fer.files import expand
-
-if TYPE_CHECKING:
-    from fer.stream.recognizer import Recognizer
-    from fer.stream.sinks.window import Window
-    from fer.stream.sources import Source
 
 
 def run(cfg: DictConfig) -> None:
@@ -29,9 +23,11 @@ def run(cfg: DictConfig) -> None:
 
         page.serve(cfg)
         return
+
     from fer.stream.draw.blur import Blur
     from fer.stream.sinks import Context, open_sinks
-    from fer.stream.sinks.window import wants_window
+    from fer.stream.sinks.collect import Collector
+    from fer.stream.sinks.window import Window, wants_window
     from fer.stream.sources import open_source
 
     blur = Blur(cfg.blur) if cfg.blur is not None else None
@@ -49,21 +45,14 @@ def run(cfg: DictConfig) -> None:
         recognizer = Recognizer(cfg.artifact, **settings)
         context.classes = recognizer.classes
         if view:  # the last, so that closing it loses nothing
-            sinks.append(_window(cfg, source, recognizer))
+            metadata = recognizer.classify.metadata
+            collector = cfg.collect and Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size)
+            sinks.append(Window(source.name, source.still, cfg.snapshots and expand(cfg.snapshots), collector))
         results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=context.stats)
         if blur:
             results = blur.over(results, source.live)
         with summarised(context) as advance:
             pipeline.run(results, sinks, context.stats, advance)
-
-
-def _window(cfg: DictConfig, source: "Source", recognizer: "Recognizer") -> "Window":
-    from fer.stream.sinks.collect import Collector
-    from fer.stream.sinks.window import Window
-
-    metadata = recognizer.classify.metadata
-    collector = Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size) if cfg.collect else None
-    return Window(source.name, source.still, expand(cfg.snapshots) if cfg.snapshots else None, collector)
 
 
 _PATHS = ("source", "artifact", "save", "log", "stats", "timeline", "report", "collect", "snapshots")

@@ -100,10 +100,7 @@ class History:
         """Add the next frame."""
         ids = [0] * len(result.faces) if result.faces.ids is None else result.faces.ids.tolist()
         labels = result.shown.argmax(axis=1) if result.labels is None else result.labels
-        self.put(result.frame.time, ids, result.shown, labels)
-
-    def put(self, time: float, ids: list[int], shown: Array, labels: Array) -> None:
-        """Add a frame with N faces: its seconds, their ids, probabilities (N, K) and classes int64 (N,)."""
+        time = result.frame.time
         if self.start is None:
             self.start = time
         if self._last is not None:
@@ -111,7 +108,7 @@ class History:
             lasted = min(time - self._last[0], _LONGEST)
             self._count(lasted)
             self._step = lasted or self._step
-        self._last, self.end = (time, ids, shown, labels), time + self._step
+        self._last, self.end = (time, ids, result.shown, labels), time + self._step
 
     def finish(self) -> None:
         """Count the last frame for as long as the one before it."""

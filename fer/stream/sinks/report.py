@@ -2,9 +2,8 @@
 
 import time
 from base64 import b64encode
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -29,13 +28,12 @@ _CLEARER = 0.02
 """By how much a moment must be surer, 0 to 1, to replace another; encoding every frame of a slow rise costs time."""
 
 
-@dataclass(frozen=True)
-class KeyFrame:
+class KeyFrame(NamedTuple):
     """A face at the moment when an emotion was clearest: confidence from 0 to 1, seconds, and the picture as JPEG."""
 
     confidence: float
     time: float
-    jpeg: bytes = field(repr=False)
+    jpeg: bytes
 
 
 @sink("report", ".html", sources=FILMS)
@@ -81,15 +79,14 @@ class Report(Sink):
             write_output(paths["report"], self._page())
 
     def _page(self) -> str:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        from jinja2 import StrictUndefined, Template
 
-        loader = FileSystemLoader(Path(__file__).parent)
-        environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
         history, source = self._history, self._context.source
         start, end = history.span
         step = tick(end - start)
         marks = np.arange(np.ceil(start / step), np.floor(end / step) + 1) * step
-        return environment.get_template("report.html.j2").render(
+        return Template(template, autoescape=True, undefined=StrictUndefined, trim_blocks=True).render(
             # A file without its folders, an address without user, password and query.
             source=source.path.name if source.path else without_password(source.name).split("?")[0],
             model=self._context.model,
@@ -105,11 +102,8 @@ class Report(Sink):
 
     def _shares(self, labels: Array) -> list[dict[str, Any]]:
         """The classes that were shown at all, the most frequent first, with their share of the time in per cent."""
-        order = [k for k in np.argsort(-labels, kind="stable") if labels[k] > 0]
-        names = self._history.classes
-        return [
-            {"name": names[k], "colour": hex_colour(names[k]), "percent": 100 * labels[k] / labels.sum()} for k in order
-        ]
+        order = [(self._history.classes[k], labels[k]) for k in np.argsort(-labels, kind="stable") if labels[k] > 0]
+        return [{"name": k, "colour": hex_colour(k), "percent": 100 * v / labels.sum()} for k, v in order]
 
     def _track(self, identity: int) -> dict[str, Any]:
         track, keys = self._history.tracks[identity], self._keys.get(identity, {})
@@ -123,9 +117,8 @@ class Report(Sink):
         for share in shares:
             if key := keys.get(share["name"]):
                 share |= {"sure": 100 * key.confidence, "time": clock(key.time), "jpeg": b64encode(key.jpeg).decode()}
-        first, last = clock(track.pieces[0].begin), clock(track.pieces[-1].end)
-        times = {"total": clock(track.total), "first": first, "last": last}
-        return {"id": identity, **times, "shares": shares, "areas": areas}
+        times = {"total": track.total, "first": track.pieces[0].begin, "last": track.pieces[-1].end}
+        return {"id": identity, **{k: clock(v) for k, v in times.items()}, "shares": shares, "areas": areas}
 
 
 def _path(points: Array) -> str:

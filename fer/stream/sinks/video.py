@@ -11,7 +11,6 @@ from typing import Any
 import av
 import cv2
 from av.video.reformatter import ColorRange, Colorspace
-from av.video.stream import VideoStream
 
 from fer.files import atomic_write
 from fer.stream.sinks.base import FILMS, Context, Sink, sink, sink_errors
@@ -45,7 +44,7 @@ class VideoFile(Sink):
         self._rate, self._threads, self._sound = context.source.rate, context.threads, context.source.path
         # Fine enough for a source of uneven pace, and a whole number of ticks per frame of an even one.
         self._tick = Fraction(1, self._rate.numerator * math.ceil(12_000 / self._rate.numerator))
-        self._container: av.container.OutputContainer | None = None
+        self._container: Any = None
         self._first = 0.0  # seconds
         self._last = -1  # in ticks
 
@@ -69,11 +68,10 @@ class VideoFile(Sink):
             frame.duration = round(1 / self._rate / self._tick)
             self._container.mux(self._stream.encode(frame))
 
-    def _open(self, picture: Array) -> av.container.OutputContainer:
+    def _open(self, picture: Array) -> Any:
         container = av.open(_url(self._part), "w", format="mp4", options=_FRAGMENTS)
         options = {"preset": "veryfast", "crf": "20", "g": str(max(1, round(_FRAGMENT_SECONDS * self._rate)))}
-        self._stream = container.add_stream("libx264", rate=self._rate, options=options)
-        assert isinstance(self._stream, VideoStream)
+        self._stream: Any = container.add_stream("libx264", rate=self._rate, options=options)
         self._stream.height, self._stream.width = (side + side % 2 for side in picture.shape[:2])
         self._stream.pix_fmt = "yuv420p"
         codec = self._stream.codec_context

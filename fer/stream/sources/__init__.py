@@ -56,7 +56,6 @@ def open_source(source: int | str | None, threads: int | None = None, retry_for:
 
 def _neighbour(path: Path) -> str:
     """What to say of the nearest thing that does exist."""
-    if not path.parent.is_dir():
-        return f" (there is no folder {path.parent} either)"
-    close = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1, cutoff=0.75)
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
     return f", or did you mean {path.parent / close[0]}?" if close else ""

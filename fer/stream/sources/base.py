@@ -11,7 +11,9 @@ from typing import Literal, Self
 from fer.files import expand
 from fer.stream.types import Frame
 
-DEFAULT_RATE = Fraction(30)
+_DEFAULT_RATE = Fraction(30)
+_FASTEST = 240
+"""The highest rate that is believed; browsers give the ticks of their clock, 1000 per second, as the rate."""
 
 Kind = Literal["image", "folder", "video", "camera", "network"]
 
@@ -58,6 +60,11 @@ class Source:
 
     def close(self) -> None:
         """Release what is held open. May be called twice."""
+
+
+def believable_rate(*rates: Fraction | None) -> Fraction:
+    """The first of several claims of frames per second that can be true; 30 if there is none."""
+    return next((Fraction(rate) for rate in rates if rate and 0 < rate <= _FASTEST), _DEFAULT_RATE)
 
 
 @dataclass(frozen=True)

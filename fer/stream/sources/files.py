@@ -1,7 +1,6 @@
 """Video files, decoded frame by frame."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,8 @@ import av
 import numpy as np
 
 from fer.errors import SourceError
-from fer.stream.sources.base import DEFAULT_RATE, Kind, Source
+from fer.stream.sources.base import Kind, Source, believable_rate
 from fer.stream.types import Array, Frame
-
-_FASTEST = 240
-"""The highest rate that is believed; browsers give the ticks of their clock, 1000 per second, as the rate."""
 
 
 def open_video(path: Path, threads: int | None = None) -> "Video":
@@ -77,8 +73,7 @@ class Video(Source):
         self._stream.thread_type = "AUTO"
         if threads is not None:
             self._stream.codec_context.thread_count = threads
-        rates = (self._stream.guessed_rate, self._stream.average_rate)
-        self.rate = next((Fraction(rate) for rate in rates if rate and rate <= _FASTEST), DEFAULT_RATE)
+        self.rate = believable_rate(self._stream.guessed_rate, self._stream.average_rate)
         self.total = self._stream.frames or (round(self._seconds() * self.rate) or None)
 
     def _seconds(self) -> float:

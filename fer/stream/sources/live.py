@@ -13,7 +13,7 @@ import av
 import cv2
 
 from fer.errors import SourceError
-from fer.stream.sources.base import DEFAULT_RATE, Kind, Request, Source, opener
+from fer.stream.sources.base import Kind, Request, Source, believable_rate, opener
 from fer.stream.sources.files import Video, decode, open_container
 from fer.stream.sources.stills import quiet
 from fer.stream.types import Array, Frame
@@ -122,8 +122,7 @@ class Camera(Live):
             raise SourceError(f"source={str(index)[:20]} is no camera; they count from 0, up to 999")
         self.name, self._index = f"camera {index}", index
         super().__init__(retry_for, self._connect())
-        rate = self._connection.get(cv2.CAP_PROP_FPS)
-        self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else DEFAULT_RATE
+        self.rate = believable_rate(Fraction(self._connection.get(cv2.CAP_PROP_FPS)).limit_denominator(1001))
 
     def _connect(self) -> Any:
         with quiet():
@@ -157,8 +156,7 @@ class Network(Live):
         super().__init__(retry_for, container)
         self._url, self._threads, self.name = url, threads, without_password(url)
         stream = container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate
-        self.rate = rate if rate and 1 <= rate <= 1000 else DEFAULT_RATE
+        self.rate = believable_rate(stream.average_rate, stream.guessed_rate)
 
     def _connect(self) -> Any:
         return _open_url(self._url)

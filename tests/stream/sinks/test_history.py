@@ -2,14 +2,19 @@ import numpy as np
 import pytest
 
 from fer.stream.sinks.history import History, clock
+from fer.stream.types import Faces, Frame, FrameResult
 
 
 def fed(history: History, times: np.ndarray, ids: list[int], label: int = 0) -> History:
     count = len(history.classes)
     row = np.full(count, 0.2 / (count - 1), np.float32)
     row[label] = 0.8
-    for time in times:
-        history.put(float(time), ids, np.tile(row, (len(ids), 1)), np.full(len(ids), label, np.int64))
+    image, n = np.zeros((2, 2, 3), np.uint8), len(ids)
+    faces = Faces(
+        np.tile(np.array([0, 0, 1, 1], np.float32), (n, 1)), np.ones(n, np.float32), ids=np.array(ids, np.int64)
+    )
+    for k, time in enumerate(times):
+        history.add(FrameResult(Frame(image, k, float(time)), faces, history.classes, np.tile(row, (n, 1))))
     return history
 
 

@@ -1,0 +1,152 @@
+import io
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image as PIL
+
+from fer.errors import SourceError
+from fer.stream.sources import open_source
+
+Clip = Callable[..., Path]
+
+
+def test_a_video_gives_every_frame_at_its_own_time(make_clip: Clip) -> None:
+    with open_source(str(make_clip())) as source:
+        frames = list(source)
+    assert [frame.index for frame in frames] == list(range(6))
+    assert [frame.time for frame in frames] == pytest.approx([0.04 * i for i in range(6)], abs=1e-3)
+    assert frames[0].image.shape == (48, 64, 3)
+    assert [int(frame.image[40, 50, 0]) for frame in frames] == pytest.approx([60 + 5 * i for i in range(6)], abs=3)
+    red, green, _ = (int(v) for v in frames[0].image[4, 4])
+    assert red > 180 and green < 80, "RGB, not BGR"
+    assert source.notes == []
+    assert (source.kind, source.total, source.rate) == ("video", 6, 25)
+
+
+def test_uneven_times_are_kept(make_clip: Clip) -> None:
+    times = [0.0, 0.04, 0.08, 0.5, 0.54, 1.2]
+    with open_source(str(make_clip(times=times))) as source:
+        assert [frame.time for frame in source] == pytest.approx(times, abs=1e-3)
+
+
+def test_times_count_from_the_start_of_the_file(make_clip: Clip) -> None:
+    path = make_clip("clip.ts", times=[9.0 + i / 25 for i in range(6)])
+    with av.open(str(path)) as container:
+        assert container.start_time == 9_000_000
+    with open_source(str(path)) as source:
+        assert next(iter(source)).time == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize(("quarter", "corner"), [(90, "right upper"), (180, "right lower"), (270, "left lower")])
+def test_a_phone_video_is_turned_upright(make_clip: Clip, quarter: int, corner: str) -> None:
+    path = make_clip()
+    data = bytearray(path.read_bytes())
+    cosine, sine = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[quarter]  # clockwise, as players turn it
+    matrix = [v << 16 for v in (cosine, sine, 0, -sine, cosine, 0, 0, 0)]
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 32] = struct.pack(">8i", *matrix)
+    path.write_bytes(data)
+    with open_source(str(path)) as source:
+        image = next(iter(source)).image
+    assert image.shape == ((48, 64, 3) if quarter == 180 else (64, 48, 3))
+    side, level = corner.split()
+    y, x = (4 if level == "upper" else -4), (4 if side == "left" else -4)
+    assert image[y, x, 0] > 180 and image[y, x, 1] < 80
+
+
+def test_a_cut_video_gives_what_decodes_and_says_so(make_clip: Clip) -> None:
+    path = make_clip("clip.mkv", frames=60, size=(160, 120))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with open_source(str(path)) as source:
+        frames = list(source)
+    assert 5 < len(frames) < 50
+    assert source.notes and "clip.mkv" in source.notes[0]
+
+
+def test_a_damaged_video_goes_on_behind_the_damage(make_clip: Clip) -> None:
+    path = make_clip("clip.mp4", frames=40, size=(160, 120))
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    stop = data.index(b"moov") - 4
+    third = (stop - start) // 3
+    data[start + third : start + 2 * third] = bytes(third)
+    path.write_bytes(data)
+    with open_source(str(path)) as source:
+        frames = list(source)
+    assert 5 < len(frames) < 40
+    assert frames[-1].time > 1.4
+    assert source.notes and "clip.mp4" in " ".join(source.notes)
+
+
+def test_stopping_early_is_no_loss(make_clip: Clip) -> None:
+    with open_source(str(make_clip())) as source:
+        frames = iter(source)
+        next(frames)
+        frames.close()
+    assert source.notes == []
+
+
+def test_an_mp4_without_its_index_says_so(make_clip: Clip) -> None:
+    path = make_clip(frames=30)
+    path.write_bytes(path.read_bytes()[:-200])
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"moov")])
+    with pytest.raises(SourceError, match="without its index"):
+        open_source(str(path))
+
+
+def test_a_picture_in_a_format_without_a_decoder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.gif").write_bytes(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    with pytest.raises(SourceError, match="no video that can be decoded"):
+        open_source(str(tmp_path / "a.gif"))
+
+
+@pytest.mark.parametrize("codec", [b"V_NOBODY/ISO/AVC", b"V_XXXX"])
+def test_a_video_of_an_unknown_codec_is_refused(codec: bytes, make_clip: Clip) -> None:
+    path = make_clip("clip.mkv")
+    data = path.read_bytes()
+    name = b"V_MPEG4/ISO/AVC"
+    assert data.count(name) == 1
+    path.write_bytes(data.replace(name, codec.ljust(len(name), b"\0")[: len(name)]))
+    with pytest.raises(SourceError, match="no video that can be decoded"):
+        open_source(str(path), threads=1)
+
+
+def as_a_browser_records(path: Path) -> Path:
+    """150 frames in 5 seconds, at uneven times, of which the file does not tell how long they last."""
+    times = np.arange(150) * 1000 / 30 + np.random.default_rng(0).integers(0, 30, 150)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libvpx", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time), Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    data = path.read_bytes()
+    at = data.index(b"\x23\xe3\x83")  # DefaultDuration of Matroska, which becomes Void
+    length = data[at + 3] & 0x7F
+    path.write_bytes(data[:at] + bytes([0xEC, 0x80 | length + 2]) + bytes(length + 2) + data[at + 4 + length :])
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].guessed_rate == 1000
+    return path
+
+
+def test_the_clock_of_a_recording_is_not_its_rate(tmp_path: Path) -> None:
+    with open_source(str(as_a_browser_records(tmp_path / "a.webm"))) as source:
+        assert source.rate == 30 and source.total in range(145, 156)
+
+
+def test_a_moving_gif_moves(tmp_path: Path) -> None:
+    pictures = [PIL.new("RGB", (32, 32), (60 * i, 0, 0)) for i in range(4)]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=100)
+    (tmp_path / "a.gif").write_bytes(buffer.getvalue())
+    with open_source(str(tmp_path / "a.gif")) as source:
+        assert [round(frame.time, 1) for frame in source] == [0.0, 0.1, 0.2, 0.3]

@@ -1,0 +1,148 @@
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as PIL
+
+from fer.errors import SourceError
+from fer.stream.sources import open_source
+
+Clip = Callable[..., Path]
+
+
+def write_image(path: Path, image: np.ndarray) -> Path:
+    cv2.imencode(path.suffix, image)[1].tofile(path)
+    return path
+
+
+@pytest.mark.parametrize("head", [b"Pf\n4 4\n-1.0\n", b"PF\n4 4\n-1.0\n"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".pfm"])
+def test_floating_point_pictures_are_read_or_refused(head: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(head + bytes(4 * 16 * 3))
+    try:
+        with open_source(str(path)) as source:
+            (frame,) = source
+        assert frame.image.shape == (4, 4, 3)
+    except SourceError as error:
+        assert "cannot be read as an image" in str(error)
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that claims to be so large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(30_000, 30_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SourceError, match="more pixels than"):
+        open_source(str(tmp_path / "a.png"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+def test_a_photo_of_a_large_camera_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((11_600, 8_700), np.uint8))[1].tobytes())
+    with open_source(str(tmp_path / "a.jpg")) as source:
+        assert next(iter(source)).image.shape == (11_600, 8_700, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_photo_is_turned_by_its_exif(tmp_path: Path, suffix: str) -> None:
+    exif = PIL.Exif()
+    exif[0x112] = 6  # turn clockwise by 90°
+    image = PIL.new("RGB", (40, 20), (10, 10, 10))
+    image.paste((250, 0, 0), (0, 0, 20, 10))
+    image.save(tmp_path / f"photo{suffix}", exif=exif)
+    with open_source(str(tmp_path / f"photo{suffix}")) as source:
+        (frame,) = source
+    assert frame.image.shape == (40, 20, 3)
+    assert frame.image[3, -4].tolist() == pytest.approx([250, 0, 0], abs=12)
+    assert (source.kind, frame.file, frame.time) == ("image", f"photo{suffix}", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted"),
+    [
+        (np.full((5, 7), 100, np.uint8), [100, 100, 100]),
+        (np.full((5, 7), 100 * 257, np.uint16), [100, 100, 100]),
+        (np.full((5, 7, 3), (0, 100 * 257, 200 * 257), np.uint16), [200, 100, 0]),
+        (np.full((5, 7, 4), (0, 100, 200, 128), np.uint8), [200, 100, 0]),
+        (np.full((1, 1, 3), (0, 100, 200), np.uint8), [200, 100, 0]),
+    ],
+)
+def test_any_depth_and_any_channels(tmp_path: Path, image: np.ndarray, wanted: list[int]) -> None:
+    path = write_image(tmp_path / "ünï.png", image)
+    with open_source(str(path)) as source:
+        (frame,) = source
+    assert frame.image.shape == (*image.shape[:2], 3)
+    assert frame.image[0, 0].tolist() == pytest.approx(wanted, abs=1)
+
+
+def test_a_folder_goes_by_number_and_past_broken_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("f10.png", "f2.png", "F1.JPG"):
+        write_image(tmp_path / name, np.full((6, 6, 3), 50, np.uint8))
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    good = write_image(tmp_path / "f3.png", noise).read_bytes()
+    (tmp_path / "f3.png").write_bytes(good[: len(good) // 2])
+    (tmp_path / ".hidden.png").write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "sub.png").mkdir()
+    with open_source(str(tmp_path)) as source:
+        frames = list(source)
+    assert [frame.file for frame in frames] == ["F1.JPG", "f2.png", "f3.png", "f10.png"]
+    assert [frame.error is not None for frame in frames] == [False, False, True, False]
+    assert source.total == 4 and len(source.notes) == 1 and "f3.png" in source.notes[0]
+    assert capfd.readouterr().err == "", "libpng must not speak"
+
+
+def test_a_folder_without_images_points_to_the_next(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no images"):
+        open_source(str(tmp_path))
+    (tmp_path / "below").mkdir()
+    write_image(tmp_path / "below" / "a.png", np.zeros((6, 6, 3), np.uint8))
+    with pytest.raises(SourceError, match="below"):
+        open_source(str(tmp_path))
+
+
+def test_silence_holds_for_c_libraries_and_ends() -> None:
+    code = (
+        "import os, sys\nfrom fer.stream.sources.stills import quiet\n"
+        "with quiet():\n    os.write(2, b'inside')\nos.write(2, b'outside')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "outside"
+
+
+def test_two_threads_that_ask_for_silence_do_not_keep_it() -> None:
+    code = """
+import os, threading
+from fer.stream.sources.stills import quiet
+inside, left = threading.Event(), threading.Event()
+def second():
+    inside.wait()
+    with quiet():
+        left.wait()
+thread = threading.Thread(target=second)
+thread.start()
+with quiet():
+    inside.set()
+    left.wait(0.3)
+left.set()
+thread.join()
+os.write(2, b'outside')
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "outside"
