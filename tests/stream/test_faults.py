@@ -106,7 +106,7 @@ def test_the_size_changes_and_frames_turn_to_garbage(tmp_path: Path) -> None:
     assert decoded(tmp_path / "out.mp4") == 15
 
 
-def test_a_file_cut_in_the_middle_is_answered_as_far_as_it_goes(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_cut_file_is_processed_as_far_as_it_goes(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     whole = make_clip("whole.mkv", frames=150)
     data = whole.read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 2 // 3])
@@ -118,7 +118,7 @@ def test_a_file_cut_in_the_middle_is_answered_as_far_as_it_goes(make_clip: Calla
     assert source.notes
 
 
-def test_a_detector_that_fails_leaves_what_was_answered(tmp_path: Path) -> None:
+def test_a_detector_that_fails_leaves_the_results_so_far(tmp_path: Path) -> None:
     def broken(frame):
         if frame.index == 9:
             raise MemoryError("no memory")
@@ -131,7 +131,7 @@ def test_a_detector_that_fails_leaves_what_was_answered(tmp_path: Path) -> None:
     assert decoded(tmp_path / "out.mp4") == len(found)
 
 
-def test_a_missing_artifact_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_missing_artifact_is_reported_before_anything_is_written(tmp_path: Path) -> None:
     from fer.stream import Recognizer
 
     with pytest.raises(FerError, match="no model file"):

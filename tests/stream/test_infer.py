@@ -135,8 +135,8 @@ def test_a_model_from_elsewhere_is_run_when_it_is_trusted(
     monkeypatch.setenv("FER_TRUST", str(tmp_path / "trusted.txt"))
     monkeypatch.setattr(trust, "_in_this_process", set())
     arguments = (f"source={clip}", f"artifact={model}", "log=a.jsonl")
-    status, _, said = program(*arguments)
-    assert status == 2 and "trust=true" in said and len(said.splitlines()) == 1
+    status, _, error = program(*arguments)
+    assert status == 2 and "trust=true" in error and len(error.splitlines()) == 1
     assert not (tmp_path / "a.jsonl").exists()
     assert program(*arguments, "trust=true")[0] == 0
     assert program(*arguments)[0] == 0  # remembered
@@ -184,7 +184,7 @@ def test_an_image_and_a_folder(program: Program, face: None, tmp_path: Path) -> 
     assert [("error" in row, len(row["faces"])) for row in rows] == [(False, 1), (False, 1), (True, 0)]
 
 
-def test_a_cut_video_is_answered_and_its_loss_told(program: Program, tmp_path: Path) -> None:
+def test_a_cut_video_is_processed_and_its_loss_is_reported(program: Program, tmp_path: Path) -> None:
     path = make_clip(tmp_path / "clip.mkv", 400)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     status, _, err = program("source=clip.mkv", "log=out.jsonl", "save=out.mp4")
@@ -239,7 +239,7 @@ def test_home_and_names_like_it(
     assert len(rows_of(tmp_path / "a.jsonl")) == decoded(tmp_path / "~nobody.mkv") == 3
 
 
-def test_null_keeps_no_faces_and_no_snapshots(
+def test_null_files_no_faces_and_no_snapshots(
     program: Program, clip: Path, face: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[tuple[object, ...]] = []
@@ -371,7 +371,7 @@ def zipped(path: Path):
     return archive
 
 
-def test_a_break_halfway_keeps_what_was_answered(
+def test_a_break_halfway_keeps_the_results_so_far(
     program: Program, face: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from fer.stream import sources
@@ -457,7 +457,7 @@ def test_help_is_for_people_and_needs_no_torch() -> None:
     assert not modules & {*HEAVY.split(), "torch", "cv2", "av", "numpy", "rich"}
 
 
-def test_a_first_answer_imports_little(model: Path, tmp_path: Path) -> None:
+def test_a_first_result_imports_little(model: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((60, 80, 3), 90, np.uint8))
     out, modules = imported(f"source={tmp_path}/a.png", f"artifact={model}", f"save={tmp_path}/b.png")
     assert "1, 0 with faces" in out and (tmp_path / "b.png").exists()

@@ -20,7 +20,7 @@ def test_a_picture_by_array_and_by_path(one: Recognizer, tmp_path: Path) -> None
         assert (len(result.faces), result.faces.ids, result.smoothed) == (1, None, None)
         assert result.probabilities.sum() == pytest.approx(1, abs=1e-5)
         assert result.uncertain.shape == (1,)
-    with pytest.raises(SourceError, match="none.png"):
+    with pytest.raises(SourceError, match=r"none\.png"):
         one(tmp_path / "none.png")
     with pytest.raises(ValueError, match="uint8"):
         one(image.astype(float))

@@ -65,8 +65,8 @@ def _chosen(key: str, value: Any, context: Context) -> SinkType:
 def _check_distinct(context: Context, artifact: str | None) -> None:
     known = {"source": context.source.path, "artifact": expand(artifact) if artifact else None}
     for key, path in context.paths.items():
-        for other, taken in known.items():
-            if taken is not None and _same(path, taken):
+        for other, used in known.items():
+            if used is not None and _same(path, used):
                 raise SinkError(f"{key}= and {other}= are both {path}; give {key}= another name")
         known[key] = path
 

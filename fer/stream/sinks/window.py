@@ -146,9 +146,8 @@ class Window(Sink):
         return speed if captured is None else f"{speed}   {(time.monotonic() - captured) * 1000:.0f} ms"
 
     def _help(self) -> list[str]:
-        names = {" ": "space", "\x1b": "Esc"}
-        keys = [(name, label) for name, (_, label, when) in KEYS.items() if when(self)]
-        return [f"{names.get(name, name)}  {label(self) if callable(label) else label}" for name, label in keys]
+        names, classes = {" ": "space", "\x1b": "Esc"}, self.result.classes
+        return [f"{names.get(k, k)}  {label.format(*classes)}" for k, (_, label, when) in KEYS.items() if when(self)]
 
     def close(self, complete: bool) -> None:
         if self._open:
@@ -156,13 +155,12 @@ class Window(Sink):
 
 
 Action = Callable[[Window], str | None]
-Label = str | Callable[[Window], str]
-KEYS: dict[str, tuple[Action, Label, Callable[[Window], object]]] = {}
+KEYS: dict[str, tuple[Action, str, Callable[[Window], object]]] = {}
 """The keys of the window: what each does, what the help calls it, and when it has a meaning."""
 
 
 def key(
-    character: str, label: Label, when: Callable[[Window], object] = lambda window: True
+    character: str, label: str, when: Callable[[Window], object] = lambda window: True
 ) -> Callable[[Action], Action]:
     """Register what a key of the window does, in place of what it did before.
 
@@ -170,7 +168,7 @@ def key(
 
     Args:
         character: The key.
-        label: What the help says of it.
+        label: What the help says of it; "{0}" is the name of the first class, and so on.
         when: Whether it has a meaning in a given window. If not, it is not listed, and shows the next still.
     """
 
@@ -214,8 +212,8 @@ def _file(number: int) -> None:
 
     @key(
         str(number),
-        lambda window: f"file as {window.result.classes[number - 1]}",
-        when=lambda window: window.collector and number <= len(window.result.classes),
+        f"file as {{{number - 1}}}",
+        lambda window: window.collector and number <= len(window.result.classes),
     )
     def file_face(window: Window) -> str:
         assert window.collector
@@ -227,7 +225,7 @@ for _number in range(1, 10):
     _file(_number)
 
 
-@key("u", "undo the last file", when=lambda window: window.collector)
+@key("u", "undo the last one", when=lambda window: window.collector)
 def undo_file(window: Window) -> str:
     """Delete the face that was filed last."""
     assert window.collector

@@ -68,11 +68,8 @@ class Video(Source):
     def __init__(self, container: Any, name: str, path: Path | None, threads: int | None = None) -> None:
         super().__init__()
         self.name, self.path, self.files = name, path, (path,) if path else ()
-        self._damaged = 0
         self._container, self._stream = container, container.streams.video[0]
-        self._stream.thread_type = "AUTO"
-        if threads is not None:
-            self._stream.codec_context.thread_count = threads
+        self._threads, self._damaged = threads, 0
         self.rate = believable_rate(self._stream.guessed_rate, self._stream.average_rate)
         self.total = self._stream.frames or (round(self._seconds() * self.rate) or None)
 
@@ -87,7 +84,7 @@ class Video(Source):
         assert self.rate is not None
         index, now, step = 0, 0.0, 1 / float(self.rate)
         try:
-            for stamp, image in decode(self._container):
+            for stamp, image in decode(self._container, self._threads):
                 if image is None:
                     self._damaged += 1
                     continue
@@ -114,14 +111,23 @@ class Video(Source):
         self._container.close()
 
 
-def decode(container: Any) -> Iterator[tuple[float | None, Array | None]]:
-    """Yield the frames of the first video stream of an open PyAV container.
+def decode(container: Any, threads: int | None, parallel: str = "AUTO") -> Iterator[tuple[float | None, Array | None]]:
+    """Decode the first video stream of an open PyAV container.
+
+    Args:
+        container: The container, of which nothing has been decoded so far.
+        threads: Number of decoding threads, None for FFmpeg's default.
+        parallel: "AUTO" decodes frames in parallel, which delays them; "SLICE" only parts of a frame.
 
     Yields:
         Timestamp in seconds, None if the stream has none, and image, uint8 (H, W, 3) RGB, None for a packet that cannot
         be decoded.
     """
-    packets = container.demux(container.streams.video[0])
+    stream = container.streams.video[0]
+    stream.thread_type = parallel
+    if threads is not None:
+        stream.codec_context.thread_count = threads
+    packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)

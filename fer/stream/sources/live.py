@@ -162,11 +162,7 @@ class Network(Live):
         return _open_url(self._url)
 
     def _read(self, connection: Any) -> Iterator[tuple[float, Array]]:
-        stream = connection.streams.video[0]
-        stream.thread_type = "SLICE"  # decoding whole frames in parallel would delay them by as many frames
-        if self._threads is not None:
-            stream.codec_context.thread_count = self._threads
-        for stamp, image in decode(connection):
+        for stamp, image in decode(connection, self._threads, "SLICE"):
             if image is not None:
                 yield time.monotonic() if stamp is None else stamp, image
 

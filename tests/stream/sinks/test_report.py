@@ -21,14 +21,14 @@ from fer.stream.types import Faces, Frame, FrameResult
 def page(path: Path, source: Source, *boxes: tuple[float, float, float, float], until: int | None = None) -> str:
     context, state = Context(source, EMOTIONS, "<b>model.ts</b>"), TemporalState(Tracker(), Smoother())
     stats = context.stats
-    answers = results(source, FakeDetector(*boxes), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
+    stream = results(source, FakeDetector(*boxes), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
 
     def interrupt() -> None:
         if stats.frames == until:
             raise KeyboardInterrupt
 
     try:
-        run(answers, open_sinks({"report": str(path)}, context), stats, interrupt)
+        run(stream, open_sinks({"report": str(path)}, context), stats, interrupt)
     except KeyboardInterrupt:
         assert until
     return path.read_text()

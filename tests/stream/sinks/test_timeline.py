@@ -16,13 +16,13 @@ def watched(path: Path, blind: range = range(0), until: int | None = None) -> No
     context, state = Context(FakeSource(100), EMOTIONS), TemporalState(Tracker(), Smoother())
     stats = context.stats
     detect = FakeDetector((10, 8, 40, 44), blind=frozenset(blind))
-    answers = results(context.source, detect, FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
+    stream = results(context.source, detect, FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
 
     def interrupt() -> None:
         if stats.frames == until:
             raise KeyboardInterrupt
 
-    run(answers, open_sinks({"timeline": str(path)}, context), stats, interrupt)
+    run(stream, open_sinks({"timeline": str(path)}, context), stats, interrupt)
 
 
 def coloured(path: Path, name: str) -> np.ndarray:

@@ -29,7 +29,7 @@ def frames_of(path: Path) -> list[av.VideoFrame]:
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("size", [(64, 48), (63, 47), (2, 2), (1, 1)])
-def test_a_video_is_whole_and_plays_anywhere(tmp_path: Path, ending: str, size: tuple[int, int]) -> None:
+def test_a_video_is_complete_and_plays_anywhere(tmp_path: Path, ending: str, size: tuple[int, int]) -> None:
     path = tmp_path / f"a:b 100%d.{ending}"
     with VideoFile(path, context()) as video:
         for i in range(10):
@@ -73,7 +73,7 @@ def test_colours_survive(tmp_path: Path) -> None:
     with VideoFile(tmp_path / "out.mp4", context()) as video:
         video.write(frame_result(0), flat(64, 64, 220))
     (frame,) = frames_of(tmp_path / "out.mp4")
-    assert int(frame.colorspace) == 1, "BT.709, and said so"
+    assert int(frame.colorspace) == 1, "BT.709"
     np.testing.assert_allclose(frame.to_ndarray(format="rgb24")[32, 32], [220, 50, 200], atol=6)
 
 
@@ -85,7 +85,7 @@ def test_a_frame_of_another_size_is_scaled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_what_was_written_is_kept_however_the_run_ends(tmp_path: Path, error: type[BaseException]) -> None:
+def test_frames_are_kept_however_the_run_ends(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"older")
     with pytest.raises(error), VideoFile(path, context()) as video:

@@ -60,8 +60,8 @@ def watch(
     places = (folder / "snapshots", Collector(folder / "faces", 0.1, 24)) if keeps else (None, None)
     view = window.Window("fake", stills, *places)
     state = TemporalState(Tracker(), Smoother())
-    answers = results(source, FakeDetector(*faces), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
-    run(answers, [view], stats)
+    stream = results(source, FakeDetector(*faces), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
+    run(stream, [view], stats)
     return stats
 
 
@@ -132,7 +132,7 @@ def test_keys_without_a_folder_do_nothing(screen: type[Screen], tmp_path: Path) 
     assert watch(tmp_path, LARGE, frames=3, stills=True, keeps=False).frames == 3, "as other keys, they go on"
 
 
-def test_what_was_filed_is_a_dataset(screen: type[Screen], tmp_path: Path) -> None:
+def test_filed_faces_are_a_dataset(screen: type[Screen], tmp_path: Path) -> None:
     for second in range(3):
         screen("..1234567" + 4 * "4" + "...")
         watch(tmp_path, LARGE, frames=16)

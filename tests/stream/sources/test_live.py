@@ -128,7 +128,7 @@ def test_a_camera_that_drops_is_waited_for(monkeypatch: pytest.MonkeyPatch, caps
     assert source.notes and "dropped; trying to reconnect for 5 s" in capsys.readouterr().err
 
 
-def test_a_camera_without_pictures_is_away_and_said_to_be_so_once(
+def test_a_camera_without_pictures_is_away_and_reported_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     connections: list[FakeCapture] = []
@@ -236,7 +236,7 @@ def site(tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
-def test_a_film_on_a_server_is_read_whole(site: str, make_clip: Callable[..., Path]) -> None:
+def test_a_film_on_a_server_is_read_to_its_end(site: str, make_clip: Callable[..., Path]) -> None:
     clip = make_clip("film.mp4", frames=12)
     with open_source(f"{site}/{clip.name}") as source:
         assert (source.kind, source.live, source.path, source.total) == ("video", False, None, 12)
