@@ -11,7 +11,7 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -35,6 +35,8 @@ _LABELS = {str(label): label for label in range(len(EMOTIONS))}
 
 Member = tuple[str, Path | bytes]
 """Name of a file in a folder or archive, with /, and where it is or what it contains."""
+Labelled = tuple[str, int, bytes]
+"""Split, label and pixels of an image."""
 
 
 def read(root: str | Path | None = None, download: bool = False, seed: int = 0) -> dict[str, Split]:
@@ -73,9 +75,7 @@ def _download() -> Path:
         return Path(kagglehub.dataset_download(KAGGLE))
     except Exception as error:  # kagglehub raises whatever its HTTP library does
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"the download of {KAGGLE} failed ({reason}); fetch it by hand and set data.root to its folder or zip"
-        ) from None
+        raise DataError(f"cannot download {KAGGLE} ({reason}); fetch it by hand and set data.root") from None
 
 
 def find(path: Path) -> Path | None:
@@ -94,10 +94,10 @@ def find(path: Path) -> Path | None:
 def _read(source: Path, seed: int) -> dict[str, Split]:
     try:
         if source.is_dir():
-            return _from_images(_folder(source), str(source), seed)
+            return _splits(_file_images(_folder(source), str(source)), str(source), seed)
         if source.suffix.lower() == ".csv":
             with source.open("rb") as file:
-                return _from_csv(file, str(source))
+                return _splits(_csv_images(file, str(source)), str(source))
         members = list(_zip(source) if source.suffix.lower() == ".zip" else _tar(source))
     except DataError:
         raise
@@ -107,8 +107,8 @@ def _read(source: Path, seed: int) -> dict[str, Split]:
         raise DataError(f"{source} is damaged, cut short or encrypted ({reason}); {fix}") from error
     for name, content in members:
         if PurePosixPath(name).name in _CSV_NAMES:
-            return _from_csv(io.BytesIO(content), f"{source}:{name}")
-    return _from_images(members, str(source), seed)
+            return _splits(_csv_images(io.BytesIO(content), f"{source}:{name}"), str(source))
+    return _splits(_file_images(members, str(source)), str(source), seed)
 
 
 def _folder(root: Path) -> list[tuple[str, Path]]:
@@ -166,28 +166,20 @@ def rows(file: IO[bytes], name: str, columns: Sequence[str]) -> Iterator[tuple[s
             raise DataError(f"{name}, line {reader.line_num + 1}: not CSV in UTF-8 ({error}); fetch it again") from None
 
 
-def _from_csv(file: IO[bytes], name: str) -> dict[str, Split]:
-    pixels: dict[str, list[bytes]] = {split: [] for split in USAGE.values()}
-    labels: dict[str, list[int]] = {split: [] for split in USAGE.values()}
+def _csv_images(file: IO[bytes], name: str) -> Iterator[Labelled]:
     for where, split, (emotion, text) in rows(file, name, ("emotion", "pixels")):
         if emotion not in _LABELS:
             raise DataError(f"{where}: the label is {emotion[:20]!r}; expected 0 (angry) to 6 (neutral)")
         try:
-            image = bytes(map(int, text.split()))
+            pixels = bytes(map(int, text.split()))
         except ValueError:
             raise DataError(f"{where}: a pixel is not a whole number from 0 to 255; fetch it again") from None
-        if len(image) != SIDE * SIDE:
-            raise DataError(f"{where}: {len(image)} pixels; expected {SIDE * SIDE} (48 × 48)")
-        labels[split].append(_LABELS[emotion])
-        pixels[split].append(image)
-    images = {split: np.frombuffer(b"".join(each), np.uint8).reshape(-1, SIDE, SIDE) for split, each in pixels.items()}
-    return _checked({split: (images[split], np.array(labels[split], dtype=np.int64)) for split in images}, name)
+        if len(pixels) != SIDE * SIDE:
+            raise DataError(f"{where}: {len(pixels)} pixels; expected {SIDE * SIDE} (48 × 48)")
+        yield split, _LABELS[emotion], pixels
 
 
-def _from_images(members: Sequence[Member], source: str, seed: int) -> dict[str, Split]:
-    images: list[np.ndarray] = []
-    labels: list[int] = []
-    splits: list[str] = []
+def _file_images(members: Iterable[Member], source: str) -> Iterator[Labelled]:
     for name, content in members:
         *_, folder, label, file = ("", "", *PurePosixPath(name).parts)
         if folder.lower() not in ("train", "test"):
@@ -200,14 +192,22 @@ def _from_images(members: Sequence[Member], source: str, seed: int) -> dict[str,
         if image.shape != (SIDE, SIDE):
             size = f"{image.shape[1]}×{image.shape[0]}"
             raise DataError(f"{where}: {size} pixels; FER-2013 has 48×48, for other sizes use data=image_folder")
-        images.append(image)
-        labels.append(EMOTIONS.index(emotion))
-        splits.append("val" if file.startswith("PublicTest_") else folder.lower())
-    stack = np.array(images, dtype=np.uint8).reshape(-1, SIDE, SIDE)  # also of none
-    split, truth = np.array(splits, dtype=object), np.array(labels, dtype=np.int64)
-    if "val" not in splits:
-        split[_tenth(split, truth, seed)] = "val"
-    return _checked({name: (stack[split == name], truth[split == name]) for name in USAGE.values()}, source)
+        split = "val" if file.startswith("PublicTest_") else folder.lower()
+        yield split, EMOTIONS.index(emotion), image.tobytes()
+
+
+def _splits(images: Iterable[Labelled], source: str, seed: int | None = None) -> dict[str, Split]:
+    """Sort images into splits. With a seed, a val without images is cut from train."""
+    splits, labels, pixels = list(zip(*images, strict=True)) or ((), (), ())
+    stack = np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, SIDE, SIDE)
+    split, label = np.array(splits, dtype=object), np.array(labels, dtype=np.int64)
+    if seed is not None and "val" not in splits:
+        split[_tenth(split, label, seed)] = "val"
+    for usage, name in USAGE.items():
+        present = set(label[split == name].tolist())
+        if missing := [emotion for k, emotion in enumerate(EMOTIONS) if k not in present]:
+            raise DataError(f"{source}: no {name} image ({usage}) of class {', '.join(missing)}; fetch the whole set")
+    return {name: Split(stack[split == name], label[split == name], EMOTIONS) for name in USAGE.values()}
 
 
 def _tenth(split: np.ndarray, label: np.ndarray, seed: int) -> list[int]:
@@ -218,11 +218,3 @@ def _tenth(split: np.ndarray, label: np.ndarray, seed: int) -> list[int]:
         rows = np.flatnonzero((split == "train") & (label == number))
         chosen += rng.permutation(rows)[: max(len(rows) // 10, int(len(rows) > 1))].tolist()
     return chosen
-
-
-def _checked(splits: dict[str, tuple[np.ndarray, np.ndarray]], source: str) -> dict[str, Split]:
-    for usage, name in USAGE.items():
-        present = set(splits[name][1].tolist())
-        if missing := [emotion for label, emotion in enumerate(EMOTIONS) if label not in present]:
-            raise DataError(f"{source}: no {name} image ({usage}) of class {', '.join(missing)}; fetch the whole set")
-    return {name: Split(images, labels, EMOTIONS) for name, (images, labels) in splits.items()}

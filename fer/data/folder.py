@@ -190,8 +190,6 @@ def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
     if level == 0:  # then a folder without images is a class, too
         classes |= {_class(path.name) for folder in folders.values() for path in _folders_in(folder)}
     for split, rows in images.items():
-        if not rows:
-            raise DataError(f"{folders[split]} holds no images in class folders; fill it or delete it")
         if absent := ", ".join(labels.order(list(classes - {image.label for image in rows}))):
             raise DataError(f"{folders[split]} has no image of {absent}; add some, or delete the class everywhere")
     if len(classes) < 2:

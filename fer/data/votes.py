@@ -74,8 +74,8 @@ def attach(splits: dict[str, Split], counts: dict[str, np.ndarray], path: str | 
         if set(split.classes) - {canonical(column) for column in COLUMNS}:
             raise DataError(f"data.votes={path} is for the seven emotions of FER-2013, not {', '.join(split.classes)}")
         if len(split) != len(counts[name]):
-            difference = f"it has {len(counts[name])} rows of {name}, the data has {len(split)} images"
-            raise DataError(f"data.votes={path} does not belong to this data: {difference}")
+            counted = f"{len(counts[name])} rows of {name}, the data has {len(split)} images"
+            raise DataError(f"data.votes={path} has {counted}; give the votes for this data")
         targets = shares(counts[name], split.labels, split.classes)
         agreement = float((targets.argmax(1) == split.labels).mean()) if len(split) else 1.0
         if agreement < _AGREEMENT:

@@ -270,7 +270,7 @@ def test_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
 def test_an_empty_split(tmp_path: Path) -> None:
     tree(tmp_path, "<s>/<c>/a.png", s=("train", "test"), c=("x", "y"))
     (tmp_path / "val").mkdir()
-    assert f"{tmp_path / 'val'} holds no images in class folders; fill it or delete it" in refusal(tmp_path)
+    assert f"{tmp_path / 'val'} has no image of x, y; add some" in refusal(tmp_path)
 
 
 def test_a_single_class(tmp_path: Path) -> None:
