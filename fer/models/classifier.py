@@ -111,10 +111,9 @@ class EmotionClassifier(L.LightningModule):
             return self.backbone
         backbone, classes = copy.deepcopy(self.backbone), len(self.classes)
         head = self._head(backbone)[1]
-        head.weight = nn.Parameter(head.weight.detach()[:classes].clone())
-        if head.bias is not None:
-            head.bias = nn.Parameter(head.bias.detach()[:classes].clone())
         head.out_features = classes
+        for parameter in head.parameters():
+            parameter.data = parameter.data[:classes].clone()
         return backbone
 
     def head_weights(self) -> set[str]:

@@ -22,7 +22,7 @@ from fer import artifact, config
 from fer.artifact import trust
 from fer.checks import check_flag, check_path
 from fer.data.base import Split, as_batch
-from fer.errors import ArtifactError, ConfigError, SinkError
+from fer.errors import ArtifactError, ConfigError
 from fer.files import expand, write_file
 
 _BATCH = 256
@@ -92,11 +92,7 @@ def _predict(path: str, split: Split) -> np.ndarray:
 
 
 def write(path: str | Path, probabilities: np.ndarray, split: Split) -> None:
-    """Write soft labels, float32 (N, K), with the classes and the fingerprint of their images.
-
-    Raises:
-        SinkError: The file cannot be written.
-    """
+    """Write soft labels, float32 (N, K), with the classes and the fingerprint of their images."""
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -104,10 +100,7 @@ def write(path: str | Path, probabilities: np.ndarray, split: Split) -> None:
         classes=np.array(split.classes),
         fingerprint=np.array(split.fingerprint),
     )
-    try:
-        write_file(expand(path), content.getvalue())
-    except OSError as error:
-        raise SinkError(f"cannot write out={path} ({error.strerror or error}); choose another") from None
+    write_file(expand(path), content.getvalue())
 
 
 def _read(path: str, split: Split) -> np.ndarray:

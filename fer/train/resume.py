@@ -1,7 +1,6 @@
 """`resume=auto`: find the run that was stopped and continue it in its own folder."""
 
 import csv
-import logging
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,8 +18,6 @@ from fer.errors import ConfigError
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
 
-log = logging.getLogger(__name__)
-
 RUNS = Path("runs")
 AUTO = "resume=auto"
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -28,8 +25,10 @@ _LOCK = ".running"
 
 
 def finished(folder: Path) -> bool:
-    """Whether the run in `folder` has ended: it has its metrics and, written after them, its artifact, or, if it is a
-    search, its leaderboard."""
+    """Whether the run in `folder` has ended.
+
+    It then has its metrics and, written after them, its artifact, or its leaderboard if it is a search.
+    """
     ends = ("leaderboard.csv", *(f"model{format.suffix}" for format in FORMATS.values()))
     return (folder / "metrics.json").exists() and any((folder / name).exists() for name in ends)
 
@@ -102,21 +101,21 @@ def _overrides(folder: Path, sweep: bool) -> tuple[list[str], list[str]] | None:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether another run is at work in `folder`. The further processes of a run do not count its first as another."""
-    if not is_first_process():
-        return False
+    """Whether another run is at work in `folder`."""
     try:
-        with FileLock(folder / _LOCK, blocking=False, mode=0o644):
+        with alone_in(folder):
             return False
-    except Timeout:
+    except ConfigError:
         return True
-    except OSError:
+    except OSError:  # somebody else's folder
         return False
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep other runs out of a run folder; the system releases the lock of a killed process.
+
+    Only the first process of a run holds the lock, and the further ones do not ask for it.
 
     Raises:
         ConfigError: Another run holds it.
@@ -154,8 +153,10 @@ def restore_rows(logger: CSVLogger, folder: Path, steps: int) -> None:
 
 
 def check_same_run(path: str, model: EmotionClassifier) -> None:
-    """Raise `ConfigError` if the checkpoint is of a run with other values: a schedule and an optimiser's state fit only
-    the run that they come from."""
+    """Raise `ConfigError` if the checkpoint is of a run with other values.
+
+    A schedule and an optimiser's state fit only the run that they come from.
+    """
     old, new = checkpoints.load(path).hparams, model.hparams
     if not old.get("config"):
         raise ConfigError(f"{path} does not say which training it is from; only init_from can begin with it")

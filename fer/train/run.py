@@ -3,6 +3,7 @@
 import csv
 import errno
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,11 @@ from fer.train import distil, initial_weights, leaderboard, resume
 from fer.train.callbacks import FiniteWeights, History
 
 log = logging.getLogger("train")
+_GROUPS = (
+    "data", "augment", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "evaluate", "export",
+    "distillation", "target_distribution",
+)  # fmt: skip
+_OF_THE_DATA = ("name", "batch_size", "workers", "balanced", "votes", "drop_non_faces", "drop_duplicates")
 _OF_THE_MODEL = (
     "model", "input_size", "progressive", "label_smoothing", "mixup", "cutmix", "optimizer", "scheduler", "seed",
 )  # fmt: skip
@@ -72,7 +78,13 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = _data(cfg)
+    data = EmotionDataModule(
+        reader=config.reader(cfg.data.reader),
+        augment=config.build(cfg.augment.pipeline, "augment", _convert_="all"),  # OmegaConf's lists are slow to walk
+        seed=cfg.seed,
+        **{name: cfg.data[name] for name in _OF_THE_DATA},
+    )
+    data.setup()
     model = classifier(cfg, data)
 
     last = folder / "checkpoints" / resume.LAST
@@ -127,11 +139,7 @@ def _quiet() -> None:
 
 def _check(cfg: DictConfig) -> None:
     """Check the values that are used here; data, model, optimiser and trainer check their own."""
-    config.check_groups(
-        cfg, "data", "augment", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "evaluate",
-        "export", "distillation", "target_distribution",
-    )  # fmt: skip
-    check_path("run_dir", cfg.run_dir, optional=False)
+    config.check_groups(cfg, *_GROUPS)
     check_path("init_from", cfg.init_from)
     check_path("ckpt_path", cfg.ckpt_path)
     check_choice("resume", cfg.resume, (None, "auto"))
@@ -143,25 +151,12 @@ def _check(cfg: DictConfig) -> None:
     check_choice("distillation.images", cfg.distillation.images, ("augmented", "original"))
     check_number("distillation.weight", cfg.distillation.weight, 0, 1, above=True)
     check_choice("target_distribution.use", cfg.target_distribution.use, ("mixed", "auxiliary"))
-    share = cfg.target_distribution.use == "mixed"
-    check_number("target_distribution.weight", cfg.target_distribution.weight, 0, 1 if share else 1e6)
+    most = 1 if cfg.target_distribution.use == "mixed" else math.inf
+    check_number("target_distribution.weight", cfg.target_distribution.weight, 0, most)
     formats.get(cfg.export.format)
     check_number("export.crop_margin", cfg.export.crop_margin, -0.4, 2)
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError("callbacks.checkpoint=null leaves nothing to evaluate and export; take it out")
-
-
-def _data(cfg: DictConfig) -> EmotionDataModule:
-    options = ("name", "batch_size", "workers", "balanced", "votes", "drop_non_faces", "drop_duplicates")
-    data = EmotionDataModule(
-        reader=config.reader(cfg.data.reader),
-        # converted, since OmegaConf's lists are slow to walk
-        augment=config.build(cfg.augment.pipeline, "augment", _convert_="all"),
-        seed=cfg.seed,
-        **{name: cfg.data[name] for name in options},
-    )
-    data.setup()
-    return data
 
 
 def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
@@ -228,16 +223,15 @@ def _recorded(values: dict[str, Any]) -> dict[str, Any]:
 def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
     """Build the loggers. In the folder of a resumed run they continue its curves."""
     resumed = ckpt_path is not None and Path(ckpt_path).parent.parent == folder
-    node = OmegaConf.create(cast(dict[str, Any], OmegaConf.to_container(cfg.logger, resolve=True)))
     if resumed:
-        log.info("go on from %s", ckpt_path)
-        earlier = resume.wandb_id(folder)
-        if earlier and node.get("wandb"):
-            node.wandb |= {"id": earlier, "resume": "allow"}
-    loggers = [logger for logger in config.build(node, "logger").values() if logger is not None]
-    for logger in loggers:
-        if resumed and isinstance(logger, CSVLogger):
-            resume.restore_rows(logger, folder, checkpoints.read(str(ckpt_path))["global_step"])
+        log.info("continue from %s", ckpt_path)
+    earlier = {"id": resume.wandb_id(folder), "resume": "allow"} if resumed and resume.wandb_id(folder) else {}
+    loggers = []
+    for name, node in cfg.logger.items():
+        if node is not None:
+            loggers.append(config.build(node, "logger", **(earlier if name == "wandb" else {})))
+            if resumed and isinstance(loggers[-1], CSVLogger):
+                resume.restore_rows(loggers[-1], folder, checkpoints.read(str(ckpt_path))["global_step"])
     return loggers
 
 
