@@ -96,8 +96,8 @@ class VideoFile(Sink):
         try:
             with atomic_write(self.path) as complete:
                 _remux(self._part, complete, self._rate, self._sound, self._first)
-        except (OSError, av.error.FFmpegError):
-            self._part.replace(self.path)  # there is no room for a copy, but it plays as it is
+        except Exception:  # such as no room for a copy; it plays as it is
+            self._part.replace(self.path)
             raise
         self._part.unlink()
 

@@ -130,16 +130,13 @@ def decode(container: Any, threads: int | None, parallel: str = "AUTO") -> Itera
     packets = container.demux(stream)
     while True:
         try:
-            packet = next(packets, None)
-            frames = [] if packet is None else [f for f in packet.decode() if isinstance(f, av.VideoFrame)]
+            frames = [frame for frame in next(packets).decode() if isinstance(frame, av.VideoFrame)]
             images = [(frame.time, _upright(frame)) for frame in frames]
-        except (av.error.EOFError, av.error.ExitError):  # ExitError: a network stream is silent
+        except (StopIteration, av.error.EOFError, av.error.ExitError):  # ExitError: a network stream is silent
             return
         except (av.error.FFmpegError, OSError):
             yield None, None
             continue
-        if packet is None:
-            return
         yield from images
 
 

@@ -3,9 +3,11 @@
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,21 @@ _PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,srt,crypto"
 """No `file`: a playlist must not name files of this computer."""
 
 
+@dataclass(frozen=True)
+class Connection:
+    """An open camera or stream.
+
+    Attributes:
+        frames: Seconds by any clock, and uint8 (H, W, 3) RGB, until the source drops.
+        release: Closes it. May be called once, by the thread that reads `frames`.
+        rate: Frames per second.
+    """
+
+    frames: Iterator[tuple[float, Array]]
+    release: Callable[[], object]
+    rate: Fraction
+
+
 class Live(Source):
     """A source of which only the newest frame matters. `Frame.time` is seconds since the first frame.
 
@@ -33,37 +50,37 @@ class Live(Source):
     can crash the process. `close` from another thread ends the iteration after the frame it is waiting for.
 
     Args:
+        kind, name: As in `Source`.
+        connect: Opens a connection. Raises `SourceError` if the source is away.
         retry_for: Seconds that the source may be away before `SourceError` is raised. The first frame after a dropout
             says in its `event` how long it lasted.
-        connection: The first connection, as `_connect` returns it.
+        connection: The first connection, if there is one already.
     """
 
     live = True
 
-    def __init__(self, retry_for: float, connection: Any) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        connect: Callable[[], Connection],
+        retry_for: float,
+        connection: Connection | None = None,
+    ) -> None:
         super().__init__()
-        self._retry_for, self._connection = retry_for, connection
+        self.kind, self.name, self._connect, self._retry_for = kind, name, connect, retry_for
+        self._connection: Connection | None = connection or connect()
+        self.rate = self._connection.rate
         self._closed = self._reading = False
-
-    def _connect(self) -> Any:
-        """Open a connection. Raise `SourceError` if the source is away."""
-        raise NotImplementedError
-
-    def _read(self, connection: Any) -> Iterator[tuple[float, Array]]:
-        """Yield seconds by any clock, and uint8 (H, W, 3) RGB, until the source drops."""
-        raise NotImplementedError
-
-    def _release(self, connection: Any) -> None:
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Frame]:
         index, offset, now, wait = 0, 0.0, 0.0, _FIRST_WAIT
         last = start = time.monotonic()
         self._reading = True
         try:
-            while not self._closed:
+            while self._connection and not self._closed:
                 first: float | None = None
-                for stamp, image in self._read(self._connection):
+                for stamp, image in self._connection.frames:
                     event = None
                     if first is None:  # its clock may restart with each connection; the gap is measured by ours
                         first = stamp
@@ -88,8 +105,7 @@ class Live(Source):
 
         Returns the wait before the next attempt, because a connection without frames is a dropout that continues.
         """
-        self._release(self._connection)
-        self._connection = None
+        self._disconnect()
         until = last + self._retry_for
         if self._retry_for and wait == _FIRST_WAIT:
             print(f"{self.name} dropped; trying to reconnect for {self._retry_for:g} s", file=sys.stderr)
@@ -105,69 +121,15 @@ class Live(Source):
         fix = "check the connection, or wait longer with retry_for=<seconds>"
         raise SourceError(f"{self.name} stopped answering{again}; {fix}")
 
-    def close(self) -> None:
-        self._closed = True
-        if not self._reading and self._connection is not None:
-            self._release(self._connection)
+    def _disconnect(self) -> None:
+        if self._connection:
+            self._connection.release()
             self._connection = None
 
-
-class Camera(Live):
-    """A camera by index, from 0 to 999. Raise `SourceError` if it is missing, naming those that exist."""
-
-    kind: Kind = "camera"
-
-    def __init__(self, index: int, retry_for: float = 0.0) -> None:
-        if not 0 <= index < 1000:  # OpenCV reads the thousands as the choice of a backend
-            raise SourceError(f"source={str(index)[:20]} is no camera; they count from 0, up to 999")
-        self.name, self._index = f"camera {index}", index
-        super().__init__(retry_for, self._connect())
-        self.rate = believable_rate(Fraction(self._connection.get(cv2.CAP_PROP_FPS)).limit_denominator(1001))
-
-    def _connect(self) -> Any:
-        with quiet():
-            capture = cv2.VideoCapture(self._index)
-        if not capture.isOpened():
-            raise SourceError(f"no camera {self._index}; {_cameras()}")
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame rather than a queue of old ones
-        return capture
-
-    def _read(self, connection: Any) -> Iterator[tuple[float, Array]]:
-        while (image := connection.read()[1]) is not None:
-            yield time.monotonic(), cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-    def _release(self, connection: Any) -> None:
-        connection.release()
-
-
-class Network(Live):
-    """A stream without an end at its own timestamps: RTSP, UDP, RTMP, SRT, TCP, or HTTP.
-
-    Args:
-        url: Its address.
-        retry_for: As in `Live`.
-        threads: Number of decoding threads, None for FFmpeg's default.
-        container: `url`, opened by PyAV.
-    """
-
-    kind: Kind = "network"
-
-    def __init__(self, url: str, retry_for: float, threads: int | None, container: Any) -> None:
-        super().__init__(retry_for, container)
-        self._url, self._threads, self.name = url, threads, without_password(url)
-        stream = container.streams.video[0]
-        self.rate = believable_rate(stream.average_rate, stream.guessed_rate)
-
-    def _connect(self) -> Any:
-        return _open_url(self._url)
-
-    def _read(self, connection: Any) -> Iterator[tuple[float, Array]]:
-        for stamp, image in decode(connection, self._threads, "SLICE"):
-            if image is not None:
-                yield time.monotonic() if stamp is None else stamp, image
-
-    def _release(self, connection: Any) -> None:
-        connection.close()
+    def close(self) -> None:
+        self._closed = True
+        if not self._reading:
+            self._disconnect()
 
 
 @opener("camera")
@@ -175,19 +137,46 @@ def open_camera(request: Request) -> Source | None:
     """Open a camera by its index or its device, such as /dev/video0."""
     device = re.fullmatch(r"/dev/video(\d+)", str(request.source))
     index = int(device[1]) if device else request.source
-    return Camera(index, request.retry_for) if isinstance(index, int) else None
+    if not isinstance(index, int):
+        return None
+    if not 0 <= index < 1000:  # OpenCV reads the thousands as the choice of a backend
+        raise SourceError(f"source={str(index)[:20]} is no camera; they count from 0, up to 999")
+    return Live("camera", f"camera {index}", partial(_connect_camera, index), request.retry_for)
+
+
+def _connect_camera(index: int) -> Connection:
+    with quiet():
+        capture = cv2.VideoCapture(index)
+    if not capture.isOpened():
+        raise SourceError(f"no camera {index}; {_cameras()}")
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame rather than a queue of old ones
+
+    def frames() -> Iterator[tuple[float, Array]]:
+        while (image := capture.read()[1]) is not None:
+            yield time.monotonic(), cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    rate = Fraction(capture.get(cv2.CAP_PROP_FPS)).limit_denominator(1001)
+    return Connection(frames(), capture.release, believable_rate(rate))
 
 
 @opener("network")
 def open_network(request: Request) -> Source | None:
-    """Open a URL: a film with an end, such as an MP4 on a web server, or a live stream."""
+    """Open a URL: a film with an end, such as an MP4 on a web server, or a live stream (RTSP, UDP, RTMP, SRT, …)."""
     url = request.url
     if url is None:
         return None
-    container = _open_url(url)
+    name, container = without_password(url), _open_url(url)
     if container.duration and url.lower().startswith("http"):
-        return Video(container, without_password(url), None, request.threads)
-    return Network(url, request.retry_for, request.threads, container)
+        return Video(container, name, None, request.threads)
+    connection = _connected(container, request.threads)
+    return Live("network", name, lambda: _connected(_open_url(url), request.threads), request.retry_for, connection)
+
+
+def _connected(container: Any, threads: int | None) -> Connection:
+    decoded = decode(container, threads, "SLICE")
+    frames = ((time.monotonic() if stamp is None else stamp, image) for stamp, image in decoded if image is not None)
+    video = container.streams.video[0]
+    return Connection(frames, container.close, believable_rate(video.average_rate, video.guessed_rate))
 
 
 def _open_url(url: str) -> Any:
