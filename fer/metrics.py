@@ -1,13 +1,15 @@
 """Metrics of predictions. One that is registered here is in every table, every file and in training's validation.
 
-@metric("top2", title="top 2")
-def top2(probabilities, labels):
-    return (np.argsort(probabilities, 1)[:, -2:] == labels[:, None]).any(1).mean()
+Of your own:
+
+    @metric("top2", "top 2", better="higher")
+    def top2(probabilities, labels):
+        return (np.argsort(probabilities, 1)[:, -2:] == labels[:, None]).any(1).mean()
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,24 +26,24 @@ class Metric:
     Attributes:
         name: Key in `compute`, such as "accuracy".
         function: What computes it.
-        better: "higher" or "lower".
         title: Heading in tables.
+        better: "higher" or "lower".
         format: How tables show a value: ".2%" shows 0.712 as 71.20%.
         per_class: The function returns one number for each class; the keys are `<name>/<class>`.
         flip: Reports also have it for the mean over an image and its mirror image, as `<name>_flip`.
         before: Its key in reports before the temperature; None where the temperature changes nothing.
-        after: Its key in reports after the temperature.
+        after: Its key in reports after the temperature; None for `name`.
     """
 
     name: str
     function: Function
-    better: str
     title: str
-    format: str
-    per_class: bool
-    flip: bool
-    before: str | None
-    after: str
+    better: str = "higher"
+    format: str = ".2%"
+    per_class: bool = False
+    flip: bool = False
+    before: str | None = None
+    after: str | None = None
 
     def text(self, value: float) -> str:
         """A value as tables show it."""
@@ -51,26 +53,27 @@ class Metric:
 METRICS: dict[str, Metric] = {}
 
 
-def metric(
-    name: str,
-    *,
-    better: str = "higher",
-    title: str | None = None,
-    format: str = ".2%",
-    per_class: bool = False,
-    flip: bool = False,
-    before: str | None = None,
-    after: str | None = None,
-) -> Callable[[F], F]:
-    """Register a function as a metric. The arguments are the fields of `Metric`."""
+def metric(name: str, title: str | None = None, **options: Any) -> Callable[[F], F]:
+    """Register a function as a metric; `options` are fields of `Metric`."""
 
     def register(function: F) -> F:
-        METRICS[name] = Metric(
-            name, function, better, title or name.replace("_", " "), format, per_class, flip, before, after or name
-        )
+        METRICS[name] = Metric(name, function, title or name, **options)
         return function
 
     return register
+
+
+def columns() -> dict[str, tuple[str, Metric]]:
+    """Title and metric of every key of a report that is one number, in the order of tables."""
+    result = {}
+    for name, entry in METRICS.items():
+        if not entry.per_class:
+            result[entry.after or name] = (entry.title, entry)
+            if entry.flip:
+                result[f"{name}_flip"] = (f"{entry.title}, flip", entry)
+            if entry.before:
+                result[entry.before] = (f"{entry.title}, uncalibrated", entry)
+    return result
 
 
 def compute(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
@@ -92,32 +95,19 @@ def compute(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
     return figures
 
 
-def columns() -> dict[str, tuple[str, Metric]]:
-    """Title and metric of every key of a report that is one number, in the order of tables."""
-    result = {}
-    for name, entry in METRICS.items():
-        if not entry.per_class:
-            result[entry.after] = (entry.title, entry)
-            if entry.flip:
-                result[f"{name}_flip"] = (f"{entry.title}, flip", entry)
-            if entry.before:
-                result[entry.before] = (f"{entry.title}, uncalibrated", entry)
-    return result
-
-
 @metric("accuracy", flip=True)
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Share of the images whose most probable class is the true one."""
     return float((probabilities.argmax(1) == labels).mean())
 
 
-@metric("f1_macro", title="macro F1")
+@metric("f1_macro", "macro F1")
 def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean of the F1 scores of all classes."""
     return float(f1(probabilities, labels).mean())
 
 
-@metric("ece", better="lower", title="ECE", format=".4f", before="ece_raw")
+@metric("ece", "ECE", better="lower", format=".4f", before="ece_raw")
 def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error, 0 to 1, over equal-width bins of the confidence (Guo et al. 2017, eq. 3)."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
@@ -126,7 +116,7 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> floa
     return float(np.abs(np.bincount(index, correct - confidence, bins)).sum() / len(labels))
 
 
-@metric("loss", better="lower", title="NLL", format=".4f", before="loss", after="nll")
+@metric("loss", "NLL", better="lower", format=".4f", before="loss", after="nll")
 def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels, in nats."""
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-30)).mean())
@@ -146,7 +136,7 @@ def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.diag(counts) / np.maximum(counts.sum(1), 1)
 
 
-@metric("f1", title="F1", per_class=True)
+@metric("f1", "F1", per_class=True)
 def f1(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Harmonic mean of precision and recall; 0 for a class that is neither present nor predicted."""
     counts = _counts(probabilities, labels)

@@ -4,8 +4,10 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import rich.table
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 
@@ -19,13 +21,16 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def show(tables: Sequence[Table]) -> None:
-    """Print tables; the first column is text, the others are figures."""
-    console = Console()
+def show(tables: Sequence[Table], console: Console | None = None) -> None:
+    """Print tables. The first column is text, which may be folded; the others are numbers, which stay in one piece."""
+    console = console or Console()
     for table in tables:
-        drawn = rich.table.Table(title=escape(table.title), title_justify="left")
-        for k, cell in enumerate(table.header):
-            drawn.add_column(escape(cell), justify="left" if k == 0 else "right")
+        drawn = rich.table.Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        drawn.title, drawn.title_justify = escape(table.title), "left"
+        for k, head in enumerate(table.header):
+            width = max((len(part) for row in table.rows for part in row[k].split("\n")), default=1)
+            justify: Literal["left", "right"] = "right" if k else "left"
+            drawn.add_column(escape(head), justify=justify, min_width=width if k else min(width, 16), overflow="fold")
         for row in table.rows:
             drawn.add_row(*map(escape, row))
         console.print(drawn)

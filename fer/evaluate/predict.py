@@ -12,9 +12,10 @@ from fer import artifact
 from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
 from fer.artifact.network import InferenceModel
-from fer.data.base import as_batch
+from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError
 from fer.files import expand
+from fer.metrics import fit_temperature
 from fer.models.classifier import EmotionClassifier
 
 AVERAGE = "average"
@@ -105,6 +106,12 @@ def logits_of_all(
         members = [softmax(found[model.name] / (model.temperature or 1.0)) for model in models]
         found[AVERAGE] = np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
     return found
+
+
+def predictions_of(network: Network, split: Split, temperature: float | None) -> Predictions:
+    """Predict a split; where `temperature` is None, it is fitted to it."""
+    plain, mirrored = logits(network, split.images), logits(network, split.images, flip=True)
+    return Predictions(plain, mirrored, split.labels, temperature or fit_temperature(plain, split.labels))
 
 
 def network_of(model: EmotionClassifier) -> Network:

@@ -13,9 +13,9 @@ import numpy as np
 from fer import metrics, plots, tables
 from fer.data.base import Split, duplicates
 from fer.evaluate import gradcam, robustness
-from fer.evaluate.predict import Predictions, logits, network_of
+from fer.evaluate.predict import Predictions, network_of, predictions_of
 from fer.files import write_file
-from fer.metrics import METRICS, fit_temperature
+from fer.metrics import METRICS
 from fer.models.classifier import EmotionClassifier
 from fer.tables import Table
 
@@ -39,14 +39,14 @@ def figures_of(predictions: Predictions, classes: Sequence[str]) -> Figures:
         metrics.compute(probabilities, predictions.labels, classes)
         for probabilities in (predictions.calibrated, predictions.raw, predictions.flip)
     )
-    support = np.bincount(predictions.labels, minlength=len(classes))
-    found = calibrated | {f"support/{label}": float(count) for label, count in zip(classes, support, strict=True)}
+    figures = dict(calibrated)
     for name, metric in METRICS.items():
         if metric.flip:
-            found[f"{name}_flip"] = flip[name]
+            figures[f"{name}_flip"] = flip[name]
         if metric.before:
-            found |= {metric.before: raw[name], metric.after: calibrated[name]}
-    return found
+            figures |= {metric.before: raw[name], metric.after or name: calibrated[name]}
+    counts = np.bincount(predictions.labels, minlength=len(classes))
+    return figures | {f"support/{label}": float(n) for label, n in zip(classes, counts, strict=True)}
 
 
 def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test: bool) -> Figures:
@@ -56,7 +56,7 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
 
     Args:
         model: In eval mode.
-        splits: With "train", "val" and "test".
+        splits: With "train", "val" and, for `test`, "test".
         folder: Where to write.
         test: Evaluate the test split as well.
 
@@ -66,13 +66,12 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
     """
     result: Figures = {}
     for name in ("val", "test") if test else ("val",):
-        split, network = splits[name], network_of(model)
-        plain, mirrored = logits(network, split.images), logits(network, split.images, flip=True)
-        if name == "val":
-            result["val/temperature"] = fit_temperature(plain, split.labels)
-        predictions = Predictions(plain, mirrored, split.labels, result["val/temperature"])
+        split = splits[name]
+        predictions = predictions_of(network_of(model), split, result.get("val/temperature"))
         figures = figures_of(predictions, split.classes)
-        if name == "test" and (alone := ~duplicates(split, [splits["train"]])).any():
+        if name == "val":
+            figures["temperature"] = predictions.temperature
+        elif (alone := ~duplicates(split, [splits["train"]])).any():
             figures["accuracy_without_duplicates"] = float(predictions.correct[alone].mean())
         result |= {f"{name}/{key}": value for key, value in figures.items()}
     draw(predictions, split, f"{name}: {len(split)} images", folder)
@@ -100,18 +99,12 @@ def mistakes(predictions: Predictions, split: Split) -> str:
     A row has the image's row in the split, its file where it has one, the true and the predicted class, and the
     probability of each class.
     """
-    probabilities = predictions.calibrated
-    rows = [
-        [
-            int(row),
-            "" if split.names is None else split.names[row],
-            split.classes[split.labels[row]],
-            split.classes[probabilities[row].argmax()],
-            *(round(float(value), 4) for value in probabilities[row]),
-        ]
-        for row in metrics.worst(probabilities, split.labels)
-    ]
-    return tables.csv_text(["row", "file", "true", "predicted", *split.classes], rows)
+    names, classes, rows = split.names or [""] * len(split), split.classes, []
+    for row in metrics.worst(predictions.calibrated, split.labels):
+        shares = predictions.calibrated[row]
+        predicted = classes[shares.argmax()]
+        rows.append([row, names[row], classes[split.labels[row]], predicted, *(f"{share:.4f}" for share in shares)])
+    return tables.csv_text(["row", "file", "true", "predicted", *classes], rows)
 
 
 def write_metrics(values: Mapping[str, Any], path: Path) -> None:
@@ -121,107 +114,101 @@ def write_metrics(values: Mapping[str, Any], path: Path) -> None:
 
 def show(result: Figures, exported: Path) -> None:
     """Print the metrics of a run as tables, and the path of its artifact."""
-    splits = {
-        name: {key.split("/", 1)[1]: value for key, value in result.items() if key.startswith(f"{name}/")}
-        for name in ("val", "test")
-    }
-    splits = {name: figures for name, figures in splits.items() if figures}
-    by_class = [_class_table(f"Classes on {name}", figures) for name, figures in splits.items()]
-    tables.show([_table(exported.parent.name, splits), *by_class])
+    splits: dict[str, Figures] = {}
+    for key, value in result.items():
+        split, _, name = key.partition("/")
+        if split in ("val", "test"):
+            splits.setdefault(split, {})[name] = value
+    tables.show(_tables(exported.parent.name, splits))
     print(f"{result['train/minutes']:.1f} minutes, {result['train/images_per_second']:.0f} images/s")
     print(exported)
 
 
-def compare(
-    predictions: dict[str, Predictions], extra: dict[str, Figures], split: Split, about: dict[str, Any]
-) -> dict[str, Any]:
+def compare(predictions: dict[str, Predictions], extra: dict[str, Figures], classes: Sequence[str]) -> dict[str, Any]:
     """Put models side by side on the same images.
 
     Args:
         predictions: By name of the model.
         extra: More figures of each model.
-        split: The images.
-        about: What else the result should hold.
+        classes: The K names.
 
     Returns:
-        `about`, `models` (figures by name) and `mcnemar`: for each pair, how many images only `first` and only
-        `second` gets right, and p.
+        `models` (figures by name) and `mcnemar`: for each pair, how many images only `first` and only `second` gets
+        right, and p.
     """
     models, pairs = {}, []
-    for name, answers in predictions.items():
-        low, high = metrics.interval(answers.correct)
-        figures = figures_of(answers, split.classes) | {"accuracy_low": low, "accuracy_high": high}
-        figures["temperature"] = answers.temperature
-        models[name] = figures | extra[name]
+    for name, own in predictions.items():
+        low, high = metrics.interval(own.correct)
+        limits = {"accuracy_low": low, "accuracy_high": high, "temperature": own.temperature}
+        models[name] = figures_of(own, classes) | limits | extra[name]
     for (first, one), (second, other) in itertools.combinations(predictions.items(), 2):
         only_first, only_second, p = metrics.mcnemar(one.correct, other.correct)
         pairs.append({"first": first, "second": second, "only_first": only_first, "only_second": only_second, "p": p})
-    return about | {"models": models, "mcnemar": pairs}
+    return {"models": models, "mcnemar": pairs}
 
 
 def write(result: dict[str, Any], predictions: dict[str, Predictions], split: Split, out: Path) -> None:
-    """Write the files and pictures of a comparison into the folder `out`, and print its tables. Raises `OSError`."""
+    """Write the files and pictures of a comparison into the folder `out`, and print its tables.
+
+    Args:
+        result: As from `compare`, with `data`, `split`, `images` and `without_duplicates`.
+        predictions: By name of the model.
+        split: What was predicted.
+        out: Is made where it does not exist.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     models: dict[str, Figures] = result["models"]
-    for number, (name, answers) in enumerate(predictions.items(), 1):
+    for number, (name, own) in enumerate(predictions.items(), 1):
         folder = out if len(predictions) == 1 else out / (f"{number}_" + re.sub(r"[^-.\w]", "_", name)[:80])
-        folder.mkdir(exist_ok=True)
-        draw(answers, split, f"{name}, {result['split']}", folder)
-    if any(key.startswith("robustness/") for figures in models.values() for key in figures):
-        curves = {name: robustness.curves(figures) for name, figures in models.items()}
-        plots.robustness(curves, out / "robustness.png")
+        folder.mkdir(parents=True, exist_ok=True)
+        draw(own, split, f"{name}, {result['split']}", folder)
     keys = list(next(iter(models.values())))
     rows = [[name, *(figures[key] for key in keys)] for name, figures in models.items()]
+    left_out = " without a duplicate" if result["without_duplicates"] else ""
+    shown = _tables(f"{result['data']}, {result['split']}: {result['images']} images{left_out}", models)
+    if "robustness/mean" in keys:
+        curves = {name: robustness.curves(figures) for name, figures in models.items()}
+        plots.robustness(curves, out / "robustness.png")
+        titles = {
+            key: key.removeprefix("robustness/").replace("_", " ") for key in keys if key.startswith("robustness")
+        }
+        shown.append(_table("Accuracy under corruptions", models, {t: f"{{{key}:.2%}}" for key, t in titles.items()}))
+    if result["mcnemar"]:
+        header = ["first against second", "only the first right", "only the second right", "p"]
+        templates = "{first} against {second}", "{only_first}", "{only_second}", "{p:.3g}"
+        pairs = [[template.format(**pair) for template in templates] for pair in result["mcnemar"]]
+        shown.append(Table("McNemar's exact test", header, pairs))
     write_file(out / "models.csv", tables.csv_text(["model", *keys], rows))
-    write_file(out / "metrics.json", json.dumps(result, indent=2) + "\n")
-    shown = _comparison(result)
     write_file(out / "report.md", tables.markdown("Evaluation", shown))
+    write_file(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     tables.show(shown)
     print(out)
 
 
-def _comparison(result: dict[str, Any]) -> list[Table]:
-    models: dict[str, Figures] = result["models"]
-    images = f"{result['images']} images" + (" without a duplicate" if result["without_duplicates"] else "")
-    shown = [_table(f"{result['data']}, {result['split']}: {images}", models)]
-    shown += [_class_table(f"Classes of {name}", figures) for name, figures in models.items()]
-    corrupted = [key for key in next(iter(models.values())) if key.startswith("robustness/")]
-    if corrupted:
-        rows = [
-            [" ".join(key.split("/")[1:]).replace("_", " "), *(f"{figures[key]:.2%}" for figures in models.values())]
-            for key in corrupted
-        ]
-        shown.append(Table("Accuracy under corruptions", ["", *models], rows))
-    if result["mcnemar"]:
-        rows = [
-            [f"{p['first']} against {p['second']}", str(p["only_first"]), str(p["only_second"]), f"{p['p']:.3g}"]
-            for p in result["mcnemar"]
-        ]
-        header = ["pair", "only the first right", "only the second right", "p"]
-        shown.append(Table("McNemar's exact test", header, rows))
-    return shown
-
-
-def _table(title: str, columns: dict[str, Figures]) -> Table:
-    """All figures that are one number, with a column for each model or split."""
-    templates = {name: f"{{{key}:{metric.format}}}" for key, (name, metric) in metrics.columns().items()} | _ROWS
-    rows = [[name, *(_filled(text, figures) for figures in columns.values())] for name, text in templates.items()]
-    return Table(title, ["", *columns], [row for row in rows if any(row[1:])])
-
-
-def _filled(template: str, figures: Figures) -> str:
-    try:
-        return template.format_map(figures)
-    except KeyError:
-        return ""
-
-
-def _class_table(title: str, figures: Figures) -> Table:
-    """The metrics by class, with a row for each class."""
+def _tables(title: str, columns: dict[str, Figures]) -> list[Table]:
+    """A table with a column for each model or split, and one with the metrics by class for each of them."""
+    rows = {name: f"{{{key}:{metric.format}}}" for key, (name, metric) in metrics.columns().items()}
+    result = [_table(title, columns, rows | _ROWS)]
     by_class = [metric for metric in METRICS.values() if metric.per_class]
-    start = f"{by_class[0].name}/"
-    rows = []
-    for label in [key.removeprefix(start) for key in figures if key.startswith(start)]:
-        values = [metric.text(figures[f"{metric.name}/{label}"]) for metric in by_class]
-        rows.append([label, *values, f"{figures[f'support/{label}']:.0f}"])
-    header = ["class", *(metric.title for metric in by_class), "images"]
-    return Table(title, header, rows)
+    for name, figures in columns.items():
+        body = []
+        for label in [key.removeprefix("support/") for key in figures if key.startswith("support/")]:
+            values = [metric.text(figures[f"{metric.name}/{label}"]) for metric in by_class]
+            body.append([label, *values, f"{figures[f'support/{label}']:.0f}"])
+        result.append(Table(f"Classes of {name}", ["class", *(metric.title for metric in by_class), "images"], body))
+    return result
+
+
+def _table(title: str, columns: dict[str, Figures], rows: Mapping[str, str]) -> Table:
+    """A row for each template that the figures of any column can fill."""
+
+    def cell(template: str, figures: Figures) -> str:
+        try:
+            return template.format_map(figures)
+        except KeyError:
+            return ""
+
+    body = [[name, *(cell(template, figures) for figures in columns.values())] for name, template in rows.items()]
+    return Table(title, ["", *columns], [row for row in body if any(row[1:])])

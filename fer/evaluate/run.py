@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, ListConfig
 
-from fer import artifact, config
+from fer import config
 from fer.artifact import trust
 from fer.artifact.ensemble import check_compatible, save_ensemble
-from fer.artifact.export import from_checkpoint
+from fer.artifact.export import export
 from fer.checks import check_choice, check_flag, check_number
 from fer.data.base import Split, duplicates
 from fer.errors import ConfigError, DataError, SinkError
@@ -38,19 +38,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         FerError: A value, a model or the data cannot be used.
     """
-    paths = _check(cfg)
-    if cfg.threads:
-        torch.set_num_threads(cfg.threads)
-    models = predict.load_models(paths, _device(cfg.device), [AVERAGE] if cfg.average else [])
-    if cfg.average:
-        check_compatible([(model.path, model.metadata) for model in models])
+    models = _models(cfg)
     splits = config.reader(cfg.data.reader)()
-    _check_classes(models, splits["train"])
-    split = _split(splits, cfg.split, cfg.without_duplicates)
-    _warn_of_training_images(models, splits["train"], cfg)
-
-    models = [_calibrated(model, splits["val"]) for model in models]
-    predictions = _predict(models, split, splits["val"], cfg.average)
+    _check_data(models, splits["train"], cfg)
+    split, val = _split(splits, cfg.split, cfg.without_duplicates), splits["val"]
+    models = [_calibrated(model, val) for model in models]
+    predictions = _predict(models, split, val, cfg.average)
     extra: dict[str, dict[str, float]] = {
         model.name: {"parameters": model.metadata.parameters, "macs": model.metadata.macs} for model in models
     }
@@ -60,11 +53,11 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         logits_of = partial(predict.logits_of_all, models, average=cfg.average)
         for name, accuracies in robustness.evaluate(logits_of, split.images, split.labels, cfg.seed).items():
             extra[name] |= accuracies
+    result = report.compare(predictions, extra, split.classes)
     about = {"data": cfg.data.name, "split": cfg.split, "images": len(split)}
-    result = report.compare(predictions, extra, split, about | {"without_duplicates": cfg.without_duplicates})
+    result = about | {"without_duplicates": cfg.without_duplicates} | result
     out = Path(cfg.out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         report.write(result, predictions, split, out)
     except OSError as error:
         raise SinkError(f"cannot write into {out} ({error.strerror or error}); set hydra.run.dir") from None
@@ -74,34 +67,43 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return result
 
 
-def _check(cfg: DictConfig) -> list[str]:
-    """Check all values but those of the data, and return the paths of the models."""
+def _models(cfg: DictConfig) -> list[Model]:
+    """Check all values but those of the data, and load the models."""
     for name in ("without_duplicates", "average", "robustness", "trust"):
         check_flag(name, cfg[name])
     check_number("seed", cfg.seed, 0, 2**32 - 1, whole=True)
     check_number("threads", cfg.threads, 1, 4096, whole=True, optional=True)
     check_choice("device", cfg.device, ("auto", "cpu", "cuda"))
+    gpu = torch.cuda.is_available()
+    if cfg.device == "cuda" and not gpu:
+        raise ConfigError("device=cuda, but PyTorch finds no GPU here; set device=cpu")
     paths = list(cfg.models) if isinstance(cfg.models, ListConfig) else [cfg.models]
     if not paths or not all(isinstance(path, str) and path for path in paths):
         raise ConfigError("models= names no model; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled")
     if cfg.average and len(paths) < 2:
         raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
     if cfg.trust:
         trust.accept(paths)
-    return paths
+    device = torch.device("cuda" if gpu and cfg.device != "cpu" else "cpu")
+    models = predict.load_models(paths, device, [AVERAGE] if cfg.average else [])
+    if cfg.average:
+        check_compatible([(model.path, model.metadata) for model in models])
+    return models
 
 
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda, but PyTorch finds no GPU here; set device=cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _check_classes(models: Sequence[Model], train: Split) -> None:
+def _check_data(models: Sequence[Model], train: Split, cfg: DictConfig) -> None:
     for model in models:
-        if model.metadata.classes != train.classes:
-            own = ", ".join(model.metadata.classes)
-            raise ConfigError(f"{model.path} has the classes {own}, but the data has {', '.join(train.classes)}")
+        classes, data, seed = model.metadata.classes, model.metadata.data, model.metadata.config.get("seed", cfg.seed)
+        if classes != train.classes:
+            other = ", ".join(train.classes)
+            raise ConfigError(f"{model.path} has the classes {', '.join(classes)}, but the data has {other}")
+        if cfg.data.name == "image_folder" == data.get("name") and data.get("fingerprint") != train.fingerprint:
+            # a folder is split by its seed: with another one, images of the training are evaluated
+            if seed != cfg.seed:
+                text = "set the same seed unless the folder has split folders, or images of its training are evaluated"
+                print(f"{model.name} was trained with seed={seed}: {text}", file=sys.stderr)
 
 
 def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Split:
@@ -118,19 +120,6 @@ def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Spl
     return split
 
 
-def _warn_of_training_images(models: Sequence[Model], train: Split, cfg: DictConfig) -> None:
-    """An image folder is split by its seed: with another one, images of the training are evaluated."""
-    for model in models:
-        data, seed = model.metadata.data, model.metadata.config.get("seed", cfg.seed)
-        same = data.get("fingerprint") == train.fingerprint
-        if cfg.data.name == "image_folder" == data.get("name") and not same and seed != cfg.seed:
-            print(
-                f"{model.name} was trained with seed={seed}: if this folder has no split folders, set the same seed, "
-                "or images that it was trained on are evaluated",
-                file=sys.stderr,
-            )
-
-
 def _calibrated(model: Model, val: Split) -> Model:
     if model.temperature is not None:
         return model
@@ -143,19 +132,15 @@ def _predict(models: Sequence[Model], split: Split, val: Split, average: bool) -
     if average:
         on_val = plain if split is val else predict.logits_of_all(models, val.images, average)
         temperatures[AVERAGE] = fit_temperature(on_val[AVERAGE], val.labels)
-    return {
-        name: Predictions(plain[name], mirrored[name], split.labels, temperature)
-        for name, temperature in temperatures.items()
-    }
+    return {name: Predictions(plain[name], mirrored[name], split.labels, t) for name, t in temperatures.items()}
 
 
 def _export(models: Sequence[Model], temperature: float, metrics: dict[str, float], out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        paths = []
-        for number, model in enumerate(models):
-            path = model.path
-            if path.suffix == ".ckpt":
-                backbone, metadata, _ = from_checkpoint(path, flip=False, temperature=model.temperature)
-                path = artifact.save(backbone, metadata, Path(folder) / f"{number}.ts")
-            paths.append(path)
+        paths = [
+            export(model.path, Path(folder) / f"{n}.ts", "torchscript", flip=False, temperature=model.temperature)
+            if model.path.suffix == ".ckpt"
+            else model.path
+            for n, model in enumerate(models)
+        ]
         save_ensemble(paths, out, temperature, metrics)

@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from fer import metrics, tables
 from fer.config import name_of
 from fer.errors import DataError
 from fer.files import json_object, read, without_folders, write_file
+from fer.tables import Table
 
 KEY = "val/accuracy"
 """The metric that configurations are ranked by."""
 COSTS = {
-    "parameters": ("model/parameters", "params", 1e-6, ".2f", "M"),
-    "macs": ("model/macs", "MACs", 1e-6, ".1f", "M"),
-    "images_per_second": ("train/images_per_second", "img/s", 1.0, ".0f", ""),
-    "minutes": ("train/minutes", "min", 1.0, ".1f", ""),
+    "parameters": ("model/parameters", "params", 1e6, "{:.2f}M"),
+    "macs": ("model/macs", "MACs", 1e6, "{:.1f}M"),
+    "images_per_second": ("train/images_per_second", "img/s", 1, "{:.0f}"),
+    "minutes": ("train/minutes", "min", 1, "{:.1f}"),
 }
-"""By column of the CSV: the metric and, for the other tables, its heading, factor, format and unit."""
+"""By column of the CSV: the metric and, for the other tables, a heading, what to divide by, and a format."""
 
 
 @dataclass
@@ -63,7 +61,7 @@ def read_metrics(path: Path) -> dict[str, float]:
         values = json_object(read(path))
         for name, value in values.items():
             if not isinstance(value, float) and not (isinstance(value, int) and abs(value) < 2**63):
-                raise ValueError(f"{name[:80]} is no number")
+                raise ValueError(f"{name[:80]} is not a number")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(f"{path} holds no metrics ({why}); delete it, and resume=auto makes it again") from None
@@ -76,65 +74,58 @@ def varying(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[override for override in job if override not in shared] for job in jobs]
 
 
-def ranked(rows: Sequence[Row]) -> list[Row]:
-    """Rows with the best mean first, equal ones by name, and failures last."""
-    means = {id(row): row.mean(KEY) for row in rows}
-    return sorted(rows, key=lambda row: (means[id(row)] is None, -(means[id(row)] or 0.0), name_of(row.overrides)))
-
-
 def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None = None) -> None:
-    """Print the table and write `leaderboard.md` and, last, `leaderboard.csv` into `folder`."""
-    rows, scores = ranked(rows), metrics.columns()
-    _show(rows, title, console or Console())
-    titles = [name for name, _ in scores.values()] + [cost[1] for cost in COSTS.values()]
-    head = ["configuration", "seeds", *titles, "note"]
-    body = [[name_of(row.overrides), str(len(row.metrics)), *_cells(row), without_folders(row.note)] for row in rows]
-    text = tables.markdown("Mean ± standard deviation over seeds, best first on val", [tables.Table(title, head, body)])
-    write_file(folder / "leaderboard.md", text)
+    """Print the table and write `leaderboard.md` and, last, `leaderboard.csv` into `folder`.
 
-    keys = [f"val/{key}" for key in scores]
+    The best mean is first, equal ones are ordered by name, and failures are last.
+    """
+    rows = sorted(rows, key=_rank)
+    scores = [name for name, _ in metrics.columns().values()]
+    head = ["configuration", "seeds", *scores, *(cost[1] for cost in COSTS.values())]
+    body, notes = [_cells(row) for row in rows], [without_folders(row.note) for row in rows]
+    console = console or Console()
+    tables.show([_fitted(Table(title, head, body), len(scores), console.width)], console)
+    for cells, note in zip(body, notes, strict=True):
+        if note:
+            console.print(f"{cells[0]}: {note}", markup=False, highlight=False, soft_wrap=True)
+    noted = Table(title, [*head, "note"], [[*cells, note] for cells, note in zip(body, notes, strict=True)])
+    write_file(folder / "leaderboard.md", tables.markdown("On val, mean ± standard deviation over seeds", [noted]))
+
+    keys = [f"val/{key}" for key in metrics.columns()]
     header = ["configuration", "seeds", *(f"{key}{end}" for key in keys for end in ("", "_sd")), *COSTS, "note"]
-    body = []
-    for row in rows:
+    lines = []
+    for row, cells, note in zip(rows, body, notes, strict=True):
         values = [value for key in keys for value in (row.mean(key), row.sd(key))]
         values += [row.mean(cost[0]) for cost in COSTS.values()]
-        numbers = ["" if value is None else f"{value:.10g}" for value in values]
-        body.append([name_of(row.overrides), str(len(row.metrics)), *numbers, without_folders(row.note)])
-    write_file(folder / "leaderboard.csv", tables.csv_text(header, body))
+        lines.append([*cells[:2], *("" if value is None else f"{value:.10g}" for value in values), note])
+    write_file(folder / "leaderboard.csv", tables.csv_text(header, lines))
 
 
-def _show(rows: Sequence[Row], title: str, console: Console) -> None:
-    scores, costs = [name for name, _ in metrics.columns().values()], [cost[1] for cost in COSTS.values()]
-    wide = console.width >= 150
-    shown = min(len(scores), max(1, (console.width - 48) // (16 if wide else 8)))  # the others are in the files
-    caption = "on val, mean ± standard deviation over seeds"
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=escape(title), caption=caption)
-    table.add_column("configuration", min_width=16, overflow="fold")
-    for head in ("n", *scores[:shown], *costs):
-        words = head.split() if wide else [word if len(word) <= 6 else f"{word[:3]}." for word in head.split()]
-        table.add_column("\n".join(words), justify="right", no_wrap=True)
-    for row in rows:
-        cells = _cells(row)
-        texts = [name_of(row.overrides), str(len(row.metrics)), *cells[:shown], *cells[len(scores) :]]
-        if not wide:  # over two lines, or the columns would not fit
-            texts = [re.sub(r" ±(?:0(?=\.))?([\d.]+)%?", r"\n±\1", text).replace(" ", "\n") for text in texts]
-        table.add_row(*map(escape, texts), style=None if row.metrics else "red")
-    console.print(table)
-    for row in rows:
-        if row.note:
-            note = f"{name_of(row.overrides)}: {without_folders(row.note)}"
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+def _rank(row: Row) -> tuple[bool, float, str]:
+    mean = row.mean(KEY)
+    return mean is None, -(mean or 0.0), name_of(row.overrides)
 
 
 def _cells(row: Row) -> list[str]:
-    """The texts of all scores and costs."""
-    cells = []
+    cells = [name_of(row.overrides), str(len(row.metrics))]
     for key, (_, metric) in metrics.columns().items():
         mean, sd = row.mean(f"val/{key}"), row.sd(f"val/{key}")
         cells.append("" if mean is None else metric.text(mean) + ("" if sd is None else f" ±{metric.text(sd)}"))
-    for key, _, factor, format, unit in COSTS.values():
+    for key, _, unit, template in COSTS.values():
         mean = row.mean(key)
-        cells.append("" if mean is None else f"{mean * factor:{format}}{unit}")
+        cells.append("" if mean is None else template.format(mean / unit))
     if not row.metrics:
-        cells[0] = "failed"
+        cells[2] = "failed"
     return cells
+
+
+def _fitted(table: Table, scores: int, width: int) -> Table:
+    """The table with as many of its scores as fit, over two lines each where the terminal is narrow."""
+    wide = width >= 150
+    shown = max(1, (width - 48) // (16 if wide else 8))
+    rows = [[*cells[: 2 + min(shown, scores)], *cells[2 + scores :]] for cells in (table.header, *table.rows)]
+    if not wide:
+        heads = [re.sub(r"\w{7,}", lambda word: f"{word[0][:3]}.", head.replace(" ", "\n")) for head in rows[0][2:]]
+        rows[0] = ["configuration", "n", *heads]
+        rows = [[re.sub(r" ±(?:0(?=\.))?([\d.]+)%?", r"\n±\1", text) for text in cells] for cells in rows]
+    return Table(table.title, rows[0], rows[1:])

@@ -1,4 +1,4 @@
-"""`train.py -m`: a job that fails stays the only one that does, and a leaderboard over the seeds ends the sweep."""
+"""Sweeps, `train.py -m`: a job that fails does not end the others, and a leaderboard over the seeds ends the sweep."""
 
 import logging
 from pathlib import Path
@@ -13,58 +13,60 @@ from fer.train import run as experiment
 
 log = logging.getLogger("train")
 FAILED = "failed.txt"
+"""Holds the cause, in one line, in the folder of a job that failed."""
+
+
+def cause_of(error: Exception, what: str) -> str:
+    """Log why a job or trial failed and return it in one line; errors that are bugs are logged with their traceback."""
+    text = " ".join(f"{error or type(error).__name__}".split())
+    if isinstance(error, FerError):
+        log.error("this %s failed: %s", what, text)
+        return text
+    log.error("this %s failed", what, exc_info=error)
+    return f"{type(error).__name__}: {text}"
 
 
 def job(cfg: DictConfig) -> dict[str, float]:
-    """One job of a sweep: its metrics or, where it fails, nothing and the one-line cause in `failed.txt`."""
+    """Run one job of a sweep. Returns its metrics; none where it fails."""
     cause = Path(cfg.run_dir) / FAILED
     cause.unlink(missing_ok=True)  # of an earlier try
     try:
         return experiment.run(cfg)
     except Exception as error:
-        if isinstance(error, FerError):
-            text = " ".join(str(error).split())
-            log.error("this job failed: %s", text)
-        else:
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            log.exception("this job failed")
-        cause.write_text(text + "\n", encoding="utf-8")
+        cause.write_text(cause_of(error, "job") + "\n", encoding="utf-8")
         return {}
 
 
 def rows(folder: Path) -> list[leaderboard.Row]:
-    """What the jobs in a sweep folder came to: a row for each configuration over its seeds, one for each failed job."""
-    jobs: dict[Path, list[str]] = {}
-    for path in sorted(folder.glob("**/.hydra/overrides.yaml")):
-        overrides = [str(override) for override in OmegaConf.load(path)]
-        jobs[path.parent.parent] = [o for o in overrides if not o.startswith("resume=")]
-    found: dict[tuple[str, ...], leaderboard.Row] = {}
+    """The rows of the leaderboard: one for each configuration over its seeds, one for each job that failed."""
+    jobs = {
+        path.parent.parent: [str(o) for o in OmegaConf.load(path) if not str(o).startswith("resume=")]
+        for path in sorted(folder.glob("**/.hydra/overrides.yaml"))
+    }
+    configurations: dict[tuple[str, ...], leaderboard.Row] = {}
     failures = []
-    for place, told in zip(jobs, leaderboard.varying(list(jobs.values())), strict=True):
-        metrics, cause = place / "metrics.json", place / FAILED
-        if metrics.exists() and not cause.exists():
-            try:
-                figures = leaderboard.read_metrics(metrics)
-            except FerError as error:
-                failures.append(leaderboard.Row(told, note=str(error)))
-                continue
-            configuration = tuple(o for o in told if not o.startswith("seed="))
-            found.setdefault(configuration, leaderboard.Row(configuration)).metrics.append(figures)
+    for path, overrides in zip(jobs, leaderboard.varying(list(jobs.values())), strict=True):
+        cause = path / FAILED
+        try:
+            if cause.exists() or not (path / "metrics.json").exists():
+                raise FerError(cause.read_text(encoding="utf-8").strip() if cause.exists() else "did not finish")
+            metrics = leaderboard.read_metrics(path / "metrics.json")
+        except FerError as error:
+            failures.append(leaderboard.Row(overrides, note=str(error)))
         else:
-            note = cause.read_text(encoding="utf-8").strip() if cause.exists() else "did not finish"
-            failures.append(leaderboard.Row(told, note=note))
-    return [*found.values(), *failures]
+            key = tuple(o for o in overrides if not o.startswith("seed="))
+            configurations.setdefault(key, leaderboard.Row(key)).metrics.append(metrics)
+    return [*configurations.values(), *failures]
 
 
 class Leaderboard(Callback):
-    """Ends a sweep with its leaderboard; where jobs failed with their number, and exit status 1."""
+    """Ends a sweep with its leaderboard. Where jobs failed it says how many, and the exit status is 1."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         found = rows(folder)
         leaderboard.write(found, folder, f"sweep {folder.name}")
-        failed = sum(not row.metrics for row in found)
-        if failed:
-            done = sum(len(row.metrics) for row in found)
-            print(f"{failed} of {failed + done} jobs failed; hydra.sweep.dir={folder} resume=auto tries these again")
+        if failed := sum(not row.metrics for row in found):
+            jobs = failed + sum(len(row.metrics) for row in found)
+            print(f"{failed} of {jobs} jobs failed; hydra.sweep.dir={folder} resume=auto tries these again")
             raise SystemExit(1)

@@ -1,186 +1,185 @@
-"""Searches of the real configuration: spaces, pruning, and what a killed search goes on with."""
+"""Searches of the real configuration: spaces, pruning, and how a killed search goes on."""
 
 import csv
 import json
-import os
 import shlex
-import signal
-import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from samples import ROOT, TINY, config, options
 
 pytest.importorskip("optuna")
 
 import optuna
 from hydra import initialize_config_dir
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
+
+from fer.errors import TrainingError
+from fer.train import __main__ as program
+from fer.train import run as experiment
+from fer.train import search
 
 SPACE = "+search.space={optimizer.lr:{low:1e-7,high:0.3,log:true},augment:[none,light],model.widths:[[8,16],[4,8]]}"
 SMALL = [
-    *(o for o in TINY if not o.startswith(("+model=", "+data.reader.train", "+data.reader.val"))),
-    "+data.reader.train=320",  # enough for good rates to learn something in four epochs, and bad ones to fall behind
-    "+data.reader.val=70",
+    *(o for o in TINY if not o.startswith("+model=")),
     "model.depths=[1,1]",
-    "trainer.max_epochs=4",
     "callbacks.progress=null",
-    "callbacks.ema=null",
     "+trainer.enable_progress_bar=false",
+    "hydra/job_logging=none",
     "search=custom",
     "search.pruner.n_startup_trials=1",
     "search.pruner.n_warmup_steps=0",
 ]
 
 
-def command(folder: Path, *overrides: str) -> list[str]:
-    return [sys.executable, "train.py", *SMALL, *overrides, f"hydra.run.dir={folder}"]
+def run_search(folder: Path, *overrides: str) -> int:
+    """Run `train.py search=…` in this process and return the exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *SMALL, *overrides, f"hydra.run.dir={folder}"])
+        try:
+            program.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
 
 
-def program(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *overrides), capture_output=True, text=True, cwd=ROOT, timeout=200, env=ENVIRONMENT
-    )
+def trials(folder: Path) -> list[FrozenTrial]:
+    return optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/trials.db").get_trials()
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
-    if not (folder / "trials.db").exists():
-        return []
-    try:
-        return optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/trials.db").get_trials()
-    except Exception:  # half made as yet
-        return []
-
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@pytest.fixture(scope="module")
-def killed_and_restarted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = tmp_path_factory.mktemp("search")
-    process = subprocess.Popen(
-        command(folder, SPACE, "search.trials=8"),
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
-    )  # fmt: skip
-    end = time.monotonic() + 120
-    while sum(t.state in FINISHED for t in trials(folder)) < 3 and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
-    while not any(t.state == TrialState.RUNNING for t in trials(folder)) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert sum(t.state in FINISHED for t in trials(folder)) < 8
-    done = program(folder, SPACE, "search.trials=8", "resume=auto")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
-
-
-def test_a_killed_search_ends_with_all_its_trials(killed_and_restarted):
-    states = [trial.state for trial in trials(killed_and_restarted[0])]
-    assert sum(state in FINISHED for state in states) == 8
-    assert not [state for state in states if state in (TrialState.RUNNING, TrialState.WAITING)]
-
-
-def test_what_was_running_is_tried_again_with_its_values(killed_and_restarted):
-    given_up = [t for t in trials(killed_and_restarted[0]) if t.user_attrs.get("abandoned")]
-    assert given_up
-    for trial in given_up:
-        again = [t for t in trials(killed_and_restarted[0]) if t.params == trial.params and t.state in FINISHED]
-        assert again or not trial.params
-
-
-def test_no_values_are_proposed_twice(killed_and_restarted):
-    rates = [t.params["optimizer.lr"] for t in trials(killed_and_restarted[0]) if t.state in FINISHED]
-    assert len(set(rates)) == len(rates)
-
-
-def test_a_pruned_trial_has_fewer_epochs(killed_and_restarted):
-    folder = killed_and_restarted[0]
-
-    def epochs(trial: optuna.trial.FrozenTrial) -> int:
-        with (folder / trial.user_attrs["folder"] / "metrics.csv").open(newline="") as file:
-            return sum(bool(row["val/accuracy"]) for row in csv.DictReader(file))
-
-    pruned = [t for t in trials(folder) if t.state == TrialState.PRUNED]
-    assert pruned
-    assert all(epochs(t) < 4 for t in pruned)
-    assert all(epochs(t) == 4 for t in trials(folder) if t.state == TrialState.COMPLETE)
-    assert not any((folder / t.user_attrs["folder"] / "metrics.json").exists() for t in pruned)
-
-
-def test_the_leaderboard_has_every_trial_and_the_best_is_a_command(killed_and_restarted):
-    folder, shown = killed_and_restarted
+def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "leaderboard.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 8
-    assert [row for row in rows if row["note"].startswith("pruned after epoch")]
-    (line,) = [line for line in shown.splitlines() if line.startswith("best: ")]
+        return list(csv.DictReader(file))
+
+
+def test_a_search_trains_its_trials_and_names_the_best(tmp_path, capsys):
+    assert run_search(tmp_path, SPACE, "search.trials=2") == 0
+    assert len(rows(tmp_path)) == 2
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("best: ")]
     words = shlex.split(line.removeprefix("best: "))
     assert words[:2] == ["python", "train.py"]
-    best = max((t for t in trials(folder) if t.state == TrialState.COMPLETE), key=lambda t: t.value)
-    assert config(*words[2:]).optimizer.lr == best.params["optimizer.lr"]
-    metrics = json.loads((folder / "metrics.json").read_text())
+    best = max((t for t in trials(tmp_path) if t.state == TrialState.COMPLETE), key=lambda t: t.value)
+    cfg = config(*(word for word in words[2:] if not word.startswith("hydra")))
+    assert cfg.optimizer.lr == best.params["optimizer.lr"]
+    assert list(cfg.model.widths) == json.loads(best.params["model.widths"])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["val/accuracy"] == best.value
     assert not [name for name in metrics if name.startswith("test/")]
 
 
+@pytest.fixture
+def fake_run(monkeypatch) -> list[tuple[str, float, int]]:
+    """Let a trial be as accurate as its learning rate is high, over four epochs.
+
+    Returns the name of the folder, the learning rate and the number of epochs of each training. What is in
+    `fake_run.fail` is raised by the training of that number.
+    """
+    ran = Trainings()
+
+    def run(cfg, watchers):
+        folder = Path(cfg.run_dir)
+        folder.mkdir(exist_ok=True)
+        done = int((folder / "epochs").read_text()) if (folder / "epochs").exists() else 0
+        ran.append((folder.name, cfg.optimizer.lr, 4 - done))
+        for epoch in range(done, 4):
+            if epoch == 2 and len(ran) in ran.fail:
+                raise ran.fail.pop(len(ran))
+            metrics = {"val/accuracy": cfg.optimizer.lr * (1 + epoch)}
+            (folder / "epochs").write_text(str(epoch + 1))
+            trainer = SimpleNamespace(
+                sanity_checking=False, callback_metrics={name: torch.tensor(v) for name, v in metrics.items()}
+            )
+            watchers[0].on_validation_end(trainer, SimpleNamespace(current_epoch=epoch))
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        return metrics
+
+    monkeypatch.setattr(experiment, "run", run)
+    return ran
+
+
+class Trainings(list[tuple[str, float, int]]):
+    def __init__(self) -> None:
+        self.fail: dict[int, BaseException] = {}
+
+
+def test_a_killed_search_goes_on_where_it_was(fake_run, tmp_path):
+    fake_run.fail[1] = KeyboardInterrupt()
+    assert run_search(tmp_path, SPACE, "search.trials=6") == 130
+    (interrupted,) = trials(tmp_path)
+    assert interrupted.state == TrialState.RUNNING
+    assert run_search(tmp_path, SPACE, "search.trials=6", "resume=auto") == 0
+    assert fake_run[:2] == [("0", interrupted.params["optimizer.lr"], 4), ("0", interrupted.params["optimizer.lr"], 2)]
+    states = [trial.state for trial in trials(tmp_path)]
+    assert len(states) == len(rows(tmp_path)) == 6
+    assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
+    rates = [trial.params["optimizer.lr"] for trial in trials(tmp_path)]
+    assert len(set(rates)) == 6  # a sampler that begins again would propose the same
+    assert list(trials(tmp_path)[0].intermediate_values) == [0, 1, 2, 3]
+
+
+def test_a_trial_that_falls_behind_is_pruned(fake_run, tmp_path):
+    run_search(tmp_path, SPACE, "search.trials=6")
+    pruned = [trial for trial in trials(tmp_path) if trial.state == TrialState.PRUNED]
+    assert pruned
+    for trial in pruned:
+        assert len(trial.intermediate_values) < 4
+    notes = [row["note"] for row in rows(tmp_path) if row["note"]]
+    assert len(notes) == len(pruned)
+    assert all(note.startswith("pruned after epoch") for note in notes)
+
+
+def test_a_failed_trial_is_a_row_and_the_others_go_on(fake_run, tmp_path):
+    fake_run.fail[1] = TrainingError("the loss\nis NaN")
+    fake_run.fail[2] = ValueError("of no kind")
+    assert run_search(tmp_path, SPACE, "search.trials=4") == 0
+    assert {"the loss is NaN", "ValueError: of no kind"} <= {row["note"] for row in rows(tmp_path)}
+
+
+def test_a_search_without_a_finished_trial_is_an_error(fake_run, tmp_path, capsys):
+    fake_run.fail[1] = TrainingError("the loss is NaN")
+    assert run_search(tmp_path, SPACE, "search.trials=1") == 2
+    assert "no trial finished; the last: the loss is NaN" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("space", "words"),
+    ("space", "status", "words"),
     [
-        ("+search.space={}", "search.space names no parameter"),
-        ("+search.space={optimizer.lrr:[1,2]}", "search.space: optimizer.lrr=1 is no override"),
-        ("+search.space={augment:[light,lite]}", "search.space: augment=lite is no override"),
-        ("+search.space={optimizer.lr:{low:1,high:0}}", "optimizer.lr must have a list of values, or low and high"),
-        ("+search.space={optimizer.lr:{low:0,high:1,log:true}}", "optimizer.lr must have a list of values"),
-        ("+search.space={optimizer.lr:0.1}", "optimizer.lr must have a list of values"),
-        ("+search.space={optimizer.lr:{low:0.1,high:0.3,step:0}}", "optimizer.lr must have a list of values"),
-        ("+search.space={optimizer.lr:{low:0.1,high:0.3,step:fine}}", "optimizer.lr must have a list of values"),
-        ("+search.space={optimizer.lr:{low:0.1,high:inf}}", "optimizer.lr must have a list of values"),
-        (f"{SPACE} search.trials=many", "search.trials=many must be a whole number from 1"),
-        (f"{SPACE} search.trials=0", "search.trials=0 must be a whole number from 1"),
-        (f"{SPACE} search.seed=any", "search.seed=any must be a whole number from 0"),
+        ("+search.space={}", 2, "search.space"),
+        ("+search.space={optimizer.lrr:[1,2]}", 1, "optimizer.lrr"),
+        ("+search.space={augment:[light,lite]}", 1, "lite"),
+        ("+search.space={optimizer.lr:{low:1,high:0}}", 2, "optimizer.lr"),
+        ("+search.space={optimizer.lr:{low:0,high:1,log:true}}", 2, "optimizer.lr"),
+        ("+search.space={optimizer.lr:0.1}", 2, "optimizer.lr"),
+        ("+search.space={optimizer.lr:[]}", 2, "optimizer.lr"),
+        ("+search.space={optimizer.lr:{low:0.1,high:0.3,step:0}}", 2, "optimizer.lr"),
+        ("+search.space={optimizer.lr:{low:0.1,high:0.3,step:fine}}", 2, "optimizer.lr"),
+        (f"{SPACE} search.trials=many", 2, "search.trials=many"),
+        (f"{SPACE} search.trials=0", 2, "search.trials=0"),
+        (f"{SPACE} search.seed=any", 2, "search.seed=any"),
     ],
 )
-def test_a_space_that_cannot_be_is_one_line(space, words, tmp_path, monkeypatch, capsys):
-    import train
-
-    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, *space.split(" "), f"hydra.run.dir={tmp_path}"])
-    with pytest.raises(SystemExit) as done:
-        train.main()
-    assert done.value.code == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"error: {words}" if words.startswith("search") else "error: search.space: ")
-    assert words in err
-    assert err.count("\n") == 1
+def test_a_space_that_cannot_be_searched_is_one_line(space, status, words, tmp_path, capsys):
+    assert run_search(tmp_path, *space.split(" ")) == status
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "trials.db").exists()
 
 
 @pytest.mark.parametrize("name", [name for name in options("search") if name != "custom"])
-def test_every_space_is_one_that_train_takes(name):
-    from fer.train import search
-
+def test_every_space_of_the_configs_is_one_that_train_takes(name):
     cfg = config(f"search={name}", "data=synthetic")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        assert set(search._checked(cfg.search, ["data=synthetic"])) == set(cfg.search.space)
+        assert set(search._space(cfg.search.space, ["data=synthetic"])) == set(cfg.search.space)
 
 
-def test_ends_that_are_whole_numbers_with_a_step_that_is_not_are_no_whole_numbers():
-    from fer.train import search
-
-    asked = []
-
-    class Trial:
-        def suggest_int(self, name, **values):
-            asked.append("int")
-
-        def suggest_float(self, name, **values):
-            asked.append("float")
-
-    for values in ({"low": 0, "high": 1, "step": 0.05}, {"low": 1, "high": 9}, {"low": 0.0, "high": 1}):
-        search._suggest(Trial(), "mixup", values)
-    assert asked == ["float", "int", "float"]
+def test_only_whole_ends_and_steps_give_whole_numbers():
+    kinds: Callable[[dict], str] = lambda values: type(search._distribution(values)).__name__  # noqa: E731
+    assert kinds({"low": 0, "high": 1, "step": 0.05}) == "FloatDistribution"
+    assert kinds({"low": 1, "high": 9}) == "IntDistribution"
+    assert kinds({"low": 0.0, "high": 1}) == "FloatDistribution"

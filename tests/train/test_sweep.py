@@ -1,174 +1,145 @@
-"""Whole sweeps of the real configuration, by each launcher."""
+"""Sweeps of the real configuration."""
 
 import csv
 import json
 import os
-import secrets
-import shutil
-import socket
+import re
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from samples import ROOT, TINY, config
 
-import fer.config
+from fer.config import CONF
+from fer.errors import ConfigError
+from fer.train import __main__ as program
+from fer.train import run as experiment
 from fer.train import sweep
 
+QUIET = ["callbacks.progress=null", "+trainer.enable_progress_bar=false", "hydra/job_logging=none"]
 GRID = [
     *(o for o in TINY if not o.startswith("+model=")),
-    "callbacks.progress=null",
-    "+trainer.enable_progress_bar=false",
-    "model=resnet_small,vgg_small",
+    *QUIET,
+    "model=vgg_small",
     "model.widths=[8,16]",
     "model.depths=[1,1]",
-    "augment=none,light",
     "seed=1,2",
 ]
+ALIKE = ("val/accuracy", "val/accuracy_sd", "val/loss", "parameters", "macs", "configuration", "seeds")
 
 
-# a token of the tests' own: Ray would otherwise write one into the user's home
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-
-
-def program(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "train.py", "-m", *overrides, f"hydra.sweep.dir={folder}"],
-        capture_output=True, text=True, cwd=ROOT, timeout=300,
-        env={**os.environ, **ENVIRONMENT},
-    )  # fmt: skip
+def run_sweep(folder: Path, *overrides: str) -> int:
+    """Run `train.py -m` in this process and return the exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", "-m", *overrides, f"hydra.sweep.dir={folder}"])
+        try:
+            program.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
 
 
 def figures(folder: Path) -> list[dict[str, str]]:
     with (folder / "leaderboard.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        for name in ("images_per_second", "minutes"):
-            row.pop(name)
-    return rows
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
-def one_after_the_other(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("basic")
-    done = program(folder, *GRID)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        assert run_sweep(folder, *GRID) == 0
+    return folder
 
 
-def test_a_sweep_ends_with_a_leaderboard(one_after_the_other):
-    folder, shown = one_after_the_other
-    rows = figures(folder)
-    assert [row["seeds"] for row in rows] == ["2"] * 4
-    names = {f"model={m} augment={a}" for m in ("resnet_small", "vgg_small") for a in ("none", "light")}
-    assert {row["configuration"] for row in rows} == names
-    accuracies = [float(row["val/accuracy"]) for row in rows]
-    assert accuracies == sorted(accuracies, reverse=True)
-    assert all(float(row["val/accuracy_sd"]) >= 0 and int(row["macs"]) > 0 for row in rows)
-    assert f"sweep {folder.name}" in shown
-    assert str(folder) not in (folder / "leaderboard.md").read_text()
+def test_a_sweep_ends_with_a_leaderboard_on_val(finished):
+    (row,) = figures(finished)
+    assert (row["configuration"], row["seeds"]) == ("", "2")
+    seeds = [json.loads((finished / str(job) / "metrics.json").read_text()) for job in range(2)]
+    assert float(row["val/loss"]) == pytest.approx(sum(metrics["val/loss"] for metrics in seeds) / 2)
+    assert not [name for metrics in seeds for name in metrics if name.startswith("test/")]
+    assert str(finished) not in (finished / "leaderboard.md").read_text()
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "ray"])
-def test_other_launchers_give_the_same_figures(launcher, one_after_the_other, tmp_path):
-    pytest.importorskip({"joblib": "hydra_plugins.hydra_joblib_launcher", "ray": "ray"}[launcher])
-    ray = ["hydra.launcher.ray.init.num_cpus=2", "hydra.launcher.ray.remote.max_calls=0"]  # a new process takes long
-    small = {"joblib": ["hydra.launcher.n_jobs=2"], "ray": ray}[launcher]
-    done = program(tmp_path, *GRID, f"hydra/launcher={launcher}", *small)
-    assert done.returncode == 0, done.stderr
-    assert figures(tmp_path) == figures(one_after_the_other[0])
-
-
-def test_a_ray_head_node_that_runs_already_takes_the_jobs(tmp_path):
-    pytest.importorskip("ray")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ray = str(Path(sys.executable).with_name("ray"))
-    place = tempfile.mkdtemp(prefix="ray")  # where no other Ray looks, and short, since its sockets lie there
-    head = subprocess.Popen(
-        [ray, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
-         "--include-dashboard=false", f"--temp-dir={place}"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT},
+def test_joblib_gives_the_same_figures(finished, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    command = [sys.executable, "train.py", "-m", *GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = subprocess.run(
+        [*command, f"hydra.sweep.dir={tmp_path}"],
+        capture_output=True, text=True, cwd=ROOT, timeout=500, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    try:
-        _wait_for(port, head)
-        grid = [o for o in GRID if not o.startswith(("model=", "augment="))]
-        there = [
-            f"hydra.launcher.ray.init.address=127.0.0.1:{port}",
-            "+hydra.launcher.ray.init._node_ip_address=127.0.0.1",
-        ]
-        done = program(tmp_path, *grid, "hydra/launcher=ray", *there, "model=vgg_small")
-        assert done.returncode == 0, done.stderr
-        assert [row["seeds"] for row in figures(tmp_path)] == ["2"]
-        assert head.poll() is None  # the cluster is not the sweep's to end
-    finally:
-        head.terminate()
-        head.wait(60)
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and process.poll() is None:
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                time.sleep(3)  # for the node behind it
-                return
-        time.sleep(0.5)
-    raise AssertionError("no Ray head node")
-
-
-@pytest.fixture(scope="module")
-def with_a_failure(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = tmp_path_factory.mktemp("failing")
-    few = [o for o in GRID if not o.startswith(("model=", "augment=", "seed="))]
-    return folder, program(folder, *few, "model=vgg_small", "model.drop_rate=x,0.1")
-
-
-def test_a_failed_job_is_one_marked_row(with_a_failure):
-    folder, done = with_a_failure
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "1 of 2 jobs failed" in done.stdout
-    assert "this job failed" in (folder / "0" / "train.log").read_text()
-    good, bad = figures(folder)
-    assert (good["configuration"], good["seeds"], good["note"]) == ("model.drop_rate=0.1", "1", "")
-    assert (bad["configuration"], bad["seeds"], bad["val/accuracy"]) == ("model.drop_rate=x", "0", "")
-    assert bad["note"].startswith("model.name=vgg_small does not take these arguments")
-    metrics = json.loads((folder / "1" / "metrics.json").read_text())
-    assert not [name for name in metrics if name.startswith("test/")]  # a sweep ranks on val
-
-
-def test_the_same_folder_with_resume_tries_failed_jobs_again(with_a_failure, tmp_path):
-    folder = shutil.copytree(with_a_failure[0], tmp_path / "again")
-    before = (folder / "1" / "metrics.json").stat().st_mtime_ns
-    few = [o for o in GRID if not o.startswith(("model=", "augment=", "seed="))]
-    done = program(folder, *few, "model=vgg_small", "model.drop_rate=0.2,0.1", "resume=auto")
     assert done.returncode == 0, done.stderr
-    assert {row["configuration"] for row in figures(folder)} == {"model.drop_rate=0.2", "model.drop_rate=0.1"}
-    assert (folder / "1" / "metrics.json").stat().st_mtime_ns == before
+    one, other = ([{key: row[key] for key in ALIKE} for row in figures(folder)] for folder in (finished, tmp_path))
+    assert one == other
 
 
-def test_rows_gather_seeds_and_name_what_did_not_finish(tmp_path):
-    for number, (overrides, accuracy) in enumerate(
-        [(["a=1", "seed=1"], 0.5), (["a=1", "seed=2"], 0.7), (["a=2", "seed=1"], None)]
-    ):
-        place = tmp_path / str(number)
-        (place / ".hydra").mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create([*overrides, "resume=auto", "b=3"]), place / ".hydra" / "overrides.yaml")
-        if accuracy:
-            (place / "metrics.json").write_text(json.dumps({"val/accuracy": accuracy}))
-    one, other = sweep.rows(tmp_path)
-    (tmp_path / "2" / "metrics.json").write_text("[1]")
-    assert "metrics.json holds no metrics of a run (no JSON object)" in sweep.rows(tmp_path)[1].note
-    assert (list(one.overrides), one.mean("val/accuracy")) == (["a=1"], pytest.approx(0.6))
-    assert (list(other.overrides), other.note) == (["a=2", "seed=1"], "did not finish")
+@pytest.mark.parametrize(
+    ("launcher", "values"),
+    [
+        ("joblib", {"n_jobs": 1 if torch.cuda.is_available() else os.cpu_count()}),
+        ("ray", {"ray.init.address": "local", "ray.remote.num_gpus": int(torch.cuda.is_available())}),
+        ("submitit_slurm", {"gpus_per_node": 1, "submitit_folder": "jobs/.submitit/%j"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:(?s).*is validated against ConfigStore schema")  # as in fer.config.program
+def test_every_launcher_has_a_config_that_its_plugin_accepts(launcher, values):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [f"hydra/launcher={launcher}", "hydra.sweep.dir=jobs"], return_hydra_config=True)
+    assert {key: OmegaConf.select(cfg.hydra.launcher, key) for key in values} == values
+
+
+@pytest.fixture
+def fake_run(monkeypatch) -> list[str]:
+    """Let a job end at once with its learning rate as accuracy, and fail above 1; returns the folders that ran."""
+    ran: list[str] = []
+
+    def run(cfg, watchers=()):
+        folder, accuracy = Path(cfg.run_dir), cfg.optimizer.lr + cfg.seed / 100
+        if not (folder / "metrics.json").exists():
+            ran.append(folder.name)
+            if accuracy > 1:
+                raise ConfigError(f"lr={cfg.optimizer.lr} in {folder} is\ntoo high")
+            (folder / "metrics.json").write_text(json.dumps({"val/accuracy": accuracy}))
+        return {"val/accuracy": accuracy}
+
+    monkeypatch.setattr(experiment, "run", run)
+    return ran
+
+
+def test_a_failed_job_is_one_row_with_its_cause_and_is_tried_again(fake_run, tmp_path, capsys):
+    grid = ["data=synthetic", "seed=1,2", *QUIET]
+    assert run_sweep(tmp_path, *grid, "optimizer.lr=0.1,0.2,5") == 1
+    assert "2 of 6 jobs failed" in capsys.readouterr().out
+    best, second, *failed = figures(tmp_path)
+    assert [best["configuration"], second["configuration"]] == ["optimizer.lr=0.2", "optimizer.lr=0.1"]
+    assert (best["seeds"], float(best["val/accuracy"])) == ("2", pytest.approx(0.215))
+    assert [row["configuration"] for row in failed] == [f"seed={seed} optimizer.lr=5" for seed in (1, 2)]
+    assert all(re.fullmatch(r"lr=5\S* in …/\d is too high", row["note"]) for row in failed)
+    fake_run.clear()
+    assert run_sweep(tmp_path, *grid, "optimizer.lr=0.1,0.2,0.3", "resume=auto") == 0
+    assert len(fake_run) == 2
+    assert [row["configuration"] for row in figures(tmp_path)] == [f"optimizer.lr={lr}" for lr in (0.3, 0.2, 0.1)]
+
+
+def test_jobs_that_did_not_finish_or_are_damaged_are_named(tmp_path):
+    for number, overrides in enumerate((["a=1", "seed=1"], ["a=1", "seed=2"], ["a=2", "seed=1"], ["a=3", "seed=1"])):
+        (tmp_path / str(number) / ".hydra").mkdir(parents=True)
+        saved = OmegaConf.create([*overrides, "resume=auto", "b=3"])
+        OmegaConf.save(saved, tmp_path / str(number) / ".hydra" / "overrides.yaml")
+    for number, accuracy in ((0, 0.5), (1, 0.7)):
+        (tmp_path / str(number) / "metrics.json").write_text(json.dumps({"val/accuracy": accuracy}))
+    (tmp_path / "3" / "metrics.json").write_text("[1]")
+    good, unfinished, damaged = sweep.rows(tmp_path)
+    assert (list(good.overrides), good.mean("val/accuracy")) == (["a=1"], pytest.approx(0.6))
+    assert (list(unfinished.overrides), unfinished.note) == (["a=2", "seed=1"], "did not finish")
+    assert "metrics.json" in damaged.note
 
 
 def test_a_job_is_known_to_wandb_by_what_it_varies(tmp_path, monkeypatch):
@@ -177,7 +148,7 @@ def test_a_job_is_known_to_wandb_by_what_it_varies(tmp_path, monkeypatch):
         {"hydra": {"overrides": {"task": ["model=vgg_small", "+a=true", "seed=1,2"]}}}, tmp_path / "multirun.yaml"
     )
     node["sweep"] = {"dir": str(tmp_path)}
-    monkeypatch.setattr(fer.config, "in_sweep", lambda: True)
+    monkeypatch.setattr("fer.config.in_sweep", lambda: True)
     monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(node))
     cfg = config("logger=wandb", "data=synthetic")
     assert cfg.logger.wandb.name == "augment=light seed=2"
@@ -188,9 +159,5 @@ def test_a_job_is_known_to_wandb_by_what_it_varies(tmp_path, monkeypatch):
 
 def test_a_single_run_has_no_group():
     cfg = config("logger=wandb", "data=synthetic", "name=mine")
-    assert (cfg.logger.wandb.name, cfg.logger.wandb.group, cfg.logger.wandb.tags, cfg.threads) == (
-        "mine",
-        None,
-        [],
-        None,
-    )
+    wandb = cfg.logger.wandb
+    assert (wandb.name, wandb.group, wandb.tags, cfg.threads) == ("mine", None, [], None)
