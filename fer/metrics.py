@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 BINS = 15
+# (probabilities float (N, K), labels int (N,)) → a number, or one for each class, float (K,).
 Function = Callable[[np.ndarray, np.ndarray], float | np.ndarray]
-"""(probabilities float (N, K), labels int (N,)) → a number, or one for each class, float (K,)."""
 F = TypeVar("F", bound=Function)
 
 

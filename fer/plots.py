@@ -14,8 +14,8 @@ from fer.metrics import worst
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# An image, uint8 (H, W) or (H, W, 3), its caption and, if given, the colour of the caption as matplotlib takes it.
 Cell = tuple[Any, ...]
-"""An image, uint8 (H, W) or (H, W, 3), its caption and, if given, the colour of the caption as matplotlib takes it."""
 
 
 def _figure(width: float, height: float, title: str | None = None) -> Figure:
@@ -107,18 +107,14 @@ def sheet(parts: Sequence[tuple[str, Sequence[Cell]]], title: str, path: Path) -
 
 def robustness(models: dict[str, dict[str, list[float]]], path: Path) -> None:
     """Draw, for each corruption, the accuracy of each model without it and at each strength."""
-    names = list(next(iter(models.values())))
-    rows = -(-len(names) // 3)
-    figure = _figure(10, 3.2 * rows + 0.6)
-    axes = figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).ravel()
-    for axis, name in zip(axes, names, strict=False):
-        for model, curves in models.items():
-            axis.plot(curves[name], marker="o", label=model)
-            axis.set(title=name, ylim=(0, 1), xticks=range(len(curves[name])))
-        axis.grid(alpha=0.3)
+    names = next(iter(models.values()))
+    figure = _figure(10, 3.2 * -(-len(names) // 3) + 0.6)
+    panels = _lines(figure, {n: {model: list(enumerate(by[n])) for model, by in models.items()} for n in names})
+    for axes in panels:
+        axes.set(ylim=(0, 1))
     figure.supylabel("accuracy")
     figure.supxlabel("strength, 0: none")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=120)
 
 
@@ -130,18 +126,26 @@ def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
             and `lr`.
         title, path: Of the picture.
     """
-    best = max((row for row in rows if "val/accuracy" in row), key=lambda row: row["val/accuracy"], default=None)
     figure = _figure(11, 3.4, title)
-    panels = {"loss": ("train/loss", "val/loss"), "accuracy": ("val/accuracy",), "learning rate": ("lr",)}
-    for axes, (name, keys) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        for key in keys:
-            points = np.array([(row["epoch"], row[key]) for row in rows if key in row]).reshape(-1, 2)
-            axes.plot(*points.T, marker="o" if len(points) < 30 else None, label=key)
-        axes.set(xlabel="epoch", title=name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-    figure.axes[0].legend()
-    if best:
-        figure.axes[1].plot(best["epoch"], best["val/accuracy"], "*", color="#d64541", markersize=12)
-        figure.axes[1].set_title(f"accuracy, best {best['val/accuracy']:.1%} in epoch {best['epoch']:.0f}")
+    keys = {"loss": ("train/loss", "val/loss"), "accuracy": ("val/accuracy",), "learning rate": ("lr",)}
+    points = {key: [(row["epoch"], row[key]) for row in rows if key in row] for group in keys.values() for key in group}
+    losses, accuracy, _ = _lines(figure, {name: {key: points[key] for key in group} for name, group in keys.items()})
+    losses.legend()
+    if points["val/accuracy"]:
+        epoch, best = max(points["val/accuracy"], key=lambda point: point[1])
+        accuracy.plot(epoch, best, "*", color="#d64541", markersize=12)
+        accuracy.set_title(f"accuracy, best {best:.1%} in epoch {epoch:.0f}")
+    figure.supxlabel("epoch")
     figure.savefig(path, dpi=120)
+
+
+def _lines(figure: Figure, panels: dict[str, dict[str, list[tuple[float, float]]]]) -> list[Any]:
+    """Draw panels, three in a row, each with lines of (x, y) by label; return their axes."""
+    grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).ravel()
+    for axes, (title, lines) in zip(grid, panels.items(), strict=False):
+        for label, points in lines.items():
+            axes.plot(*np.reshape(points, (-1, 2)).T, marker="o" if len(points) < 30 else None, label=label)
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return list(grid)

@@ -16,8 +16,8 @@ from fer.errors import ConfigError
 from fer.models.classifier import EmotionClassifier
 
 SEED = 2013
+# Images of each class in the fixed set.
 PER_CLASS = 2
-"""Images of each class in the fixed set."""
 
 
 def maps(model: EmotionClassifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,13 +56,11 @@ def maps(model: EmotionClassifier, images: np.ndarray) -> tuple[np.ndarray, np.n
 def _run(backbone: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """The features whose gradient is taken, and the logits (N, K)."""
     entering: list[Tensor] = []
-    blocks = getattr(backbone, "blocks", None)
-    hook = blocks[-1].register_forward_pre_hook(lambda _, given: entering.append(given[0])) if blocks else None
-    try:
-        features = backbone.forward_features(x)
-    finally:
-        if hook:
-            hook.remove()
+    last = list(getattr(backbone, "blocks", ()))[-1:]
+    hooks = [block.register_forward_pre_hook(lambda _, given: entering.append(given[0])) for block in last]
+    features = backbone.forward_features(x)
+    for hook in hooks:
+        hook.remove()
     logits = backbone.forward_head(features)
     return (entering[0] if entering and features.dim() == 3 else features), logits
 

@@ -18,13 +18,13 @@ from fer.files import expand
 from fer.metrics import fit_temperature
 from fer.models.classifier import EmotionClassifier
 
+# Name of the mean of several models.
 AVERAGE = "average"
-"""Name of the mean of several models."""
 BATCH = 256
 _GENERIC = ("model", "best", "last", "previous")
 
+# uint8 (N, 1 or 3, H, W) → logits float32 (N, K) on the CPU, up to a constant in each row.
 Network = Callable[[Tensor], Tensor]
-"""uint8 (N, 1 or 3, H, W) → logits float32 (N, K) on the CPU, up to a constant in each row."""
 
 
 @dataclass(frozen=True)

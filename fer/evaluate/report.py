@@ -21,16 +21,16 @@ from fer.tables import Table
 
 log = logging.getLogger(__name__)
 
+# Flat, by key. All lie in 0 to 1 but losses, temperature, counts and costs.
 Figures = dict[str, float]
-"""Flat, by key. All lie in 0 to 1 but losses, temperature, counts and costs."""
 
+# What tables show beside the registered metrics: a title, and a template over figures.
 _ROWS = {
     "95 % interval": "{accuracy_low:.2%} – {accuracy_high:.2%}",
     "accuracy without duplicates": "{accuracy_without_duplicates:.2%}",
     "temperature": "{temperature:.3f}",
     "parameters": "{parameters:,.0f}",
 }
-"""What tables show beside the registered metrics: a title, and a template over figures."""
 
 
 def figures_of(predictions: Predictions, classes: Sequence[str]) -> Figures:

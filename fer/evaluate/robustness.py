@@ -12,8 +12,8 @@ import numpy as np
 
 STRENGTHS = (1, 2, 3)
 
+# (image uint8 (S, S) or (S, S, 3), strength 0 to 2, generator) → the same shape and type.
 Corrupt = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
-"""(image uint8 (S, S) or (S, S, 3), strength 0 to 2, generator) → the same shape and type."""
 
 
 def _blur(image: np.ndarray, strength: int, _: np.random.Generator) -> np.ndarray:

@@ -99,11 +99,11 @@ def _check_data(models: Sequence[Model], train: Split, cfg: DictConfig) -> None:
         if classes != train.classes:
             other = ", ".join(train.classes)
             raise ConfigError(f"{model.path} has the classes {', '.join(classes)}, but the data has {other}")
-        if cfg.data.name == "image_folder" == data.get("name") and data.get("fingerprint") != train.fingerprint:
-            # a folder is split by its seed: with another one, images of the training are evaluated
-            if seed != cfg.seed:
-                text = "set the same seed unless the folder has split folders, or images of its training are evaluated"
-                print(f"{model.name} was trained with seed={seed}: {text}", file=sys.stderr)
+        # an image folder is split by its seed: with another one, images of the training are evaluated
+        other_split = data.get("fingerprint") != train.fingerprint and seed != cfg.seed
+        if other_split and cfg.data.name == "image_folder" == data.get("name"):
+            text = "set the same seed unless the folder has split folders, or images of its training are evaluated"
+            print(f"{model.name} was trained with seed={seed}: {text}", file=sys.stderr)
 
 
 def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Split:
@@ -112,11 +112,10 @@ def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Spl
     if without_duplicates:
         others = [splits[other] for other in (("val", "test") if name == "train" else ("train",))]
         split = split.only(~duplicates(split, others))
-    if not len(splits["val"]):
-        raise DataError("the val split is empty, and temperatures are fitted on it; add images to it")
-    if not len(split):
-        fix = "has only duplicates; set without_duplicates=false" if without_duplicates else "is empty; choose another"
-        raise DataError(f"split={name} {fix}")
+    for key, images in (("val", splits["val"]), (name, split)):  # temperatures are fitted on val
+        if not len(images):
+            fix = "set without_duplicates=false" if len(splits[key]) else "add some"
+            raise DataError(f"split={key} has no images that could be used; {fix}")
     return split
 
 
@@ -138,9 +137,9 @@ def _predict(models: Sequence[Model], split: Split, val: Split, average: bool) -
 def _export(models: Sequence[Model], temperature: float, metrics: dict[str, float], out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = [
-            export(model.path, Path(folder) / f"{n}.ts", "torchscript", flip=False, temperature=model.temperature)
-            if model.path.suffix == ".ckpt"
-            else model.path
-            for n, model in enumerate(models)
+            export(m.path, Path(folder) / f"{n}.ts", format="torchscript", flip=False, temperature=m.temperature)
+            if m.path.suffix == ".ckpt"
+            else m.path
+            for n, m in enumerate(models)
         ]
         save_ensemble(paths, out, temperature, metrics)

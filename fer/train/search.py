@@ -28,7 +28,6 @@ except ModuleNotFoundError as error:
     raise ConfigError(f'search= needs {error.name}: pip install -e ".[sweep]"') from error
 
 log = logging.getLogger("train")
-Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -76,7 +75,7 @@ def _space(node: DictConfig, given: list[str]) -> dict[str, Any]:
     return space
 
 
-def _distribution(values: Any) -> Distribution:
+def _distribution(values: Any) -> CategoricalDistribution | FloatDistribution | IntDistribution:
     if isinstance(values, list):
         return CategoricalDistribution([_text(value) for value in values])
     whole = all(isinstance(values.get(key, 1), int) for key in ("low", "high", "step"))
@@ -90,14 +89,9 @@ def _text(value: Any) -> str:
 
 def _study(search: DictConfig, folder: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = URL.create("sqlite", database=str((folder / "trials.db").resolve()))
-    study = optuna.create_study(
-        storage=url.render_as_string(),
-        study_name="search",
-        direction="maximize",
-        pruner=config.build(search.pruner, "search.pruner"),
-        load_if_exists=True,
-    )
+    storage = URL.create("sqlite", database=str((folder / "trials.db").resolve())).render_as_string()
+    study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
+    study.pruner = config.build(search.pruner, "search.pruner")
     # a sampler that started again with the same seed would propose the same values again
     study.sampler = config.build(search.sampler, "search.sampler", seed=search.seed + len(study.trials))
     return study

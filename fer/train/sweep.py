@@ -12,8 +12,8 @@ from fer.train import leaderboard
 from fer.train import run as experiment
 
 log = logging.getLogger("train")
+# Holds the cause, in one line, in the folder of a job that failed.
 FAILED = "failed.txt"
-"""Holds the cause, in one line, in the folder of a job that failed."""
 
 
 def cause_of(error: Exception, what: str) -> str:

@@ -201,7 +201,7 @@ def test_data_that_does_not_fit_is_one_line(make_model, run, splits, tmp_path, m
     with pytest.raises(ConfigError, match=r"m\.ts has the classes bored, keen, but the data has angry, disgust"):
         run(f"models='{path}'")
     read(monkeypatch, splits | {"test": splits["test"].only(np.zeros(21, dtype=bool))})
-    with pytest.raises(DataError, match="split=test is empty"):
+    with pytest.raises(DataError, match="split=test has no images"):
         run("models=bundled", "split=test")
     read(monkeypatch, splits | {"val": splits["train"]})
     with pytest.raises(DataError, match="without_duplicates=false"):
