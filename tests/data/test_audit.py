@@ -151,8 +151,8 @@ def test_a_tilde_in_out_is_a_home(command, tmp_path, monkeypatch):
 
 
 @pytest.mark.shared
-def test_the_real_fer2013_has_its_known_faults():
-    found = audit.examine(fer2013.read(SHARED / "fer2013"), SHARED / "fer2013" / "fer2013new.csv")
+def test_the_real_fer2013_has_its_known_faults(real):
+    found = audit.examine(real, SHARED / "fer2013" / "fer2013new.csv")
     pairs = [("test", "train"), ("val", "train"), ("test", "val")]
     assert [found.duplicates(*pair) for pair in pairs] == [288, 280, 44]
     assert [count for _, count in audit.report(found)[0].rows] == ["35887", "1514", "57", "1851"]

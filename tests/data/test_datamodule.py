@@ -91,8 +91,8 @@ def test_class_weights_favour_the_rare():
     assert (rare + common) / 2 == pytest.approx(1)
 
 
-def test_lightning_sets_the_epoch():
-    seen = []
+def test_lightning_sets_the_epoch_and_stores_the_next_one():
+    seen, stored = [], []
 
     class Watch(L.LightningModule):
         def __init__(self):
@@ -102,8 +102,14 @@ def test_lightning_sets_the_epoch():
         def training_step(self, batch, _):
             return self.weight * batch[0].float().mean()
 
+        def validation_step(self, batch, _):
+            pass
+
         def on_train_epoch_start(self):
             seen.append(self.trainer.train_dataloader.sampler.epoch)
+
+        def on_train_epoch_end(self):
+            stored.append(self.trainer.datamodule.state_dict())
 
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), 0.1)
@@ -117,8 +123,18 @@ def test_lightning_sets_the_epoch():
         enable_model_summary=False,
         limit_train_batches=1,
     )
-    trainer.fit(Watch(), module(workers=0).train_dataloader())
+    trainer.fit(Watch(), datamodule=module(workers=0))
     assert seen == [0, 1]
+    assert stored == [{"epoch": 1}, {"epoch": 2}]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_starts_with_the_stored_epoch(workers):
+    resumed, reference = module(workers=workers), module(workers=0).train_dataloader()
+    resumed.load_state_dict({"epoch": 2})
+    reference.sampler.set_epoch(2)
+    pairs = zip(resumed.train_dataloader(), reference, strict=True)
+    assert all(torch.equal(ours[0], theirs[0]) for ours, theirs in pairs)
 
 
 @pytest.mark.parametrize(

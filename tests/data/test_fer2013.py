@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from samples import SHARED, Row, fer_rows, write_csv
+from samples import Row, fer_rows, write_csv
 
 from fer.data import fer2013
+from fer.data.base import duplicates
 from fer.errors import ConfigError, DataError
 from fer.labels import EMOTIONS
 
@@ -265,10 +266,8 @@ def test_file_that_is_no_dataset(tmp_path):
 
 
 @pytest.mark.shared
-def test_real_fer2013_has_the_published_counts_and_twins():
-    from fer.data.base import duplicates
-
-    splits = fer2013.read(SHARED / "fer2013")
+def test_real_fer2013_has_the_published_counts_and_duplicates(real):
+    splits = real
     assert splits["train"].counts() == [3995, 436, 4097, 7215, 4830, 3171, 4965]
     assert splits["val"].counts() == [467, 56, 496, 895, 653, 415, 607]
     assert splits["test"].counts() == [491, 55, 528, 879, 594, 416, 626]
