@@ -1,5 +1,6 @@
 """Configurations side by side, best first: a table on the terminal, `leaderboard.csv` and `leaderboard.md`."""
 
+import json
 import math
 import re
 import statistics
@@ -12,7 +13,7 @@ from rich.console import Console
 from fer import metrics, tables
 from fer.config import name_of
 from fer.errors import DataError
-from fer.files import json_object, read, without_folders, write_file
+from fer.files import without_folders, write_file
 from fer.tables import Table
 
 # The metric that configurations are ranked by.
@@ -58,9 +59,9 @@ class Row:
 def read_metrics(path: Path) -> dict[str, float]:
     """Read the metrics.json of a run. Raises `DataError` where the file does not hold numbers by name."""
     try:
-        values = json_object(read(path))
-        if not all(isinstance(value, int | float) for value in values.values()):
-            raise ValueError("not all of it is numbers")
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict) or not all(isinstance(value, int | float) for value in values.values()):
+            raise ValueError("not numbers by name")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(f"{path} holds no metrics ({why}); delete it, and resume=auto makes it again") from None
