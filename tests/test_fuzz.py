@@ -394,7 +394,7 @@ class Reached(BaseException):
 def test_any_value_of_train(folder: Path, status: Status, key: str, value: str) -> None:
     assume(not (key.startswith("data.") and re.fullmatch(r"\d{4,8}", value)))  # so many faces would be drawn
 
-    def reach(*_: Any) -> None:
+    def reach(*_: Any, **__: Any) -> None:
         raise Reached
 
     def program() -> None:
@@ -404,6 +404,6 @@ def test_any_value_of_train(folder: Path, status: Status, key: str, value: str) 
     number = len(list((folder / "runs").glob("*")))
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        patch.setattr(experiment, "_fit", reach)
+        patch.setattr(experiment.L.Trainer, "fit", reach)
         patch.setattr(sys, "argv", ["train.py", *TINY, f"hydra.run.dir=runs/{number}", f"{key}={value}"])
         status(program)

@@ -140,6 +140,7 @@ def _quiet() -> None:
 def _check(cfg: DictConfig) -> None:
     """Check the values that are used here; data, model, optimiser and trainer check their own."""
     config.check_groups(cfg, *_GROUPS)
+    check_path("run_dir", cfg.run_dir, optional=False)
     check_path("init_from", cfg.init_from)
     check_path("ckpt_path", cfg.ckpt_path)
     check_choice("resume", cfg.resume, (None, "auto"))

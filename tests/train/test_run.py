@@ -247,6 +247,7 @@ def composed():
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
+        ("run_dir", "", "run_dir= must be a path"),
         ("seed", -1, "seed=-1 must be a whole number from 0"),
         ("seed", True, "seed=True must be"),
         ("threads", 0, "threads=0 must be a whole number from 1 to 4096, or null"),
