@@ -77,10 +77,9 @@ def _same(a: Path, b: Path) -> bool:
 
 def _check_writable(key: str, path: Path, folder: bool) -> None:
     """Make the folder, and try to make a file in it; a long run must not fail at its end."""
-    if path.is_dir() and not folder:
-        raise SinkError(f"{key}={path} is a folder; give a file in it")
-    if path.is_file() and folder:
-        raise SinkError(f"{key}={path} is a file, but the source is a folder; give {key}=<another folder>")
+    if path.exists() and path.is_dir() != folder:
+        kinds = ("file", "folder") if folder else ("folder", "file")
+        raise SinkError(f"{key}={path} is a {kinds[0]}; give {key}=<another {kinds[1]}>")
     with sink_errors(path):
         parent = path if folder else path.parent
         parent.mkdir(parents=True, exist_ok=True)

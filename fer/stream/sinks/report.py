@@ -41,8 +41,9 @@ class KeyFrame(NamedTuple):
 class Report(Sink):
     """Gathers a `History` and writes it to `context.paths` when the run ends or is stopped.
 
-    The timeline is a picture; the report is a page with shares, areas and the clearest moments of each face. Key
-    frames are cut from the frames as they come, so what is blurred there is blurred here.
+    `open_sinks` makes one for both keys. The timeline is a picture; the report is a page with shares, areas and the
+    clearest moments of each face. Key frames are cut from the frames as they come, so what is blurred there is blurred
+    here.
     """
 
     stage = "report"
