@@ -32,10 +32,8 @@ def start_from(model: EmotionClassifier, path: str) -> None:
     path = str(artifact.BUNDLED) if path == "bundled" else path
     weights, arguments, classes, mean, std = _read(path)
     own, head = model.backbone.state_dict(), model.head_weights()
-    fits = {name for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    shapes = {name: (len(classes), *own[name].shape[1:]) for name in head}
-    other_head = any(name not in weights or weights[name].shape != shape for name, shape in shapes.items())
-    if own.keys() - fits - head or other_head or mean.shape != model.mean.shape:
+    shapes = {name: (len(classes), *value.shape[1:]) if name in head else value.shape for name, value in own.items()}
+    if mean.shape != model.mean.shape or any(n not in weights or weights[n].shape != s for n, s in shapes.items()):
         hint = " ".join(f"model.{name}={value}" for name, value in arguments.items() if name != "pretrained")
         raise ConfigError(f"init_from={path} is of another network; set {hint} data.channels={mean.shape[1]}")
     known = [name for name in model.classes if name in classes]
@@ -43,7 +41,7 @@ def start_from(model: EmotionClassifier, path: str) -> None:
         values = own[name].clone()
         values[[model.classes.index(k) for k in known]] = weights[name][[classes.index(k) for k in known]]
         weights[name] = values
-    model.backbone.load_state_dict({name: weights[name] for name in fits | head}, strict=False)
+    model.backbone.load_state_dict({name: weights[name] for name in own})
     model.mean, model.std = mean, std
     model.hparams["mean"], model.hparams["std"] = mean.flatten().tolist(), std.flatten().tolist()
     log.info("start from %s, which knows %d of the %d classes", path, len(known), len(model.classes))
