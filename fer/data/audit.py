@@ -101,10 +101,8 @@ def report(audit: Audit) -> list[Table]:
     by_split = [[problem, *(str((where & mask).sum()) for mask in masks)] for problem, where in problems.items()]
     duplicates = [[a, *("" if a == b else str(audit.duplicates(a, b)) for b in names)] for a in names]
     counts = [split.counts() for split in audit.splits.values()]
-    balance = [
-        [label, *(f"{count[k]} ({count[k] / max(1, sum(count)):.1%})" for count in counts)]
-        for k, label in enumerate(audit.splits[names[0]].classes)
-    ]
+    classes = enumerate(audit.splits[names[0]].classes)
+    balance = [[label, *(f"{n[k]} ({n[k] / max(1, sum(n)):.1%})" for n in counts)] for k, label in classes]
     return [
         Table("In all", ["", "count"], [[name, str(count)] for name, count in totals.items()]),
         Table("Images with a problem", ["", *names, "all"], by_split),
@@ -180,7 +178,6 @@ def run(cfg: DictConfig) -> None:
     """
     if cfg.root is None:
         raise ConfigError("root is missing; give the data as the first word, as in: python -m fer.data.audit faces")
-    check_path("votes", cfg.votes)
     check_path("out", cfg.out, optional=False)
     out, root = expand(cfg.out), str(cfg.root)
     audit = examine(read(root, size=cfg.size, channels=cfg.channels), cfg.votes)

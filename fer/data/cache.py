@@ -70,5 +70,5 @@ def _store(target: Path, splits: dict[str, Split]) -> None:
     for name, split in splits.items():
         np.save(target / f"{name}_images.npy", split.images)
         np.save(target / f"{name}_labels.npy", split.labels)
-    contents = {"splits": list(splits), "classes": splits["train"].classes}
-    (target / "contents.json").write_text(json.dumps(contents), encoding="utf-8")
+    contents = json.dumps({"splits": list(splits), "classes": splits["train"].classes})
+    (target / "contents.json").write_text(contents, encoding="utf-8")

@@ -33,8 +33,6 @@ USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 _LABELS = {str(label): label for label in range(len(EMOTIONS))}
 
-Member = tuple[str, Path | bytes]
-"""Name of a file in a folder or archive, with /, and where it is or what it contains."""
 Labelled = tuple[str, int, bytes]
 """Split, label and pixels of an image."""
 
@@ -112,8 +110,8 @@ def _read(source: Path, seed: int) -> dict[str, Split]:
 
 
 def _folder(root: Path) -> list[tuple[str, Path]]:
-    names = [path.relative_to(root).as_posix() for path in sorted(root.glob("*/*/*"))]
-    return [(name, root / name) for name in names if _wanted(name)]
+    paths = [(path.relative_to(root).as_posix(), path) for path in sorted(root.glob("*/*/*"))]
+    return [(name, path) for name, path in paths if _wanted(name)]
 
 
 def _zip(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -179,8 +177,9 @@ def _csv_images(file: IO[bytes], name: str) -> Iterator[Labelled]:
         yield split, _LABELS[emotion], pixels
 
 
-def _file_images(members: Iterable[Member], source: str) -> Iterator[Labelled]:
-    for name, content in members:
+def _file_images(files: Iterable[tuple[str, Path | bytes]], source: str) -> Iterator[Labelled]:
+    """Images of (name in the folder or archive, with /, and where the file is or what it contains)."""
+    for name, content in files:
         *_, folder, label, file = ("", "", *PurePosixPath(name).parts)
         if folder.lower() not in ("train", "test"):
             continue

@@ -12,6 +12,7 @@ the neighbour of a frame it was trained on.
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,6 @@ HIDDEN = (".", "__MACOSX")
 
 _SPLITS = ("train", "val", "test")
 _ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-_TRIALS = 64
 _log = logging.getLogger(__name__)
 
 
@@ -158,8 +158,7 @@ def _split_folders(root: Path) -> tuple[Path, dict[str, Path]]:
         return root, {"train": root}
     if "train" not in splits:
         raise DataError(f"{root} has {', '.join(sorted(splits))} but no train; put images in {root}/train/<class>/")
-    ignored = [path.name for path in folders if path not in splits.values() and list_images(path)]
-    if ignored:
+    if ignored := [path.name for path in folders if path not in splits.values() and list_images(path)]:
         _log.warning("%s: not read, since they are no split folders, or a second one: %s", root, ", ".join(ignored))
     return root, splits
 
@@ -178,17 +177,17 @@ def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
         layouts = f"{root}/train/<class>/*.jpg or {root}/<class>/*.jpg (or {', '.join(IMAGE_SUFFIXES[1:])})"
         raise DataError(f"no images in class folders under {root}; expected {layouts}")
     level = _class_level(above, sessions=folders["train"] == root)
-    images: dict[str, list[_Image]] = {split: [] for split in folders}
-    stray = [path for _, path, parts in files if len(parts) <= level]
-    if stray:
+    if stray := [path for _, path, parts in files if len(parts) <= level]:
         _log.warning("not read, since they are in no class folder: %d images, such as %s", len(stray), stray[0])
+    images: dict[str, list[_Image]] = {split: [] for split in folders}
     for split, path, parts in files:
         if len(parts) > level:  # folders above the class are sessions, the one below it is a person
             group = "/".join(parts[:level] or parts[level + 1 : level + 2])
-            images[split].append(_Image(path, _class(parts[level]), group))
+            images[split].append(_Image(path, labels.canonical(parts[level]) or parts[level], group))
     classes = {image.label for rows in images.values() for image in rows}
     if level == 0:  # then a folder without images is a class, too
-        classes |= {_class(path.name) for folder in folders.values() for path in _folders_in(folder)}
+        names = [path.name for folder in folders.values() for path in _folders_in(folder)]
+        classes |= {labels.canonical(name) or name for name in names}
     for split, rows in images.items():
         if absent := ", ".join(labels.order(list(classes - {image.label for image in rows}))):
             raise DataError(f"{folders[split]} has no image of {absent}; add some, or delete the class everywhere")
@@ -197,18 +196,11 @@ def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
     return images
 
 
-def _class(name: str) -> str:
-    return labels.canonical(name) or name
-
-
 def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
     """How many folders are above the class folders; see `read`."""
-    emotions = [
-        sum(len(parts) > level and labels.canonical(parts[level]) is not None for parts in folders)
-        for level in range(max(map(len, folders)))
-    ]
-    if any(emotions):
-        return emotions.index(max(emotions))
+    emotions = Counter(n for parts in folders for n, name in enumerate(parts) if labels.canonical(name))
+    if emotions:
+        return max(sorted(emotions), key=lambda level: emotions[level])
     digit = re.compile(r"\d")
     numbered = all(len(p) > 1 and digit.search(p[0]) and not digit.search(p[1]) for p in folders)
     return 1 if sessions and numbered else 0
@@ -261,7 +253,7 @@ def _deal(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> n
     target = shares[:, None] * counts.sum(axis=0)
     scale = counts.sum(axis=0)
     best, least = None, np.inf
-    for _ in range(max(1, min(_TRIALS, 100_000 // len(counts)))):
+    for _ in range(max(1, min(64, 100_000 // len(counts)))):
         dealt, part = np.zeros_like(target), np.empty(len(counts), dtype=np.int64)
         for group in rng.permutation(len(counts)):
             new = ((dealt == 0) & (counts[group] > 0)).sum(axis=1)  # classes that the split would gain

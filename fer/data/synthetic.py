@@ -32,11 +32,6 @@ ACTION_UNITS: dict[str, tuple[int, ...]] = {
 16 lower lip lowered · 20 lips stretched · 23 lips tightened · 25 lips part · 26 jaw drops.
 """
 
-Point = tuple[float, float]
-
-MIN_SIZE = 24
-"""Smallest side in pixels at which eyes and brows are visible."""
-
 _CANVAS = 192  # pixels a face is drawn on before it is shrunk, which is what smooths its edges
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
@@ -62,7 +57,7 @@ def read(seed: int = 0, train: int = 3500, val: int = 700, test: int = 700, size
         DataError: There is not enough memory.
     """
     check_number("seed", seed, whole=True)
-    check_number("data.size", size, MIN_SIZE, 4096, whole=True)
+    check_number("data.size", size, 24, 4096, whole=True)  # brows are not visible in smaller ones
     counts = {"train": train, "val": val, "test": test}
     for name, count in counts.items():
         check_number(name, count, len(EMOTIONS), 10**9, whole=True)
@@ -130,10 +125,10 @@ def _oval(x: float, y: float, width: float, height: float) -> np.ndarray:
     return _CIRCLE * (width, height) + (x, y)
 
 
-def _curve(start: Point, middle: Point, end: Point) -> np.ndarray:
-    """(11, 2) points of the parabola that is at `middle` half way."""
+def _curve(*points: tuple[float, float]) -> np.ndarray:
+    """(11, 2) points of the parabola through three: its start, its middle and its end."""
     weights = np.stack([(1 - _T) * (1 - 2 * _T), 4 * _T * (1 - _T), _T * (2 * _T - 1)], axis=1)
-    return weights @ np.array([start, middle, end])
+    return weights @ np.array(points)
 
 
 def _apart(grey: float, skin: float, least: float) -> float:
@@ -145,9 +140,8 @@ def _apart(grey: float, skin: float, least: float) -> float:
 def _intensities(emotion: str, rng: np.random.Generator) -> np.ndarray:
     """(27,) how strongly each action unit acts, 0 to 1; those of the emotion are pronounced or more."""
     strength, laughs = rng.uniform(0.7, 1, 27), rng.random() < 0.5
-    active = list(ACTION_UNITS[emotion])
-    if emotion == "happy" and laughs:
-        active.append(25)  # people smile with closed lips and with open ones
+    lips = (25,) if emotion == "happy" and laughs else ()  # people smile with closed lips and with parted ones
+    active = ACTION_UNITS[emotion] + lips
     return np.where(np.isin(np.arange(27), active), strength, 0)
 
 

@@ -14,7 +14,6 @@ from fer.files import expand
 from fer.labels import canonical
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-_AGREEMENT = 0.5
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -78,7 +77,7 @@ def attach(splits: dict[str, Split], counts: dict[str, np.ndarray], path: str | 
             raise DataError(f"data.votes={path} has {counted}; give the votes for this data")
         targets = shares(counts[name], split.labels, split.classes)
         agreement = float((targets.argmax(1) == split.labels).mean()) if len(split) else 1.0
-        if agreement < _AGREEMENT:
+        if agreement < 0.5:
             raise DataError(
                 f"data.votes={path} agrees with only {agreement:.0%} of the labels of {name}: the images are "
                 "in another order; use fer2013.csv or fer2013.tar.gz, not the Kaggle folders"
