@@ -34,10 +34,9 @@ def summarised(context: Context) -> Iterator[Callable[[], object]]:
 
 def _finish(context: Context) -> None:
     notes = context.source.notes
-    for note in notes[:_MOST_WARNINGS]:
+    more = [f"and {len(notes) - _MOST_WARNINGS} more like these"] if len(notes) > _MOST_WARNINGS else []
+    for note in [*notes[:_MOST_WARNINGS], *more]:
         print(f"warning: {' '.join(note.split())}", file=sys.stderr)
-    if len(notes) > _MOST_WARNINGS:
-        print(f"warning: and {len(notes) - _MOST_WARNINGS} more like these", file=sys.stderr)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     console.print(_table(context, "#" if console.options.ascii_only else "█"))
 

@@ -48,11 +48,6 @@ class VideoFile(Sink):
         self._first = 0.0  # seconds
         self._last = -1  # in ticks
 
-    def __enter__(self) -> "VideoFile":
-        with sink_errors(self.path):
-            self._part.unlink(missing_ok=True)
-        return self
-
     def write(self, result: FrameResult, picture: Array | None) -> None:
         if picture is None:
             return
@@ -108,9 +103,9 @@ def _url(path: Path) -> str:
 
 def _fit(picture: Array, width: int, height: int) -> Array:
     """Repeat the last row or column of an odd side, and scale what still has another size."""
-    odd = picture.shape[0] % 2, picture.shape[1] % 2
-    if any(odd):
-        picture = cv2.copyMakeBorder(picture, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)
+    if picture.shape[0] % 2 or picture.shape[1] % 2:
+        bottom, right = picture.shape[0] % 2, picture.shape[1] % 2
+        picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
     if picture.shape[:2] != (height, width):
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return picture

@@ -155,13 +155,12 @@ class Window(Sink):
 
 
 Action = Callable[[Window], str | None]
-KEYS: dict[str, tuple[Action, str, Callable[[Window], object]]] = {}
+When = Callable[[Window], object]
+KEYS: dict[str, tuple[Action, str, When]] = {}
 """The keys of the window: what each does, what the help calls it, and when it has a meaning."""
 
 
-def key(
-    character: str, label: str, when: Callable[[Window], object] = lambda window: True
-) -> Callable[[Action], Action]:
+def key(character: str, label: str, when: When = lambda window: True) -> Callable[[Action], Action]:
     """Register what a key of the window does, in place of what it did before.
 
     The function gets the `Window`. It may return a message to show, and raise `Stop` to end the run.

@@ -19,8 +19,6 @@ def open_video(path: Path, threads: int | None = None) -> "Video":
         # name the network.
         url = f"file:{path.absolute()}"
         container = open_container(url, str(path), options={"protocol_whitelist": "file"})
-    except PermissionError:
-        raise
     except (av.error.FFmpegError, OSError):
         raise SourceError(_why_no_video(path)) from None
     return Video(container, path.name, path, threads)
@@ -130,8 +128,7 @@ def decode(container: Any, threads: int | None, parallel: str = "AUTO") -> Itera
     packets = container.demux(stream)
     while True:
         try:
-            frames = [frame for frame in next(packets).decode() if isinstance(frame, av.VideoFrame)]
-            images = [(frame.time, _upright(frame)) for frame in frames]
+            images = [(f.time, _upright(f)) for f in next(packets).decode() if isinstance(f, av.VideoFrame)]
         except (StopIteration, av.error.EOFError, av.error.ExitError):  # ExitError: a network stream is silent
             return
         except (av.error.FFmpegError, OSError):

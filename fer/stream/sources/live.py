@@ -43,6 +43,9 @@ class Connection:
     rate: Fraction
 
 
+Connect = Callable[[], Connection]
+
+
 class Live(Source):
     """A source of which only the newest frame matters. `Frame.time` is seconds since the first frame.
 
@@ -52,25 +55,17 @@ class Live(Source):
     Args:
         kind, name: As in `Source`.
         connect: Opens a connection. Raises `SourceError` if the source is away.
+        first: The first connection.
         retry_for: Seconds that the source may be away before `SourceError` is raised. The first frame after a dropout
             says in its `event` how long it lasted.
-        connection: The first connection, if there is one already.
     """
 
     live = True
 
-    def __init__(
-        self,
-        kind: Kind,
-        name: str,
-        connect: Callable[[], Connection],
-        retry_for: float,
-        connection: Connection | None = None,
-    ) -> None:
+    def __init__(self, kind: Kind, name: str, connect: Connect, first: Connection, retry_for: float) -> None:
         super().__init__()
-        self.kind, self.name, self._connect, self._retry_for = kind, name, connect, retry_for
-        self._connection: Connection | None = connection or connect()
-        self.rate = self._connection.rate
+        self.kind, self.name, self._connect, self._retry_for, self.rate = kind, name, connect, retry_for, first.rate
+        self._connection: Connection | None = first
         self._closed = self._reading = False
 
     def __iter__(self) -> Iterator[Frame]:
@@ -141,7 +136,8 @@ def open_camera(request: Request) -> Source | None:
         return None
     if not 0 <= index < 1000:  # OpenCV reads the thousands as the choice of a backend
         raise SourceError(f"source={str(index)[:20]} is no camera; they count from 0, up to 999")
-    return Live("camera", f"camera {index}", partial(_connect_camera, index), request.retry_for)
+    connect = partial(_connect_camera, index)
+    return Live("camera", f"camera {index}", connect, connect(), request.retry_for)
 
 
 def _connect_camera(index: int) -> Connection:
@@ -168,8 +164,8 @@ def open_network(request: Request) -> Source | None:
     name, container = without_password(url), _open_url(url)
     if container.duration and url.lower().startswith("http"):
         return Video(container, name, None, request.threads)
-    connection = _connected(container, request.threads)
-    return Live("network", name, lambda: _connected(_open_url(url), request.threads), request.retry_for, connection)
+    first = _connected(container, request.threads)
+    return Live("network", name, lambda: _connected(_open_url(url), request.threads), first, request.retry_for)
 
 
 def _connected(container: Any, threads: int | None) -> Connection:
