@@ -2,7 +2,7 @@ import pytest
 
 from fer import labels
 from fer.artifact import Metadata
-from fer.errors import ArtifactError, DataError
+from fer.errors import DataError, FerError
 
 
 def test_fer2013_order():
@@ -37,7 +37,7 @@ def test_what_cannot_be_shown_in_a_line_or_be_a_folder_is_not_a_class(name):
     with pytest.raises(DataError, match="a class cannot be called") as caught:
         labels.order(["happy", name])
     assert "\n" not in str(caught.value)
-    with pytest.raises(ArtifactError, match="classes"):  # of a foreign file: faces are collected in such folders
+    with pytest.raises(FerError, match="classes"):  # of a foreign file: faces are collected in such folders
         Metadata(("happy", name), 1, 48, (0.5,), (0.25,))
 
 
