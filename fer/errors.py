@@ -13,6 +13,9 @@ FerError
 class FerError(Exception):
     """Base of all errors that a user can fix."""
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())  # one line, whatever it quotes
+
 
 class ConfigError(FerError):
     """A value in the configuration cannot work."""

@@ -48,9 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     rng = np.random.default_rng(0)
     (folder / "npz").mkdir()
     for name in ("train", "val", "test"):
-        np.savez(
-            folder / "npz" / name, images=rng.integers(0, 256, (16, 48, 48), np.uint8), labels=np.arange(16) % 2
-        )
+        np.savez(folder / "npz" / name, images=rng.integers(0, 256, (16, 48, 48), np.uint8), labels=np.arange(16) % 2)
     images = synthetic.read(train=14, val=7, test=7)["train"].images
     for name in ("train", "val", "test"):
         for k, label in enumerate(("scorn", "happy")):

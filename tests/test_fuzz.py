@@ -1,6 +1,6 @@
-"""Anything at all, given to whatever reads: a result, or one line that a user can act on.
+"""Arbitrary input leads to a result or to one line with a fix.
 
-pytest tests/test_fuzz.py --hypothesis-profile=many     looks for longer
+Search for longer: pytest tests/test_fuzz.py --hypothesis-profile=many
 """
 
 import contextlib
@@ -21,22 +21,23 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from PIL import Image
 from samples import TINY
 from torch import nn
 
-import infer
-import train
 from fer import artifact
 from fer.artifact import trust
 from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
+from fer.config import CONF
 from fer.errors import ArtifactError, DataError, FerError, SourceError
 from fer.models.classifier import EmotionClassifier
-from fer.stream.browser import page as browser
+from fer.stream.__main__ import main as infer_main
+from fer.stream.browser import page
 from fer.stream.fakes import FakeSource
 from fer.stream.sinks import Context
 from fer.stream.sinks.video import VideoFile
@@ -44,7 +45,7 @@ from fer.stream.sources import open_source
 from fer.stream.sources.stills import IMAGE_SUFFIXES
 from fer.stream.types import Faces, FrameResult
 from fer.train import leaderboard
-from fer.train import run as experiment
+from fer.train.__main__ import main as train_main
 
 ROOT = Path(__file__).parents[1]
 META = Metadata(classes=("a", "b", "c"), channels=1, input_size=16, mean=(0.5,), std=(0.25,))
@@ -59,7 +60,7 @@ anything = st.recursive(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where all of it happens; nothing appears beside it, or in the project."""
+    """The working folder. Nothing is written beside it, or into the project."""
     place = tmp_path_factory.mktemp("fuzz") / "run"
     place.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -73,13 +74,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert set(ROOT.iterdir()) - before <= {ROOT / ".hypothesis"}
 
 
-def one_line_only(error: BaseException, name: str = "") -> None:
-    """The message is one line, apart from the name of a file or an address, which may hold a line break."""
-    message = str(error).replace(name, "")
-    assert len(message) < 3000 and len(message.splitlines()) == 1, message
+def one_line_only(error: BaseException) -> None:
+    """The message, as the programs print it, is one line of readable length."""
+    text = str(error)
+    assert 0 < len(text) < 3000
+    assert "\n" not in text.strip()
 
 
-# What a model file holds
+# Model files
 
 
 @given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Metadata)]), anything, min_size=1))
@@ -111,7 +113,7 @@ def test_any_metrics_are_a_row_or_one_line(folder: Path, value: Any) -> None:
 
 @dataclasses.dataclass
 class Damage:
-    """Bytes that are other ones, at shares of the length; and what is left of the whole."""
+    """Some bytes changed, at positions given as shares of the length, and the end cut off."""
 
     edits: list[tuple[float, int]]
     left: float = 1.0
@@ -133,7 +135,7 @@ damages = st.builds(
 
 @pytest.fixture(scope="module")
 def models(folder: Path) -> dict[str, bytes]:
-    """Small models, by their suffix."""
+    """Small models, by suffix."""
     network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16, 3))
     found = {".ts": artifact.save(network, META, folder / "m.ts").read_bytes()}
     with contextlib.suppress(FerError):
@@ -182,7 +184,7 @@ def test_a_damaged_checkpoint(folder: Path, models: dict[str, bytes], damage: Da
         one_line_only(error)
 
 
-# What a source is
+# Sources
 
 
 def pictures() -> dict[str, bytes]:
@@ -250,7 +252,7 @@ def test_a_picture_of_every_kind_is_read(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clips(folder: Path) -> dict[str, bytes]:
-    """Short films, by suffix."""
+    """Short videos, by suffix."""
     for suffix in (".mp4", ".mkv"):
         with VideoFile(folder / f"clip{suffix}", Context(FakeSource())) as video:
             for frame in FakeSource(4):
@@ -292,7 +294,7 @@ def test_a_file_of_any_name(folder: Path, name: str, suffix: str, there: bool) -
                 with open_source(source) as opened:
                     assert all(frame.image.size for frame in opened)
             except FerError as error:
-                one_line_only(error, name)
+                one_line_only(error)
     with contextlib.suppress(OSError, UnicodeEncodeError):
         path.unlink()
 
@@ -306,105 +308,83 @@ schemes = st.sampled_from([*local, *other, "hls+file://"])
 def test_an_address_of_any_kind(scheme: str, rest: str) -> None:
     with pytest.raises(FerError) as caught:
         open_source(scheme + rest)
-    one_line_only(caught.value, rest)
+    one_line_only(caught.value)
 
 
-# What is given on the command line
+# The command line
 
-kinds = ["", "null", "true", "0", "-1", "1", "2", "3.7", "nan", "inf", "-inf", "1e999", "1e-320", "0x10", "1_000"]
-lists = ["[]", "[1,2]", "[[]]", "[null]", "{}", "{a:1}", "[" * 2000, "a,b", "{_target_:os.system}", "???", "auto"]
-lists += ["{_target_:fer.data.synthetic.read}", "${x}", "${name}", "${oc.env:NONE}", "\udc80", "-x", "~", "..", "."]
-quoted = ["'1'", "'é ü'", "'\n'", "'\0'", "'", "a=b", "a b", "x" * 300]
-long = ["9" * 19, "9" * 30, "9" * 400, "9" * 5000, "-" + "9" * 30]
-texts = st.text(st.characters(exclude_characters="/", exclude_categories=()), max_size=12)
-values = st.sampled_from([*kinds, *lists, *quoted, *long]) | texts | st.integers().map(str)
+VALUES = ["", "null", "true", "0", "-1", "1", "3.7", "nan", "inf", "1e999", "[]", "[1,2]", "[null]", "{}", "{a:1}"]
+VALUES += ["a,b", "???", "auto", "${x}", "${name}", "-x", "..", "'é ü'", "a b", "x" * 300, "9" * 30]
+values = st.sampled_from(VALUES) | st.text(st.characters(exclude_characters="/\0"), max_size=12).filter(
+    lambda text: "~" not in text
+)
 
 
-def keys(config: Any, place: str = "") -> list[str]:
-    """All of a config, groups and leaves."""
+def keys(config: Any, start: str = "") -> list[str]:
+    """All keys of a config, groups and leaves."""
     if not isinstance(config, dict):
         return []
-    here = [f"{place}{name}" for name in config]
-    return here + [key for name, child in config.items() for key in keys(child, f"{place}{name}.")]
+    here = [f"{start}{name}" for name in config]
+    return here + [key for name, child in config.items() for key in keys(child, f"{start}{name}.")]
 
 
-def composed(name: str, *overrides: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+def call(main: Callable[[], None], *arguments: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Run a program. If it fails, the last line is its error, and there is no traceback."""
+    capfd.readouterr()
+    GlobalHydra.instance().clear()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setattr(sys, "argv", ["program", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            err = capfd.readouterr().err
+            last = err.rstrip("\n").rsplit("\n", 1)[-1]
+            assert end.code in (0, 1, 2) and (not end.code or last.startswith("error: ")), err
+            assert "Traceback" not in err
+
+
+def compose_config(name: str, *overrides: str) -> Any:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, list(overrides))
 
 
-Status = Callable[[Callable[[], object]], int]
-
-
-@pytest.fixture
-def status(capfd: pytest.CaptureFixture[str]) -> Status:
-    """Calls a program; its exit status, when it has said no more than its one line."""
-
-    def call(program: Callable[[], object]) -> int:
-        capfd.readouterr()
-        try:
-            program()
-        except SystemExit as done:
-            err = capfd.readouterr().err
-            last = err.rstrip("\n").rsplit("\n", 1)[-1]
-            assert done.code in (0, 1, 2) and (not done.code or last.startswith("error: ")), err
-            assert "Traceback" not in err
-            return int(done.code or 0)
-        return 0
-
-    return call
-
-
-INFER = keys(OmegaConf.to_container(composed("infer")))
+INFER = keys(OmegaConf.to_container(compose_config("infer")))
 
 
 @given(key=st.sampled_from(INFER), value=values, still=st.booleans())
-def test_any_value_of_infer(
-    folder: Path, clips: dict[str, bytes], models: dict[str, bytes], status: Status, key: str, value: str, still: bool
-) -> None:
-    assume(key != "source" or not re.fullmatch(r"\d{1,3}|~|\.\.?|browser", value))  # no camera of whoever runs this
-    assume("~" not in value or key == "source")
+def test_any_value_of_infer(folder, clips, models, capfd, key: str, value: str, still: bool) -> None:
+    assume(key != "source" or not re.fullmatch(r"\d+|\.\.?", value))  # no camera of whoever runs this
     (folder / "photo.png").write_bytes(PICTURES["16 bits"])
     (folder / "clip.mp4").write_bytes(clips[".mp4"])
     (folder / "model.ts").write_bytes(models[".ts"])
-    asked = {"source": "photo.png" if still else "clip.mp4", "artifact": "model.ts", "view": "none", "log": "log.jsonl"}
-    asked |= {"threads": "1"} | {key: value}
+    given = {"source": "photo.png" if still else "clip.mp4", "artifact": "model.ts", "view": "none", "log": "log.jsonl"}
+    given |= {"threads": "1"} | {key: value}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["infer.py", *(f"{name}={text}" for name, text in asked.items())])
-        status(infer.main)
+        patch.setattr(page, "serve", page.check)
+        call(infer_main, *(f"{name}={text}" for name, text in given.items()), capfd=capfd)
 
 
 @given(key=st.sampled_from([k for k in INFER if k.startswith("browser")]), value=values)
-def test_any_value_of_the_browser(key: str, value: str, status: Status) -> None:
+def test_any_value_of_the_browser(capfd, key: str, value: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(browser, "serve", browser.check)
-        patch.setattr(sys, "argv", ["infer.py", "source=browser", f"{key}={value}"])
-        status(infer.main)
+        patch.setattr(page, "serve", page.check)
+        call(infer_main, "source=browser", f"{key}={value}", capfd=capfd)
 
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    TRAIN = [k for k in keys(OmegaConf.to_container(composed("train", *TINY, "run_dir=x"))) if "_target_" not in k]
+TRAIN = [k for k in keys(OmegaConf.to_container(compose_config("train", *TINY, "run_dir=x"))) if "_target_" not in k]
 
 
 class Reached(BaseException):
-    """Training would begin."""
+    """The training would begin."""
 
 
 @given(key=st.sampled_from(TRAIN), value=values)
-def test_any_value_of_train(folder: Path, status: Status, key: str, value: str) -> None:
-    assume(not (key.startswith("data.") and re.fullmatch(r"\d{4,8}", value)))  # so many faces would be drawn
-
+def test_any_value_of_train(folder, capfd, key: str, value: str) -> None:
     def reach(*_: Any, **__: Any) -> None:
         raise Reached
 
-    def program() -> None:
-        with contextlib.suppress(Reached):
-            train.main()
-
     number = len(list((folder / "runs").glob("*")))
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        patch.setattr(experiment.L.Trainer, "fit", reach)
-        patch.setattr(sys, "argv", ["train.py", *TINY, f"hydra.run.dir=runs/{number}", f"{key}={value}"])
-        status(program)
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Reached):
+        patch.setattr(L.Trainer, "fit", reach)
+        call(train_main, *TINY, f"hydra.run.dir=runs/{number}", f"{key}={value}", capfd=capfd)
