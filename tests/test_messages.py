@@ -36,11 +36,11 @@ TABLE = [
     ("train.py data=image_folder data.root=one", "happy", "folder for another"),
     (f"train.py {SMALL} data.votes=missing.csv", "data.votes=missing.csv", "fer2013new.csv"),
     # Keys and values
-    ("train.py optimiser.lr=0.1", "optimiser.lr", "did you mean optimizer.lr?"),
+    ("train.py optimiser.lr=0.1", "optimiser", "did you mean optimizer?"),
     ("train.py lr=0.1", "lr", "did you mean optimizer.lr?"),
     ("train.py epochs=5", "epochs", "did you mean trainer.max_epochs?"),
     ("train.py --epochs 5", "--epochs", "--help"),
-    ("train.py quickstart", "quickstart", "experiment=quickstart"),
+    ("train.py quickstart", "quickstart", "key=value", "--help"),
     ("train.py augment=heavy", "augment", "heavy", "light", "standard", "strong"),
     ("train.py model=resnet_small,vgg_small", "model=resnet_small,vgg_small", "-m"),
     (f"train.py {SMALL} optimizer.lr=fast", "optimizer.lr=fast", "number"),
@@ -51,7 +51,7 @@ TABLE = [
     (f"train.py {SMALL} +trainer.foo=1", "trainer", "foo", "conf/trainer"),
     # Starting points
     (f"train.py {SMALL} init_from=missing.ckpt", "missing.ckpt", "best.ckpt"),
-    (f"train.py {SMALL} distillation.teachers=own.ts", "distillation.teachers=own.ts", "[a.ts,b.ts]"),
+    (f"train.py {SMALL} distillation.teachers=missing.ts", "missing.ts", MAKE_ONE),
     (f"train.py {SMALL} hydra.run.dir=used", "used", "resume=auto", "hydra.run.dir"),
     # Inference: sources
     ("infer.py", "source=clip.mp4", "source=photo.jpg", "source=0"),
@@ -74,8 +74,8 @@ TABLE = [
     ("fer.evaluate", "models=", "best.ckpt", "bundled"),
     ("fer.evaluate models=missing.ts", "missing.ts", MAKE_ONE),
     (f"fer.evaluate models=bundled {SMALL} +data.reader.foo=1", "data.reader", "foo", "conf/data"),
-    ("fer.train.distil out=a.npz", "distillation.teachers", "[a.ts,b.ts]"),
-    (f"fer.train.distil distillation.teachers=[bundled] {SMALL} +data.reader.foo=1", "data.reader", "foo"),
+    ("fer.train.distil out=a.npz", "teachers", "[a.ts,b.ts]"),
+    (f"fer.train.distil teachers=[bundled] {SMALL} +data.reader.foo=1", "data.reader", "foo"),
     ("fer.artifact checkpoint=missing.ckpt out=m.ts", "missing.ckpt", "best.ckpt"),
     ("fer.data.audit missing", "missing", "fer2013.csv"),
 ]
