@@ -12,12 +12,12 @@ def certain(predicted: list[int], classes: int = 3) -> np.ndarray:
 
 def test_figures_by_hand():
     labels = np.array([0, 0, 0, 1, 1, 2])
-    found = metrics.compute(certain([0, 0, 1, 1, 1, 0]), labels, ("a", "b", "c"))
-    assert found["accuracy"] == pytest.approx(4 / 6)
-    assert [found[f"recall/{label}"] for label in "abc"] == pytest.approx([2 / 3, 1, 0])
-    assert [found[f"precision/{label}"] for label in "abc"] == pytest.approx([2 / 3, 2 / 3, 0])
-    assert [found[f"f1/{label}"] for label in "abc"] == pytest.approx([2 / 3, 4 / 5, 0])
-    assert found["f1_macro"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
+    figures = metrics.compute(certain([0, 0, 1, 1, 1, 0]), labels, ("a", "b", "c"))
+    assert figures["accuracy"] == pytest.approx(4 / 6)
+    assert [figures[f"recall/{label}"] for label in "abc"] == pytest.approx([2 / 3, 1, 0])
+    assert [figures[f"precision/{label}"] for label in "abc"] == pytest.approx([2 / 3, 2 / 3, 0])
+    assert [figures[f"f1/{label}"] for label in "abc"] == pytest.approx([2 / 3, 4 / 5, 0])
+    assert figures["f1_macro"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
 
 
 def test_confusion_has_true_classes_as_rows():
@@ -31,13 +31,13 @@ def test_f1_ece_and_loss_agree_with_torchmetrics():
 
     rng = np.random.default_rng(0)
     probabilities, labels = rng.dirichlet(np.ones(7), 500), rng.integers(0, 7, 500)
-    found = metrics.compute(probabilities, labels, tuple("abcdefg"))
+    figures = metrics.compute(probabilities, labels, tuple("abcdefg"))
     given = torch.tensor(probabilities), torch.tensor(labels), 7
-    assert found["f1_macro"] == pytest.approx(float(classification.multiclass_f1_score(*given)), abs=1e-6)
-    assert found["ece"] == pytest.approx(
+    assert figures["f1_macro"] == pytest.approx(float(classification.multiclass_f1_score(*given)), abs=1e-6)
+    assert figures["ece"] == pytest.approx(
         float(classification.multiclass_calibration_error(*given, n_bins=15)), abs=1e-6
     )
-    assert found["loss"] == pytest.approx(float(torch.nn.functional.nll_loss(given[0].log(), given[1])))
+    assert figures["loss"] == pytest.approx(float(torch.nn.functional.nll_loss(given[0].log(), given[1])))
 
 
 def test_ece_of_certain_predictions_is_their_error():
@@ -82,7 +82,7 @@ def test_worst_are_the_wrong_ones_least_probable_first():
 def test_a_registered_metric_is_computed(monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", dict(METRICS))
     metrics.metric("least", format=".4f")(lambda probabilities, labels: probabilities.min())
-    found = metrics.compute(certain([0, 1]), np.array([0, 1]), ("a", "b", "c"))
-    assert found["least"] == 0
+    figures = metrics.compute(certain([0, 1]), np.array([0, 1]), ("a", "b", "c"))
+    assert figures["least"] == 0
     assert metrics.METRICS["least"].text(0.5) == "0.5000"
     assert metrics.METRICS["accuracy"].text(0.5) == "50.00%"

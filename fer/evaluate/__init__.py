@@ -1,1 +1,1 @@
-"""Judge checkpoints and artifacts on any dataset and split."""
+"""Evaluate checkpoints and artifacts on any dataset and split."""

@@ -35,7 +35,7 @@ class Model:
         name: Short, and unlike those of the models it is compared with.
         path: Its file.
         metadata: As in artifacts.
-        network: Answers before the temperature and without mirror images.
+        network: Gives logits before the temperature and without mirror images.
         temperature: Its own; None for a checkpoint, for which it is yet to be fitted.
     """
 
@@ -85,7 +85,7 @@ def logits(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarr
     """Run a network over images.
 
     Args:
-        network: What answers.
+        network: The network.
         images: uint8 (N, H, W) or (N, H, W, 3), also memory-mapped.
         flip: Mirror the images first.
 
@@ -101,11 +101,11 @@ def logits_of_all(
     models: Sequence[Model], images: np.ndarray, average: bool, flip: bool = False
 ) -> dict[str, np.ndarray]:
     """Logits of each model by name and, with `average`, of the mean of their calibrated probabilities."""
-    found = {model.name: logits(model.network, images, flip) for model in models}
+    result = {model.name: logits(model.network, images, flip) for model in models}
     if average:
-        members = [softmax(found[model.name] / (model.temperature or 1.0)) for model in models]
-        found[AVERAGE] = np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
-    return found
+        members = [softmax(result[model.name] / (model.temperature or 1.0)) for model in models]
+        result[AVERAGE] = np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
+    return result
 
 
 def predictions_of(network: Network, split: Split, temperature: float | None) -> Predictions:
@@ -119,19 +119,19 @@ def network_of(model: EmotionClassifier) -> Network:
     return lambda images: model(model.prepare(images.to(model.device))).float().cpu()
 
 
-def load_models(paths: Sequence[str], device: torch.device, taken: Sequence[str] = ()) -> list[Model]:
+def load_models(paths: Sequence[str], device: torch.device, reserved: Sequence[str] = ()) -> list[Model]:
     """Load checkpoints (`.ckpt`) and artifacts.
 
     Args:
         paths: Their files; "bundled" is the artifact that comes with fer.
         device: Where they run.
-        taken: Names that none of them may get.
+        reserved: Names that none of them may get.
 
     Raises:
         ArtifactError: A file is missing or is neither.
     """
     files = [artifact.BUNDLED if path == "bundled" else expand(path) for path in paths]
-    return [_load(path, name, device) for path, name in zip(files, _names(files, taken), strict=True)]
+    return [_load(path, name, device) for path, name in zip(files, _names(files, reserved), strict=True)]
 
 
 def _load(path: Path, name: str, device: torch.device) -> Model:
@@ -152,7 +152,7 @@ def _load(path: Path, name: str, device: torch.device) -> Model:
     return Model(name, path, metadata, network, temperature)
 
 
-def _names(paths: Sequence[Path], taken: Sequence[str]) -> list[str]:
+def _names(paths: Sequence[Path], reserved: Sequence[str]) -> list[str]:
     """Short, different names: `fast`, or `resnet_small/2026-01-31_12-00-00` for a file in a run folder."""
     names: list[str] = []
     for path in paths:
@@ -160,7 +160,7 @@ def _names(paths: Sequence[Path], taken: Sequence[str]) -> list[str]:
         if name in _GENERIC:
             folders = [part for part in path.resolve().parent.parts[1:] if part != "checkpoints"]
             name = "/".join(folders[-2:]) or name
-        while name in (*names, *taken):
+        while name in (*names, *reserved):
             name += "'"
         names.append(name)
     return names

@@ -108,7 +108,9 @@ def evaluate(
         for model, logits in predict(corrupted(images, name, strength, seed)).items():
             accuracy = float((logits.argmax(1) == labels).mean())
             result.setdefault(model, {})[_key(name, strength)] = accuracy
-    return {model: found | {"robustness/mean": float(np.mean(list(found.values())))} for model, found in result.items()}
+    return {
+        model: by_key | {"robustness/mean": float(np.mean(list(by_key.values())))} for model, by_key in result.items()
+    }
 
 
 def curves(figures: dict[str, float]) -> dict[str, list[float]]:

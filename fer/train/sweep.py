@@ -64,9 +64,9 @@ class Leaderboard(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        found = rows(folder)
-        leaderboard.write(found, folder, f"sweep {folder.name}")
-        if failed := sum(not row.metrics for row in found):
-            jobs = failed + sum(len(row.metrics) for row in found)
+        board = rows(folder)
+        leaderboard.write(board, folder, f"sweep {folder.name}")
+        if failed := sum(not row.metrics for row in board):
+            jobs = failed + sum(len(row.metrics) for row in board)
             print(f"{failed} of {jobs} jobs failed; hydra.sweep.dir={folder} resume=auto tries these again")
             raise SystemExit(1)

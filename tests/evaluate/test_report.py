@@ -2,8 +2,11 @@ import csv
 import io
 import json
 
+import lightning as L
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from fer import metrics
 from fer.data.base import Split
@@ -28,7 +31,7 @@ def top2():
     del metrics.METRICS["top2"], metrics.METRICS["share"]
 
 
-def test_a_registered_metric_is_in_every_report_and_table(top2, classifier, splits, run, tmp_path, capsys, no_pictures):
+def test_a_registered_metric_is_everywhere(top2, classifier, splits, run, tmp_path, capsys, no_pictures):
     result = report.judge(classifier, splits, tmp_path, test=False)
     assert 0 < result["val/top2"] < 1
     assert 0 < result["val/share/happy"] < 1
@@ -40,6 +43,12 @@ def test_a_registered_metric_is_in_every_report_and_table(top2, classifier, spli
     assert (printed.count("top two"), printed.count("predicted share")) == (2, 2)
     assert "top two" in (tmp_path / "out" / "report.md").read_text()
     assert "top2" in (tmp_path / "out" / "models.csv").read_text()
+    images = torch.from_numpy(splits["val"].images.copy())[:, None]
+    loader = DataLoader(TensorDataset(images, torch.from_numpy(splits["val"].labels)), batch_size=8)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    (validated,) = trainer.validate(classifier, loader, verbose=False)
+    assert validated["val/top2"] == pytest.approx(result["val/top2"])
+    assert validated["val/share/happy"] > 0
     leaderboard.write([leaderboard.Row(["a=1"], [result])], tmp_path, "sweep")
     assert "val/top2" in (tmp_path / "leaderboard.csv").read_text()
     assert "top two" in (tmp_path / "leaderboard.md").read_text()
@@ -47,27 +56,27 @@ def test_a_registered_metric_is_in_every_report_and_table(top2, classifier, spli
 
 def test_figures_before_and_after_the_temperature_and_with_mirror_images():
     logits = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]], dtype=np.float32))
-    answers = Predictions(logits, logits[::-1].copy(), np.array([0, 1, 0]), temperature=2.0)
-    figures = report.figures_of(answers, ("a", "b"))
-    assert figures["loss"] == pytest.approx(metrics.nll(answers.raw, answers.labels))
-    assert figures["nll"] == pytest.approx(metrics.nll(answers.calibrated, answers.labels))
-    assert figures["ece_raw"] == pytest.approx(metrics.ece(answers.raw, answers.labels))
-    assert figures["ece"] == pytest.approx(metrics.ece(answers.calibrated, answers.labels))
+    predictions = Predictions(logits, logits[::-1].copy(), np.array([0, 1, 0]), temperature=2.0)
+    figures = report.figures_of(predictions, ("a", "b"))
+    assert figures["loss"] == pytest.approx(metrics.nll(predictions.raw, predictions.labels))
+    assert figures["nll"] == pytest.approx(metrics.nll(predictions.calibrated, predictions.labels))
+    assert figures["ece_raw"] == pytest.approx(metrics.ece(predictions.raw, predictions.labels))
+    assert figures["ece"] == pytest.approx(metrics.ece(predictions.calibrated, predictions.labels))
     assert (figures["accuracy"], figures["accuracy_flip"]) == (pytest.approx(2 / 3), 1)
     assert (figures["support/a"], figures["support/b"]) == (2, 1)
 
 
 def test_a_run_has_all_its_metrics_and_files(run_folder, splits):
-    found = json.loads((run_folder / "metrics.json").read_text())
+    values = json.loads((run_folder / "metrics.json").read_text())
     names = ["accuracy", "accuracy_flip", "f1_macro", "ece", "ece_raw", "loss", "recall/happy"]
-    assert {f"{split}/{name}" for split in ("val", "test") for name in names} < found.keys()
-    assert list(found) == sorted(found)
-    assert found["test/accuracy_without_duplicates"] == found["test/accuracy"]  # drawn faces have no duplicates
+    assert {f"{split}/{name}" for split in ("val", "test") for name in names} < values.keys()
+    assert list(values) == sorted(values)
+    assert values["test/accuracy_without_duplicates"] == values["test/accuracy"]  # drawn faces have no duplicates
     for name in ("confusion_matrix", "reliability", "mistakes", "gradcam"):
         assert (run_folder / f"{name}.png").stat().st_size > 1000
     with (run_folder / "mistakes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == round(len(splits["test"]) * (1 - found["test/accuracy"]))
+    assert len(rows) == round(len(splits["test"]) * (1 - values["test/accuracy"]))
     assert all(row["true"] != row["predicted"] for row in rows)
     sure = [float(row[row["true"]]) for row in rows]
     assert sure == sorted(sure)

@@ -38,10 +38,10 @@ def test_accuracy_of_a_model_by_corruption_and_strength():
         sure = np.eye(2)[labels]
         return {"good": sure, "afraid of the dark": sure if images.mean() > dark else 1 - sure}
 
-    found = robustness.evaluate(predict, IMAGES, labels, seed=0)
-    assert set(found["good"].values()) == {1.0}
-    assert len(found["good"]) == len(CORRUPTIONS) * len(STRENGTHS) + 1
-    afraid = found["afraid of the dark"]
+    result = robustness.evaluate(predict, IMAGES, labels, seed=0)
+    assert set(result["good"].values()) == {1.0}
+    assert len(result["good"]) == len(CORRUPTIONS) * len(STRENGTHS) + 1
+    afraid = result["afraid of the dark"]
     assert [afraid[f"robustness/low_light/{strength}"] for strength in STRENGTHS] == [1, 0, 0]
     assert afraid["robustness/mean"] == pytest.approx(16 / 18)
     assert robustness.curves(afraid | {"accuracy": 0.9})["low light"] == [0.9, 1, 0, 0]
