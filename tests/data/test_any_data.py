@@ -38,8 +38,8 @@ KAGGLE = [
 
 
 def text_of(write: Callable[..., Path]) -> bytes:
-    with tempfile.TemporaryDirectory() as place:
-        return write(Path(place) / "file.csv", ROWS).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        return write(Path(folder) / "file.csv", ROWS).read_bytes()
 
 
 def zip_of(method: int) -> bytes:
@@ -76,7 +76,7 @@ def mutated(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Callable[[], contextlib.AbstractContextManager[Path]]:
+def new_folder(tmp_path: Path) -> Callable[[], contextlib.AbstractContextManager[Path]]:
     """A new empty folder at each call, since the cache goes by the names, sizes and times of files."""
 
     @contextlib.contextmanager
@@ -99,15 +99,15 @@ def read(reader: Callable[..., dict[str, Split]], root: Path, **arguments: objec
 
 
 @given(data=mutated(CSV) | st.binary(max_size=300) | st.text(alphabet='emotinpxlsUga,"\n\r 0129\0é', max_size=300))
-def test_any_csv(place, data: bytes | str) -> None:
-    with place() as root:
+def test_any_csv(new_folder, data: bytes | str) -> None:
+    with new_folder() as root:
         (root / "fer2013.csv").write_bytes(data.encode() if isinstance(data, str) else data)
         read(fer2013.read, root)
 
 
 @given(data=mutated(VOTES) | st.binary(max_size=300))
-def test_any_votes(place, data: bytes) -> None:
-    with place() as root, contextlib.suppress(FerError):
+def test_any_votes(new_folder, data: bytes) -> None:
+    with new_folder() as root, contextlib.suppress(FerError):
         (root / "votes.csv").write_bytes(data)
         counts = votes.read(root / "votes.csv")
         assert all(c.shape[1:] == (10,) and (c >= 0).all() for c in counts.values())
@@ -121,8 +121,8 @@ def test_any_votes(place, data: bytes) -> None:
 
 @given(data=st.sampled_from(ARCHIVES).flatmap(mutated) | st.binary(max_size=300))
 @pytest.mark.parametrize("name", ["archive.zip", "fer2013.tar.gz"])
-def test_any_archive(place, name: str, data: bytes) -> None:
-    with place() as root:
+def test_any_archive(new_folder, name: str, data: bytes) -> None:
+    with new_folder() as root:
         (root / name).write_bytes(data)
         read(fer2013.read, root)
 
@@ -141,8 +141,10 @@ names = st.one_of(
     homes=st.lists(st.sampled_from(["train", "val", "test", "a", "b", "c", "d"]), unique=True),
     classes=st.lists(names, max_size=3, unique=True),
 )
-def test_any_folder(place, files: list[tuple[list[str], str, bytes]], homes: list[str], classes: list[str]) -> None:
-    with place() as root:
+def test_any_folder(
+    new_folder, files: list[tuple[list[str], str, bytes]], homes: list[str], classes: list[str]
+) -> None:
+    with new_folder() as root:
         even = [([home, name], f"{k}", FACE) for home in homes for name in classes for k in range(2)]
         for above, name, content in files + even:
             with contextlib.suppress(OSError):  # a file of that name is there, or a folder

@@ -41,28 +41,28 @@ def command(monkeypatch, capsys):
 
 
 def test_every_problem_is_found(splits):
-    found = audit.examine(splits)
+    result = audit.examine(splits)
     # train 0-5, val 6-8, test 9-12
-    assert {name: np.flatnonzero(where).tolist() for name, where in found.problems.items()} == {
+    assert {name: np.flatnonzero(where).tolist() for name, where in result.problems.items()} == {
         "duplicate in another split": [0, 6, 7, 9, 10, 11],
         "conflicting label": [0, 1, 2, 6, 9, 10],
         "repeated": [0, 1, 2, 3, 4, 6, 7, 9, 10, 11],
         "constant": [8],
     }
     pairs = [("test", "train"), ("train", "test"), ("test", "val")]
-    assert [found.duplicates(*pair) for pair in pairs] == [2, 1, 3]
-    totals = [count for _, count in audit.report(found)[0].rows]
+    assert [result.duplicates(*pair) for pair in pairs] == [2, 1, 3]
+    totals = [count for _, count in audit.report(result)[0].rows]
     assert totals == ["13", "4", "2", "6"]
 
 
 def test_what_is_written_says_the_same(splits, tmp_path):
     named = {n: replace(s, names=tuple(f"{n}/{k}.png" for k in range(len(s)))) for n, s in splits.items()}
-    found = audit.examine(named)
-    audit.write(found, tmp_path / "out", "Audit of a | b")
+    result = audit.examine(named)
+    audit.write(result, tmp_path / "out", "Audit of a | b")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(audit.NAMES)
     with (tmp_path / "out" / "audit.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == sum(int(where.sum()) for where in found.problems.values())
+    assert len(rows) == sum(int(where.sum()) for where in result.problems.values())
     assert {
         "split": "val",
         "row": "2",
@@ -78,7 +78,7 @@ def test_what_is_written_says_the_same(splits, tmp_path):
     assert (tmp_path / "out" / "audit.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_examples_name_all_places_of_an_image(splits):
+def test_an_example_names_all_copies_of_an_image(splits):
     parts = dict(audit.examples(audit.examine(splits), most=2))
     image, text = parts["conflicting label: 6"][0]
     assert np.array_equal(image, FACE[0])
@@ -87,18 +87,18 @@ def test_examples_name_all_places_of_an_image(splits):
 
 def test_a_clean_set_has_a_report_too(tmp_path):
     clean = {name: split((FACE[2 * k], 0), (FACE[2 * k + 1], 1)) for k, name in enumerate(("train", "val", "test"))}
-    found = audit.examine(clean)
-    assert audit.rows(found) == []
-    audit.write(found, tmp_path, "clean")
+    result = audit.examine(clean)
+    assert audit.rows(result) == []
+    audit.write(result, tmp_path, "clean")
     assert (tmp_path / "audit.png").stat().st_size > 0
 
 
 def test_votes_tell_what_is_no_face(tmp_path):
     rows = fer_rows()
     data = fer2013.read(write_csv(tmp_path / "fer2013.csv", rows))
-    found = audit.examine(data, write_votes(tmp_path / "votes.csv", rows, no_faces=[3]))
-    (only,) = np.flatnonzero(found.problems["no face (votes)"])
-    assert np.array_equal(data[found.split[only]].images[found.row[only]], rows[3][1])
+    result = audit.examine(data, write_votes(tmp_path / "votes.csv", rows, no_faces=[3]))
+    (only,) = np.flatnonzero(result.problems["no face (votes)"])
+    assert np.array_equal(data[result.split[only]].images[result.row[only]], rows[3][1])
 
 
 def test_program_on_folders_names_the_files(command, tmp_path):
@@ -114,7 +114,7 @@ def test_program_on_folders_names_the_files(command, tmp_path):
 def test_every_layout_is_read(tmp_path):
     (tmp_path / "deep" / "fer2013").mkdir(parents=True)
     file = write_csv(tmp_path / "deep" / "fer2013" / "fer2013.csv", fer_rows())
-    assert [len(audit.read(place)["train"]) for place in (file, tmp_path / "deep")] == [21, 21]
+    assert [len(audit.read(path)["train"]) for path in (file, tmp_path / "deep")] == [21, 21]
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_a_tilde_in_out_is_a_home(command, tmp_path, monkeypatch):
 
 @pytest.mark.shared
 def test_the_real_fer2013_has_its_known_faults(real):
-    found = audit.examine(real, SHARED / "fer2013" / "fer2013new.csv")
+    result = audit.examine(real, SHARED / "fer2013" / "fer2013new.csv")
     pairs = [("test", "train"), ("val", "train"), ("test", "val")]
-    assert [found.duplicates(*pair) for pair in pairs] == [288, 280, 44]
-    assert [count for _, count in audit.report(found)[0].rows] == ["35887", "1514", "57", "1851"]
-    assert [found.problems[name].sum() for name in ("constant", "no face (votes)")] == [12, 177]
+    assert [result.duplicates(*pair) for pair in pairs] == [288, 280, 44]
+    assert [count for _, count in audit.report(result)[0].rows] == ["35887", "1514", "57", "1851"]
+    assert [result.problems[name].sum() for name in ("constant", "no face (votes)")] == [12, 177]

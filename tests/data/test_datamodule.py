@@ -157,10 +157,10 @@ def faces() -> dict[str, Split]:
     """24 happy and fearful images; row 0 of train is of one colour, row 1 stands in test, row 2 in val as well."""
     rng = np.random.default_rng(0)
     labels = np.array([3, 2] * 4)
-    found = {n: Split(rng.integers(0, 256, (8, 48, 48), dtype=np.uint8), labels, EMOTIONS) for n in ("val", "test")}
+    data = {n: Split(rng.integers(0, 256, (8, 48, 48), dtype=np.uint8), labels, EMOTIONS) for n in ("val", "test")}
     images = rng.integers(0, 256, (8, 48, 48), dtype=np.uint8)
-    images[0], images[1], images[2] = 7, found["test"].images[5], found["val"].images[3]
-    return found | {"train": Split(images, labels, EMOTIONS)}
+    images[0], images[1], images[2] = 7, data["test"].images[5], data["val"].images[3]
+    return data | {"train": Split(images, labels, EMOTIONS)}
 
 
 def fer_plus(path: Path) -> Path:
@@ -191,7 +191,7 @@ def test_votes_become_the_third_part_of_a_batch(tmp_path):
         ({"drop_duplicates": True, "drop_non_faces": True, "votes": "v.csv"}, [3, 4, 5, 7]),
     ],
 )
-def test_training_images_are_left_out(options, rows, tmp_path, monkeypatch):
+def test_training_images_are_dropped(options, rows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fer_plus(tmp_path / "v.csv")
     data = EmotionDataModule(faces, "f", **options)
@@ -205,14 +205,13 @@ def test_training_images_are_left_out(options, rows, tmp_path, monkeypatch):
 
 def test_a_class_must_not_vanish():
     def two() -> dict[str, Split]:
-        found = faces()
-        return {name: Split(s.images, s.labels - 2, ("fear", "happy")) for name, s in found.items()}
+        return {name: Split(s.images, s.labels - 2, ("fear", "happy")) for name, s in faces().items()}
 
     def one_colour() -> dict[str, Split]:
-        found = two()
-        images = found["train"].images.copy()
+        data = two()
+        images = data["train"].images.copy()
         images[::2] = 9
-        return found | {"train": Split(images, found["train"].labels, found["train"].classes)}
+        return data | {"train": Split(images, data["train"].labels, data["train"].classes)}
 
     EmotionDataModule(two, "f", drop_non_faces=True).setup()
     with pytest.raises(DataError, match="all training images of happy"):

@@ -160,7 +160,7 @@ def check_apart(groups: dict[str, set[str]], count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 7])
-def test_sessions_stay_whole(tmp_path: Path, count: int) -> None:
+def test_sessions_are_not_divided(tmp_path: Path, count: int) -> None:
     """faces/<session>/<class>/, as the camera collector writes it."""
     names = [f"2025-03-0{k} at home" for k in range(1, count + 1)]
     tree(tmp_path, "<s>/<c>/frame_<i>.png", s=names, c=EMOTIONS, i=("1", "2", "3"))
@@ -177,19 +177,19 @@ def test_sessions_with_classes_that_are_no_emotions(tmp_path: Path) -> None:
     check_apart(sides(tmp_path, splits, 0), 4)
 
 
-def test_sessions_below_a_place(tmp_path: Path) -> None:
+def test_sessions_in_folders_of_folders(tmp_path: Path) -> None:
     tree(tmp_path, "<p>/<s>/<c>/<i>.png", p=("home", "lab"), s=("1", "2"), c=("fear", "happy"), i=("1", "2"))
     splits = folder.read(tmp_path)
     assert splits["train"].classes == ("fear", "happy")
-    assert sorted(len(split) for split in splits.values()) == [4, 4, 8]  # four sessions, not two places
+    assert sorted(len(split) for split in splits.values()) == [4, 4, 8]  # four sessions, not two
 
 
-def test_persons_stay_whole_over_their_classes(tmp_path: Path) -> None:
+def test_persons_are_not_divided_whatever_their_classes(tmp_path: Path) -> None:
     tree(tmp_path, "<c>/<p>/<i>.png", c=("happy", "sad"), p=("ann", "bob", "cy", "di", "ed"), i=("1", "2", "3"))
     check_apart(sides(tmp_path, folder.read(tmp_path), 1), 5)
 
 
-def test_series_stay_whole(tmp_path: Path) -> None:
+def test_series_are_not_divided(tmp_path: Path) -> None:
     tree(tmp_path, "<c>/<s>_<i>.png", c=("happy", "sad"), s=("kim", "lee", "mia", "noa"), i=("01", "02", "03"))
     for split in folder.read(tmp_path).values():
         assert len(split) % 6 == 0
@@ -239,7 +239,7 @@ def test_missing_splits_are_cut_from_train(tmp_path: Path, given: tuple[str, ...
 # refusals
 
 
-def test_a_place_that_is_no_dataset(tmp_path: Path) -> None:
+def test_a_path_that_is_no_dataset(tmp_path: Path) -> None:
     assert "no folder" in refusal(tmp_path / "absent")
     file = put(tmp_path / "image.png")
     assert f"no folder {file}" in refusal(file)
