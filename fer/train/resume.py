@@ -91,10 +91,8 @@ def _comparable(overrides: list[str], sweep: bool) -> tuple[list[str], list[str]
 
 def _overrides(folder: Path, sweep: bool) -> tuple[list[str], list[str]] | None:
     try:
-        if sweep:
-            overrides = OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task
-        else:
-            overrides = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
+        file = OmegaConf.load(folder / ("multirun.yaml" if sweep else ".hydra/overrides.yaml"))
+        overrides = file.hydra.overrides.task if sweep else file
         return _comparable([str(override) for override in overrides], sweep)
     except Exception:  # a file that was cut short
         return None
@@ -107,8 +105,6 @@ def is_running(folder: Path) -> bool:
             return False
     except ConfigError:
         return True
-    except OSError:  # somebody else's folder
-        return False
 
 
 @contextmanager
