@@ -12,6 +12,9 @@ _PIECES = 600
 _WIDTH = 0.1
 """Seconds per piece at the start: 600 of them are a minute; two hours end with pieces of 12.8 seconds."""
 
+_FIRST = 1 / 30
+"""Seconds that the first frame stands for, and one at the same time as the frame before."""
+
 _LONGEST = 1.0
 """Seconds that one frame stands for at most; a longer gap means that the source stood still."""
 
@@ -93,38 +96,22 @@ class History:
         self.labels: Array = np.zeros(len(classes))
         self.start: float | None = None
         self.end = 0.0
-        self._last: tuple[float, list[int], Array, Array] | None = None  # waits for its duration
-        self._step = 1 / 30
 
     def add(self, result: FrameResult) -> None:
-        """Add the next frame."""
+        """Add the next frame, which stands for the time since the one before."""
+        if self.start is None:
+            self.start = self.end = result.frame.time
+        time = max(self.end, result.frame.time)  # in broken sources time runs backwards
+        lasted = min(time - self.end, _LONGEST) or _FIRST
+        self.end = time
         ids = [0] * len(result.faces) if result.faces.ids is None else result.faces.ids.tolist()
         labels = result.shown.argmax(axis=1) if result.labels is None else result.labels
-        time = result.frame.time
-        if self.start is None:
-            self.start = time
-        if self._last is not None:
-            time = max(time, self._last[0])  # in broken sources time runs backwards
-            lasted = min(time - self._last[0], _LONGEST)
-            self._count(lasted)
-            self._step = lasted or self._step
-        self._last, self.end = (time, ids, result.shown, labels), time + self._step
-
-    def finish(self) -> None:
-        """Count the last frame for as long as the one before it."""
-        self._count(self._step)
-        self._last = None
-
-    def _count(self, lasted: float) -> None:
-        if self._last is None or lasted <= 0:
-            return
-        time, ids, probabilities, labels = self._last
-        for identity, shown, label in zip(ids, probabilities, labels, strict=True):
+        for identity, shown, label in zip(ids, result.shown, labels, strict=True):
             self.labels[label] += lasted
             if identity:
                 track = self.tracks.get(identity) or self._new(identity, ids)
                 track.labels[label] += lasted
-                track.add(time, time + lasted, lasted * np.append(shown, 1.0))
+                track.add(max(self.start, time - lasted), time, lasted * np.append(shown, 1.0))
 
     def _new(self, identity: int, present: list[int]) -> Track:
         if len(self.tracks) >= _TRACKS:

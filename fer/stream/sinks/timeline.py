@@ -16,7 +16,7 @@ def draw_timeline(history: History, ending: str = ".png") -> bytes:
     """Draw one panel per track: areas stacked to 1 in the colours of the classes, empty where the face is away.
 
     Args:
-        history: A finished history.
+        history: What to draw.
         ending: The format, ".png", ".svg" or ".pdf".
     """
     from matplotlib.figure import Figure
