@@ -70,7 +70,7 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise TrainingError(
-                f"no room in {folder} ({error.strerror}); free some, and the same command with resume=auto goes on"
+                f"no room in {folder} ({error.strerror}); free some, and the same command with resume=auto continues"
             ) from error
 
 
