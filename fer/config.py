@@ -159,14 +159,8 @@ def _explained(error: Exception) -> tuple[int, str] | None:
         return 2, missing
     if isinstance(error, MissingConfigException) and error.options:
         return 1, f"no {error.missing_cfg_file} in conf; choose {', '.join(error.options)}"
-    if isinstance(error, OverrideParseException) and "=" not in error.override:
-        return 1, f"{error.override[:200]} is not key=value; --help lists the keys"
     if isinstance(error, OverrideParseException):
-        reason = error.message.split("See https")[0].removeprefix(f"Error parsing override '{error.override}'")
-        return (
-            1,
-            f"{error.override[:200]} is not key=value ({reason.strip()}); quote odd characters, as in key='a,b'",
-        )
+        return 1, f"{error.override[:200]} is not key=value; --help lists the keys; quote odd values, as in key='a,b'"
     if isinstance(error, HydraException | OmegaConfBaseException):
         cause = error.__cause__ or error
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:

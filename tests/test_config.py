@@ -90,7 +90,7 @@ def test_hydra_full_error_shows_every_traceback(start, monkeypatch, name, argume
         ("~zzz", "'zzz' does not exist"),
         ("model=resnet_smal", "no model/resnet_smal in conf; choose convnext_nano, "),
         ("model=resnet_small,vgg_small", "--multirun"),
-        ("seed=[1", "no viable alternative"),
+        ("seed=[1", "seed=[1 is not key=value"),
         ("quickstart", "quickstart is not key=value; --help"),
         ("--epochs=5", "--epochs=5 is not an option; values are given as key=value"),
         ("callbacks=null", "must be a string or a list"),
