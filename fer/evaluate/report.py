@@ -171,10 +171,8 @@ def write(result: dict[str, Any], predictions: dict[str, Predictions], split: Sp
     if "robustness/mean" in keys:
         curves = {name: robustness.curves(figures) for name, figures in models.items()}
         plots.robustness(curves, out / "robustness.png")
-        titles = {
-            key: key.removeprefix("robustness/").replace("_", " ") for key in keys if key.startswith("robustness")
-        }
-        shown.append(_table("Accuracy under corruptions", models, {t: f"{{{key}:.2%}}" for key, t in titles.items()}))
+        rows_of = {key[11:].replace("_", " "): f"{{{key}:.2%}}" for key in keys if key.startswith("robustness/")}
+        shown.append(_table("Accuracy under corruptions", models, rows_of))
     if result["mcnemar"]:
         header = ["first against second", "only the first right", "only the second right", "p"]
         templates = "{first} against {second}", "{only_first}", "{only_second}", "{p:.3g}"
