@@ -39,14 +39,8 @@ def test_duplicates_are_exact():
     one = split()
     other = one.images[2:4].copy()
     other[1, 5, 5] ^= 1
-    assert duplicates(one, [Split(other, np.array([0, 0]), one.classes)]).tolist() == [
-        False,
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
+    repeated = duplicates(one, [Split(other, np.array([0, 0]), one.classes)])
+    assert np.flatnonzero(repeated).tolist() == [2]
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (3, 4, 4, 3)])

@@ -11,12 +11,12 @@ from fer.labels import EMOTIONS
 
 @pytest.fixture(scope="module")
 def splits() -> dict[str, Split]:
-    return synthetic.read(seed=0, train=2100, val=280, test=420)
+    return synthetic.read(seed=0, train=1400, val=140, test=280)
 
 
 def test_shapes_types_and_balance(splits: dict[str, Split]) -> None:
     assert list(splits) == ["train", "val", "test"]
-    for name, count in (("train", 2100), ("val", 280), ("test", 420)):
+    for name, count in (("train", 1400), ("val", 140), ("test", 280)):
         split = splits[name]
         assert split.images.shape == (count, 48, 48)
         assert split.images.dtype == np.uint8
