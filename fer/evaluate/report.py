@@ -79,7 +79,7 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
     try:
         gradcam.draw(model, splits["val"], result["val/temperature"], folder / "gradcam.png")
     except Exception as error:  # a picture is not worth losing a training, and backbones are of many kinds
-        log.warning("no gradcam.png: %s", " ".join(f"{error or type(error).__name__}".split()))
+        log.warning("no gradcam.png: %s", " ".join(f"{str(error) or type(error).__name__}".split()))
     return result
 
 

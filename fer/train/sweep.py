@@ -18,7 +18,7 @@ FAILED = "failed.txt"
 
 def cause_of(error: Exception, what: str) -> str:
     """Log why a job or trial failed and return it in one line; errors that are bugs are logged with their traceback."""
-    text = " ".join(f"{error or type(error).__name__}".split())
+    text = " ".join(str(error).split())
     if isinstance(error, FerError):
         log.error("this %s failed: %s", what, text)
         return text
