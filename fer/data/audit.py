@@ -24,7 +24,7 @@ NAMES = ("audit.csv", "audit.md", "audit.png")
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found. Arrays are over the images of all splits, one split after the other.
+    """The problems of a dataset. Arrays are over the images of all splits, one split after the other.
 
     Attributes:
         splits: The data.

@@ -1,10 +1,10 @@
-"""Faces drawn from a seed: no download, labels that are true by construction, and a fair test for a network.
+"""Faces drawn from a seed: no download, labels that are correct by construction, and a fair test for a network.
 
-What a face shows comes from the action units (AU) of the Facial Action Coding System (Ekman & Friesen 1978;
+Expressions are made of the action units (AU) of the Facial Action Coding System (Ekman & Friesen 1978;
 Ekman, Friesen & Hager 2002), in the combinations that the FACS Investigator's Guide lists for the emotions.
-Everything else about a face (whose it is, how it is turned and lit) is drawn independently of its label, and
-moves the features by more than an emotion does. So a linear model of the pixels fails (about 0.3 right of
-seven classes) where a small convolutional network passes (0.99).
+Everything else (identity, pose, light) is independent of the label and moves the features by more than an
+emotion does. So a linear model of the pixels fails (accuracy about 0.3 with seven classes) where a small
+convolutional network succeeds (0.99).
 """
 
 import math
@@ -32,7 +32,7 @@ ACTION_UNITS: dict[str, tuple[int, ...]] = {
 16 lower lip lowered · 20 lips stretched · 23 lips tightened · 25 lips part · 26 jaw drops.
 """
 
-_CANVAS = 192  # pixels a face is drawn on before it is shrunk, which is what smooths its edges
+_CANVAS = 192  # side in pixels that faces are drawn at; shrinking them smooths the edges
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 _T = np.linspace(0, 1, 11)
@@ -72,9 +72,9 @@ def read(seed: int = 0, train: int = 3500, val: int = 700, test: int = 700, size
 
 
 def draw(emotion: str, rng: np.random.Generator, size: int = 48) -> np.ndarray:
-    """One face that shows `emotion`, one of `EMOTIONS`: uint8 (size, size), grey.
+    """Draw a face that shows `emotion`, one of `EMOTIONS`: uint8 (size, size), grey.
 
-    `rng` decides all the rest: from the same state it gives the same person in the same picture every time.
+    `rng` decides everything else: the same state gives the same person in the same picture.
     """
     units = _intensities(emotion, rng)
     side = size * max(2, math.ceil(_CANVAS / size))
@@ -90,7 +90,7 @@ def draw(emotion: str, rng: np.random.Generator, size: int = 48) -> np.ndarray:
 class _Pen:
     """Draws in face units (the face's half height is 1, x to the right, y down) on a head that is turned.
 
-    Points slide as on a ball of radius 1 under yaw and pitch; then come the picture's roll, scale and shift.
+    Points move as on a sphere of radius 1 under yaw and pitch; then the picture is rolled, scaled and shifted.
     """
 
     def __init__(self, canvas: np.ndarray, rng: np.random.Generator) -> None:
@@ -106,11 +106,11 @@ class _Pen:
         self.matrix = self.scale * np.diag((stretch, 1 / stretch)) @ rotation
 
     def fill(self, points: np.ndarray, grey: float, flat: bool = False) -> None:
-        """A filled polygon; `flat` for what is the outline of the head itself and does not slide over it."""
+        """Draw a filled polygon; `flat` for outlines of the head, which do not move with its surface."""
         cv2.fillPoly(self.canvas, [self._pixels(points, flat)], grey)
 
     def line(self, points: np.ndarray, grey: float, width: float, closed: bool = False) -> None:
-        """An open or closed line, `width` in face units."""
+        """Draw an open or closed line, `width` in face units."""
         cv2.polylines(self.canvas, [self._pixels(points)], closed, grey, max(1, round(width * self.scale)))
 
     def _pixels(self, points: np.ndarray, flat: bool = False) -> np.ndarray:
@@ -121,7 +121,7 @@ class _Pen:
 
 
 def _oval(x: float, y: float, width: float, height: float) -> np.ndarray:
-    """(24, 2) points, beginning at the right and going down."""
+    """(24, 2) points, from the right downwards."""
     return _CIRCLE * (width, height) + (x, y)
 
 
@@ -132,13 +132,13 @@ def _curve(*points: tuple[float, float]) -> np.ndarray:
 
 
 def _apart(grey: float, skin: float, least: float) -> float:
-    """`grey`, moved away from the skin's until it differs by `least`, which must be 60 or less."""
+    """`grey`, moved away from that of the skin to differ by at least `least`, which must be 60 or less."""
     darker = grey < skin or skin + least > 250
     return min(grey, skin - least) if darker else max(grey, skin + least)
 
 
 def _intensities(emotion: str, rng: np.random.Generator) -> np.ndarray:
-    """(27,) how strongly each action unit acts, 0 to 1; those of the emotion are pronounced or more."""
+    """(27,) intensity of each action unit, 0 or, for those of the emotion, 0.7 to 1."""
     strength, laughs = rng.uniform(0.7, 1, 27), rng.random() < 0.5
     lips = (25,) if emotion == "happy" and laughs else ()  # people smile with closed lips and with parted ones
     active = ACTION_UNITS[emotion] + lips
@@ -256,7 +256,7 @@ def _eyes(pen: _Pen, rng: np.random.Generator, skin: float, hair: float, u: np.n
         a, b = (x - side * half, level + 0.02), (x + side * half, level - 0.01)  # inner and outer corner
         upper, lower = _curve(a, (x, level - raised), b), _curve(a, (x, level + lowered), b)
         pen.fill(np.concatenate([upper, lower[::-1]]), white)
-        disc = _oval(x + gaze, level + 0.005, 0.085, 0.095)  # of one size, so that AU5 shows white above it
+        disc = _oval(x + gaze, level + 0.005, 0.085, 0.095)  # of constant size, so that AU5 shows white above it
         along = (disc[:, 0] - a[0]) / (b[0] - a[0])
         disc[:, 1] = np.clip(disc[:, 1], np.interp(along, _T, upper[:, 1]), np.interp(along, _T, lower[:, 1]))
         pen.fill(disc, iris)
@@ -277,7 +277,7 @@ def _eyes(pen: _Pen, rng: np.random.Generator, skin: float, hair: float, u: np.n
 
 
 def _glasses(pen: _Pen, rng: np.random.Generator, grey: float, apart: float, level: float) -> None:
-    """Two rims between a rounded box and an oval, and the bridge."""
+    """The bridge and two rims, in shape between a rounded box and an oval."""
     wide, tall, round_ = rng.uniform(0.24, 0.27), rng.uniform(0.2, 0.25), rng.uniform(0.5, 1)
     rim = np.sign(_CIRCLE) * np.abs(_CIRCLE) ** round_ * (wide, tall)
     for side in (-1, 1):
@@ -286,7 +286,7 @@ def _glasses(pen: _Pen, rng: np.random.Generator, grey: float, apart: float, lev
 
 
 def _photograph(canvas: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Light from one side, a lens, a sensor: float32 (side, side) → uint8 (size, size)."""
+    """Simulate light from one side, a lens and a sensor: float32 (side, side) → uint8 (size, size)."""
     image = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     angle, slope, ramp = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5), np.linspace(-1, 1, size)
     light = 1 + slope * (np.cos(angle) * ramp[None, :] + np.sin(angle) * ramp[:, None])
