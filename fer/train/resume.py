@@ -2,11 +2,9 @@
 
 import csv
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from lightning.pytorch.loggers import CSVLogger
@@ -47,7 +45,7 @@ def arguments(given: list[str]) -> list[str]:
     values = dict(argument.split("=", 1) for argument in given if "=" in argument)
     if key in values and not sweep and AUTO not in given and "${" not in values[key]:
         # now, before Hydra overwrites the files of the run that is there
-        check_unused(Path(values[key].strip("'\"")).absolute(), values.get("ckpt_path"))
+        check_unused(Path(values[key].strip("'\"")).absolute())
     if AUTO not in given or key in values:
         return given
     wanted = _comparable([a for a in given if not a.startswith(("-", "hydra", "+hydra"))], sweep)
@@ -61,14 +59,13 @@ def is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def check_unused(folder: Path, ckpt_path: str | None) -> None:
-    """Raise `ConfigError` if `folder` holds a run other than the one that `ckpt_path`, if any, continues.
+def check_unused(folder: Path) -> None:
+    """Raise `ConfigError` if `folder` holds a run.
 
     The further processes of a run do not check: they may see its first checkpoint already.
     """
-    saved = folder / "checkpoints"
-    continued = ckpt_path is not None and Path(ckpt_path).resolve().parent == saved.resolve()
-    if not continued and is_first_process() and ((folder / "metrics.json").exists() or any(saved.glob("*.ckpt"))):
+    used = (folder / "metrics.json").exists() or any((folder / "checkpoints").glob("*.ckpt"))
+    if used and is_first_process():
         raise ConfigError(f"{folder} holds a run already; continue it with resume=auto, or set another hydra.run.dir")
 
 
@@ -154,8 +151,6 @@ def check_same_run(path: str, model: EmotionClassifier) -> None:
     A schedule and an optimiser's state fit only the run that they come from.
     """
     old, new = checkpoints.load(path).hparams, model.hparams
-    if not old.get("config"):
-        raise ConfigError(f"{path} does not say which training it is from; only init_from can begin with it")
     pairs = [(name, old.get(name), new[name]) for name in new if name not in ("config", "git_commit")]
     for group, key in (("trainer", "max_epochs"), ("data", "batch_size")):
         pairs.append((f"{group}.{key}", old["config"][group][key], new["config"][group][key]))
@@ -163,21 +158,3 @@ def check_same_run(path: str, model: EmotionClassifier) -> None:
     for name, before, now in pairs:
         if before != now:
             raise ConfigError(f"{path} comes from a run with {name}={before}, not {now}; set the same")
-
-
-def best_of(checkpoint: Any, ckpt_path: str | None) -> str:
-    """Return the path of the best checkpoint of this run and of the run that it continues, copied into its folder.
-
-    Args:
-        checkpoint: The `ModelCheckpoint` of this run.
-        ckpt_path: The checkpoint that the run was continued from, or None.
-    """
-    if ckpt_path:
-        earlier = checkpoints.read(ckpt_path)["callbacks"].get(checkpoint.state_key, {})
-        path, score = Path(earlier.get("best_model_path") or "none"), earlier.get("best_model_score")
-        here, reached = Path(checkpoint.dirpath) / BEST, checkpoint.best_model_score
-        if score is not None and path.is_file() and (reached is None or score > reached) and path != here:
-            here.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, here)
-            return str(here)
-    return str(checkpoint.best_model_path)

@@ -63,7 +63,7 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
             log.info("this run is finished")
             return leaderboard.read_metrics(folder / "metrics.json")
         if not cfg.resume:
-            resume.check_unused(folder, cfg.ckpt_path)
+            resume.check_unused(folder)
         try:
             return _run(cfg, folder, watchers)
         except OSError as error:
@@ -88,7 +88,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     model = classifier(cfg, data)
 
     last = folder / "checkpoints" / resume.LAST
-    ckpt_path = str(last) if cfg.resume and last.is_file() else cfg.ckpt_path
+    ckpt_path = str(last) if cfg.resume and last.is_file() else None
     if ckpt_path:
         resume.check_same_run(ckpt_path, model)
     callbacks = {name: node for name, node in config.build(cfg.callbacks, "callbacks").items() if node is not None}
@@ -101,8 +101,8 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
         if not trainer.is_global_zero:
             return {}
-        best = resume.best_of(callbacks["checkpoint"], ckpt_path)
-        judged = checkpoints.load(best).to(trainer.strategy.root_device)
+        best = folder / "checkpoints" / resume.BEST
+        judged = checkpoints.load(str(best)).to(trainer.strategy.root_device)
         metrics = report.judge(judged, data.splits, folder, test=cfg.evaluate.test)
         metrics |= _facts(cfg, trainer, judged, history)
         report.write_metrics(metrics, folder / "metrics.json")
@@ -127,7 +127,7 @@ def _quiet() -> None:
     for message in (
         "does not have many workers",  # a CPU trains fastest with no loader processes beside it
         "number of training batches",  # losses are logged by epoch, whatever the interval
-        "dirpath has changed",  # ckpt_path= into a new folder: it gets a best.ckpt of its own
+        "dirpath has changed",  # of a run whose folder was moved before it is continued
         "exists and is not empty",  # Hydra has already put .hydra/ and train.log there
         "broadcast_buffers. is deprecated",  # 2026-11: torch 2.14 has another name for it, which 2.9 does not know
         "treespec, LeafSpec",  # 2026-11: Lightning 2.6 with torch 2.14
@@ -142,7 +142,6 @@ def _check(cfg: DictConfig) -> None:
     config.check_groups(cfg, *_GROUPS)
     check_path("run_dir", cfg.run_dir, optional=False)
     check_path("init_from", cfg.init_from)
-    check_path("ckpt_path", cfg.ckpt_path)
     check_choice("resume", cfg.resume, (None, "auto"))
     for flag in ("trust", "class_weights", "evaluate.test", "export.flip"):
         check_flag(flag, OmegaConf.select(cfg, flag))
@@ -209,7 +208,7 @@ def _recorded(values: dict[str, Any]) -> dict[str, Any]:
     def without_home(path: str | None) -> str | None:
         return name(path) if path and expand(path).is_absolute() else path
 
-    left_out = ("run_dir", "logger", "ckpt_path", "resume", "trust")
+    left_out = ("run_dir", "logger", "resume", "trust")
     recorded = {k: v for k, v in values.items() if k not in left_out}
     recorded["data"] = {k: name(v) if k in ("root", "votes") else v for k, v in values["data"].items()}
     recorded["data"]["reader"] = {k: name(v) if k == "root" else v for k, v in values["data"]["reader"].items()}
@@ -223,16 +222,15 @@ def _recorded(values: dict[str, Any]) -> dict[str, Any]:
 
 def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
     """Build the loggers. In the folder of a resumed run they continue its curves."""
-    resumed = ckpt_path is not None and Path(ckpt_path).parent.parent == folder
-    if resumed:
+    if ckpt_path:
         log.info("continue from %s", ckpt_path)
-    earlier = {"id": resume.wandb_id(folder), "resume": "allow"} if resumed and resume.wandb_id(folder) else {}
+    earlier = {"id": resume.wandb_id(folder), "resume": "allow"} if ckpt_path and resume.wandb_id(folder) else {}
     loggers = []
     for name, node in cfg.logger.items():
         if node is not None:
             loggers.append(config.build(node, "logger", **(earlier if name == "wandb" else {})))
-            if resumed and isinstance(loggers[-1], CSVLogger):
-                resume.restore_rows(loggers[-1], folder, checkpoints.read(str(ckpt_path))["global_step"])
+            if ckpt_path and isinstance(loggers[-1], CSVLogger):
+                resume.restore_rows(loggers[-1], folder, checkpoints.read(ckpt_path)["global_step"])
     return loggers
 
 

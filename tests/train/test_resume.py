@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,26 +87,6 @@ def test_a_killed_run_is_continued_to_the_same_weights(method, when, workers, fi
     assert_same(trained(tmp_path), trained(finished))
     assert rows_of(tmp_path) == rows_of(finished)
     assert metrics["train/epochs"] == 3
-
-
-def test_ckpt_path_continues_in_a_new_folder_and_keeps_the_earlier_best(finished, overrides, tmp_path, monkeypatch):
-    last = finished / "checkpoints" / "last.ckpt"
-    metrics = experiment.run(config(*overrides, "logger=csv", f"ckpt_path='{last}'", run_dir=tmp_path))
-    assert metrics["train/epochs"] == 3
-    assert (tmp_path / "checkpoints" / "best.ckpt").read_bytes() == (finished / "checkpoints/best.ckpt").read_bytes()
-
-
-@pytest.mark.parametrize(("score", "earlier"), [(0.6, True), (0.4, False)])
-def test_the_better_of_two_best_checkpoints_is_kept(score, earlier, tmp_path):
-    checkpoint = SimpleNamespace(
-        state_key="key", dirpath=str(tmp_path), best_model_path="of this run", best_model_score=torch.tensor(0.5)
-    )
-    (tmp_path / "old.ckpt").write_bytes(b"earlier")
-    state = {"best_model_path": str(tmp_path / "old.ckpt"), "best_model_score": torch.tensor(score)}
-    torch.save({"callbacks": {"key": state}}, tmp_path / "last.ckpt")
-    best = resume.best_of(checkpoint, str(tmp_path / "last.ckpt"))
-    assert best == (str(tmp_path / "best.ckpt") if earlier else "of this run")
-    assert not earlier or (tmp_path / "best.ckpt").read_bytes() == b"earlier"
 
 
 def test_a_full_disk_is_one_line_and_the_run_can_be_continued(tmp_path):
@@ -238,7 +217,7 @@ def test_further_processes_of_a_run_do_not_mistake_the_first_for_another(finishe
         monkeypatch.setattr(resume.rank_zero_only, "rank", 1)
         assert not resume.is_running(tmp_path)
         with resume.alone_in(tmp_path):
-            resume.check_unused(finished, None)
+            resume.check_unused(finished)
 
 
 def test_two_processes_do_not_share_a_run_folder(overrides, tmp_path):
@@ -257,23 +236,17 @@ def test_two_processes_do_not_share_a_run_folder(overrides, tmp_path):
     ],
 )
 def test_a_checkpoint_of_other_values_is_refused(override, words, finished, overrides, tmp_path):
-    last = finished / "checkpoints" / "last.ckpt"
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(finished / "checkpoints" / "last.ckpt", tmp_path / "checkpoints")
     with pytest.raises(ConfigError, match=words):
-        experiment.run(config(*overrides, override, f"ckpt_path='{last}'", run_dir=tmp_path))
-
-
-def test_a_checkpoint_without_a_config_is_refused(finished, overrides, tmp_path):
-    state = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
-    state["hyper_parameters"]["config"] = None
-    torch.save(state, tmp_path / "own.ckpt")
-    with pytest.raises(ConfigError, match=r"own\.ckpt does not say which training it is from"):
-        experiment.run(config(*overrides, f"ckpt_path='{tmp_path}/own.ckpt'", run_dir=tmp_path / "run"))
+        experiment.run(config(*overrides, override, "resume=auto", run_dir=tmp_path))
 
 
 def test_a_broken_checkpoint_is_one_line(overrides, tmp_path):
-    (tmp_path / "torn.ckpt").write_bytes(b"PK")
-    with pytest.raises(ArtifactError, match=r"torn\.ckpt is not a checkpoint"):
-        experiment.run(config(*overrides, f"ckpt_path='{tmp_path}/torn.ckpt'", run_dir=tmp_path / "run"))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    with pytest.raises(ArtifactError, match=r"last\.ckpt is not a checkpoint"):
+        experiment.run(config(*overrides, "resume=auto", run_dir=tmp_path))
 
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory")

@@ -254,8 +254,6 @@ def composed():
         ("trust", "yes", "trust=yes is unknown"),
         ("resume", "yes", "resume=yes is unknown; choose null or auto"),
         ("init_from", 5, "init_from=5 must be a path, or null"),
-        ("ckpt_path", 524, "ckpt_path=524 must be a path, or null"),
-        ("ckpt_path", "nowhere.ckpt", "no checkpoint nowhere.ckpt"),
         ("class_weights", 1, "class_weights=1 is unknown"),
         ("trainer.max_epochs", 0, "trainer.max_epochs=0 must be a whole number from 1"),
         ("trainer.max_epochs", 1.5, "trainer.max_epochs=1.5 must be"),
