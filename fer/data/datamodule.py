@@ -78,10 +78,18 @@ class EmotionDataModule(L.LightningDataModule):
     """
 
     def __init__(
-        self, reader: Callable[[], dict[str, Split]], name: str, augment: Any = None, batch_size: int = 64,
-        workers: int | str = "auto", balanced: bool = False, votes: str | None = None,
-        drop_non_faces: bool = False, drop_duplicates: bool = False, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        reader: Callable[[], dict[str, Split]],
+        name: str,
+        augment: Any = None,
+        batch_size: int = 64,
+        workers: int | str = "auto",
+        balanced: bool = False,
+        votes: str | None = None,
+        drop_non_faces: bool = False,
+        drop_duplicates: bool = False,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         check_number("data.batch_size", batch_size, 1, whole=True)
         if workers != "auto":
@@ -189,7 +197,12 @@ class EmotionDataModule(L.LightningDataModule):
         sampler.set_epoch(self._first_epoch)
         drop_last = shuffle and len(sampler) >= self.batch_size  # a last batch of one image breaks batch norm
         return DataLoader(
-            dataset, self.batch_size, sampler=sampler, drop_last=drop_last,
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            drop_last=drop_last,
             collate_fn=tuple,  # `__getitems__` returns complete batches
-            num_workers=workers, persistent_workers=workers > 0, pin_memory=on_gpu,
-        )  # fmt: skip
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=on_gpu,
+        )

@@ -45,9 +45,13 @@ class _Image:
 
 
 def read(
-    root: str | Path, size: int = 48, channels: int = 1, seed: int = 0,
-    val_fraction: float = 0.15, test_fraction: float = 0.15,
-) -> dict[str, Split]:  # fmt: skip
+    root: str | Path,
+    size: int = 48,
+    channels: int = 1,
+    seed: int = 0,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+) -> dict[str, Split]:
     """Read the splits train, val and test from a folder in one of the layouts above.
 
     Classes are named after their folders, in the order of `fer.labels.order`; an emotion's name and its aliases become
