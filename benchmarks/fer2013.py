@@ -123,7 +123,7 @@ def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, A
 
 def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str:
     """README's two tables."""
-    head = "artifact parameters MMAC ms PublicTest PrivateTest flip_averaging without_twins macro_F1 ECE"
+    head = "artifact parameters MMAC ms PublicTest PrivateTest flip_averaging without_duplicates macro_F1 ECE"
     rows = [f"| {' | '.join(head.split()).replace('_', ' ')} |", "| --- " * 10 + "|"]
     for name, r in result.items():
         val, test = r["val"], r["test"]
