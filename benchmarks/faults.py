@@ -81,14 +81,14 @@ class Job:
         )
 
     def run(self, folder: Path, **options: object) -> tuple[int, str]:
-        """Its status and what it said; -1 where it had to be ended."""
+        """Its status and what it output; -1 where it had to be ended."""
         process = self.start(folder, **options)  # type: ignore[arg-type]
         try:
-            said = process.communicate(timeout=PATIENCE)[0]
+            output = process.communicate(timeout=PATIENCE)[0]
         except subprocess.TimeoutExpired:
             kill(process)
             return -1, "it hung"
-        return process.returncode, said
+        return process.returncode, output
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -150,84 +150,85 @@ def draw_film(path: Path, count: int = 240) -> Path:
     return path
 
 
-def told(said: str) -> bool:
-    return "Traceback" not in said and "Segmentation" not in said
+def is_clean(output: str) -> bool:
+    return "Traceback" not in output and "Segmentation" not in output
 
 
-def last(said: str) -> str:
-    return " ".join(said.split())[-300:]
+def last(output: str) -> str:
+    return " ".join(output.split())[-300:]
 
 
-def kills(job: Job, whole: Path, took: float, count: int, place: Path, tally: Tally) -> None:
+def kills(job: Job, whole: Path, took: float, count: int, workspace: Path, tally: Tally) -> None:
     """`count` kills, up to five of one run before it may end."""
     while tally.tried < count:
-        folder = place / f"{job.name}_{tally.tried}"
+        folder = workspace / f"{job.name}_{tally.tried}"
         folder.mkdir()
         for _ in range(min(5, count - tally.tried)):
             process = job.start(folder)
             time.sleep(random.uniform(0.2, 1.1) * took)
             kill(process)
             tally.tried += 1
-        status, said = job.run(folder)
-        tally.expect(status == 0 and told(said) and job.same(folder, whole), f"{folder.name}: {status} {last(said)}")
+        status, output = job.run(folder)
+        good = status == 0 and is_clean(output) and job.same(folder, whole)
+        tally.expect(good, f"{folder.name}: {status} {last(output)}")
 
 
 @contextmanager
-def disk(place: Path, size: int) -> Iterator[Path]:
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)], check=True)
+def disk(workspace: Path, size: int) -> Iterator[Path]:
+    workspace.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(workspace)], check=True)
     try:
-        yield place
+        yield workspace
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        subprocess.run(["umount", "-l", str(workspace)], check=True)
 
 
-def full_disks(job: Job, whole: Path, took: float, count: int, place: Path, tally: Tally) -> None:
+def full_disks(job: Job, whole: Path, took: float, count: int, workspace: Path, tally: Tally) -> None:
     """Disks with room for a part of what a run writes, each another part; then there is room."""
     need = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     for number in range(count):
         size = max(4096, int(need * 1.2 * number / count))
-        with disk(place / f"{job.name}_{number}", size) as folder:
-            status, said = job.run(folder)
+        with disk(workspace / f"{job.name}_{number}", size) as folder:
+            status, output = job.run(folder)
             tally.tried += 1
             full = status != 0
-            tally.expect(told(said) and status in (0, 1, 2), f"{size} bytes: {status} {last(said)}")
+            tally.expect(is_clean(output) and status in (0, 1, 2), f"{size} bytes: {status} {last(output)}")
             subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True)
-            status, said = job.run(folder)
-            good = status == 0 and told(said) and job.same(folder, whole)
-            tally.expect(good, f"{size} bytes, then room: {status} {last(said)}")
+            status, output = job.run(folder)
+            good = status == 0 and is_clean(output) and job.same(folder, whole)
+            tally.expect(good, f"{size} bytes, then room: {status} {last(output)}")
             tally.notes += ["full"] if full else []
 
 
-def little_memory(job: Job, whole: Path, took: float, count: int, place: Path, tally: Tally) -> None:
+def little_memory(job: Job, whole: Path, took: float, count: int, workspace: Path, tally: Tally) -> None:
     """Address spaces from 0.5 to 8 GB."""
     for number in range(count):
         limit = int(0.5e9 * 16 ** (number / count))
-        folder = place / f"{job.name}_{number}"
+        folder = workspace / f"{job.name}_{number}"
         folder.mkdir()
-        status, said = job.run(folder, limit=limit)
+        status, output = job.run(folder, limit=limit)
         tally.tried += 1
-        tally.expect(said != "it hung", f"{limit / 1e9:.1f} GB: it hung")
-        tally.notes += [] if status == 0 else ["ended early" if told(said) else "ended with a traceback"]
-        status, said = job.run(folder)
-        good = status == 0 and told(said) and job.same(folder, whole)
-        tally.expect(good, f"{limit / 1e9:.1f} GB, then enough: {status} {last(said)}")
+        tally.expect(output != "it hung", f"{limit / 1e9:.1f} GB: it hung")
+        tally.notes += [] if status == 0 else ["ended early" if is_clean(output) else "ended with a traceback"]
+        status, output = job.run(folder)
+        good = status == 0 and is_clean(output) and job.same(folder, whole)
+        tally.expect(good, f"{limit / 1e9:.1f} GB, then enough: {status} {last(output)}")
 
 
-def no_home(job: Job, whole: Path, took: float, count: int, place: Path, tally: Tally) -> None:
+def no_home(job: Job, whole: Path, took: float, count: int, workspace: Path, tally: Tally) -> None:
     """A home that does not exist, one that cannot be written, none at all."""
     for name in ("missing", "read_only", "unset"):
         env = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME", "FER_CACHE", "FER_TRUST")}
-        folder = place / f"{job.name}_{name}"
+        folder = workspace / f"{job.name}_{name}"
         folder.mkdir()
-        with disk(place / f"{job.name}_home", 4096) as home:
+        with disk(workspace / f"{job.name}_home", 4096) as home:
             subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
             homes = {"missing": "/nonexistent/home", "read_only": str(home)}
-            status, said = job.run(folder, env=env | ({"HOME": homes[name]} if name in homes else {}))
-        (place / f"{job.name}_home").rmdir()
+            status, output = job.run(folder, env=env | ({"HOME": homes[name]} if name in homes else {}))
+        (workspace / f"{job.name}_home").rmdir()
         tally.tried += 1
-        good = status == 0 and told(said) and job.same(folder, whole)
-        tally.expect(good, f"home {name}: {status} {last(said)}")
+        good = status == 0 and is_clean(output) and job.same(folder, whole)
+        tally.expect(good, f"home {name}: {status} {last(output)}")
 
 
 CLOCK = """
@@ -237,10 +238,10 @@ time.time = lambda: _now() - 86400.0 * int((time.monotonic() - _start) / {every}
 """
 
 
-def jumping_clock(job: Job, whole: Path, took: float, count: int, place: Path, tally: Tally) -> None:
+def jumping_clock(job: Job, whole: Path, took: float, count: int, workspace: Path, tally: Tally) -> None:
     """The clock goes back by a day, again and again; the second time the run is killed and goes on."""
     for number in range(4):
-        folder, site = place / f"{job.name}_{number}", place / f"{job.name}_site_{number}"
+        folder, site = workspace / f"{job.name}_{number}", workspace / f"{job.name}_site_{number}"
         folder.mkdir()
         site.mkdir()
         (site / "sitecustomize.py").write_text(CLOCK.format(every=took / (4 + number)))
@@ -249,17 +250,17 @@ def jumping_clock(job: Job, whole: Path, took: float, count: int, place: Path, t
             process = job.start(folder, env=env)
             time.sleep(random.uniform(0.4, 0.9) * took)
             kill(process)
-        status, said = job.run(folder, env=env)
+        status, output = job.run(folder, env=env)
         tally.tried += 1
-        good = status == 0 and told(said) and job.same(folder, whole)
-        tally.expect(good, f"clock {number}: {status} {last(said)}")
+        good = status == 0 and is_clean(output) and job.same(folder, whole)
+        tally.expect(good, f"clock {number}: {status} {last(output)}")
 
 
-def shared_cache(place: Path, tally: Tally) -> None:
+def shared_cache(workspace: Path, tally: Tally) -> None:
     """Two trainings that start at once on a CSV that neither has read before; of every second pair one is killed."""
     rng = np.random.default_rng(0)
     for number in range(5):
-        root, env = place / f"data_{number}", {**os.environ, "FER_CACHE": str(place / f"cache_{number}")}
+        root, env = workspace / f"data_{number}", {**os.environ, "FER_CACHE": str(workspace / f"cache_{number}")}
         root.mkdir()
         with (root / "fer2013.csv").open("w") as file:
             file.write("emotion,pixels,Usage\n")
@@ -270,7 +271,7 @@ def shared_cache(place: Path, tally: Tally) -> None:
         words = [word for word in TRAIN if not word.startswith(("data=", "+data"))]
         words += ["trainer.max_epochs=1", f"data.root='{root}'"]
         job = Job("pair", lambda f, words=words: ["train.py", *words, f"hydra.run.dir='{f}'"], training().same)
-        pair = [place / f"pair_{number}_{which}" for which in "ab"]
+        pair = [workspace / f"pair_{number}_{which}" for which in "ab"]
         running = [job.start(folder, env=env) for folder in pair]
         if number % 2:
             time.sleep(random.uniform(1, 6))
@@ -279,8 +280,8 @@ def shared_cache(place: Path, tally: Tally) -> None:
             process.communicate()
         ends = [job.run(folder, env=env) for folder in pair]
         tally.tried += 1
-        good = all(status == 0 and told(said) for status, said in ends) and job.same(*pair)
-        tally.expect(good, f"pair {number}: {[(status, last(said)) for status, said in ends]}")
+        good = all(status == 0 and is_clean(output) for status, output in ends) and job.same(*pair)
+        tally.expect(good, f"pair {number}: {[(status, last(output)) for status, output in ends]}")
         os.environ["FER_CACHE"] = env["FER_CACHE"]
         try:
             tally.expect(
@@ -311,28 +312,28 @@ def main() -> int:
         return len(tally.defects)
 
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        os.environ["FER_TRUST"] = str(place / "trusted.txt")
-        os.environ["FER_CACHE"] = str(place / "cache")
-        for job in (training(), inference(draw_film(place / "film.mp4"))):
+        workspace = Path(name)
+        os.environ["FER_TRUST"] = str(workspace / "trusted.txt")
+        os.environ["FER_CACHE"] = str(workspace / "cache")
+        for job in (training(), inference(draw_film(workspace / "film.mp4"))):
             if not set(kinds) & set(KINDS):
                 break
-            whole = place / f"{job.name}_whole"
+            whole = workspace / f"{job.name}_whole"
             whole.mkdir()
             begin = time.monotonic()
-            status, said = job.run(whole)
+            status, output = job.run(whole)
             if status:
-                sys.exit(f"{job.name} does not even run undisturbed: {said}")
+                sys.exit(f"{job.name} does not even run undisturbed: {output}")
             took = time.monotonic() - begin
             for kind in (kind for kind in KINDS if kind in kinds):
                 tally = Tally()
-                (place / f"{job.name}_{kind}").mkdir()
-                KINDS[kind](job, whole, took, given.count, place / f"{job.name}_{kind}", tally)
+                (workspace / f"{job.name}_{kind}").mkdir()
+                KINDS[kind](job, whole, took, given.count, workspace / f"{job.name}_{kind}", tally)
                 defects += report(f"{kind} of {job.name}", tally)
         if "cache" in kinds:
             tally = Tally()
-            (place / "shared").mkdir()
-            shared_cache(place / "shared", tally)
+            (workspace / "shared").mkdir()
+            shared_cache(workspace / "shared", tally)
             defects += report("two runs, one cache", tally)
     return int(defects > 0)
 

@@ -1,18 +1,18 @@
-"""How good the released models are on FER-2013; README's tables come from here.
+"""Evaluate the released models on FER-2013. The tables of README come from here.
 
-    python benchmarks/fer2013.py table        judge every artifact of fer/weights into README's table
-    python benchmarks/fer2013.py exports      one face and 32 in TorchScript, ONNX and pt2, in milliseconds
-    python benchmarks/fer2013.py reproduce    the first epoch of every artifact's training, by the commit that it
-                                              recorded, against the loss that it recorded
-    python benchmarks/fer2013.py margins      accuracy on faces as YuNet cuts them, by the margin around its box
-    python benchmarks/fer2013.py seeds 1 2 3  train the cheap recipe, and the mean of its runs on PublicTest
-    python benchmarks/fer2013.py release RUN NAME   judge a finished run on PrivateTest, once, into fer/weights
+    python benchmarks/fer2013.py table        evaluate each artifact in fer/weights and write README's table
+    python benchmarks/fer2013.py exports      time one face and 32 in TorchScript, ONNX and pt2, in milliseconds
+    python benchmarks/fer2013.py reproduce    repeat the first epoch of each artifact's training at the recorded commit,
+                                              and compare its loss with the recorded one
+    python benchmarks/fer2013.py margins      accuracy on faces cropped by YuNet, by the margin around the box
+    python benchmarks/fer2013.py seeds 1 2 3  train the cheap recipe with these seeds and average PublicTest
+    python benchmarks/fer2013.py release RUN NAME   evaluate a finished run on PrivateTest, once, into fer/weights
     python benchmarks/fer2013.py ensemble MODEL… --scales 1.0 1.09 0.92
-                                              the same for the mean of several artifacts, over the face at these sizes
-                                              and its mirror images
+                                              the same for the average of several artifacts over these sizes of the face
+                                              and their mirror images
 
-FER-2013 is read from FER2013_ROOT. PublicTest chooses; PrivateTest is read by `release` and `ensemble`,
-and by `table` once more.
+FER-2013 is read from FER2013_ROOT. PublicTest selects; PrivateTest is read by `release` and `ensemble`, and once more
+by `table`.
 """
 
 import argparse
@@ -60,7 +60,7 @@ THREADS = 2
 
 
 def released() -> list[Path]:
-    """The artifacts of fer/weights, smallest first."""
+    """The artifacts in fer/weights, smallest first."""
     return sorted(WEIGHTS.glob("*.ts"), key=lambda path: path.stat().st_size)
 
 
@@ -81,40 +81,40 @@ def milliseconds(call: Callable[[], Any], repetitions: int = 200) -> float:
     return statistics.median(times) * 1000
 
 
-def figures(answers: Predictions, split: Split, train: Split, flip: bool = False) -> dict[str, float]:
-    """Accuracies without and with the mirror image; error, macro F1, recalls and ECE with it where `flip`. 0 to 1."""
-    said = answers.flip if flip else answers.calibrated
-    right = said.argmax(1) == split.labels
-    found = scores.compute(said, split.labels, split.classes)
-    del found["loss"]  # that of a run is before the temperature
-    found["error"] = float(np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / len(split)))
-    found["accuracy"] = float((answers.calibrated.argmax(1) == split.labels).mean())
-    found["flip"] = float((answers.flip.argmax(1) == split.labels).mean())
-    found["without_duplicates"] = float(right[~duplicates(split, [train])].mean())
-    return found
+def figures(predictions: Predictions, split: Split, train: Split, flip: bool = False) -> dict[str, float]:
+    """Accuracy with and without flip averaging, and all other metrics, with flip averaging if `flip`; from 0 to 1."""
+    probabilities = predictions.flip if flip else predictions.calibrated
+    right = probabilities.argmax(1) == split.labels
+    values = scores.compute(probabilities, split.labels, split.classes)
+    del values["loss"]  # that of a run is before the temperature
+    values["error"] = float(np.sqrt(values["accuracy"] * (1 - values["accuracy"]) / len(split)))
+    values["accuracy"] = float((predictions.calibrated.argmax(1) == split.labels).mean())
+    values["flip"] = float((predictions.flip.argmax(1) == split.labels).mean())
+    values["without_duplicates"] = float(right[~duplicates(split, [train])].mean())
+    return values
 
 
-def answers_of(contender: Model, split: Split) -> Predictions:
-    """What an artifact, with its own temperature, says of a split and of its mirror images."""
-    assert contender.temperature is not None
-    plain, mirrored = (predict.logits(contender.network, split.images, flip) for flip in (False, True))
-    return Predictions(plain, mirrored, split.labels, contender.temperature)
+def predictions_of(candidate: Model, split: Split) -> Predictions:
+    """The predictions of an artifact, with its own temperature, for a split and its mirror images."""
+    assert candidate.temperature is not None
+    plain, mirrored = (predict.logits(candidate.network, split.images, flip) for flip in (False, True))
+    return Predictions(plain, mirrored, split.labels, candidate.temperature)
 
 
 def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, Any]]:
-    """By name: figures on val and test, parameters, macs, milliseconds of one face."""
+    """Results by name: metrics on val and test, parameters, MACs, milliseconds for one face."""
     face = artifact.golden_batch(1, 48, 1)
     torch.set_num_threads(THREADS)
     result: dict[str, dict[str, Any]] = {}
-    for contender in predict.load_models([str(path) for path in paths], torch.device("cpu")):
-        loaded = artifact.load(contender.path)
-        result[contender.name] = {
+    for candidate in predict.load_models([str(path) for path in paths], torch.device("cpu")):
+        loaded = artifact.load(candidate.path)
+        result[candidate.name] = {
             "parameters": loaded.metadata.parameters,
             "macs": loaded.metadata.macs,
             "ms": milliseconds(lambda loaded=loaded: loaded(face)),
             "averages_flips": loaded.metadata.flip,
             **{
-                n: figures(answers_of(contender, splits[n]), splits[n], splits["train"], loaded.metadata.flip)
+                n: figures(predictions_of(candidate, splits[n]), splits[n], splits["train"], loaded.metadata.flip)
                 for n in ("val", "test")
             },
         }
@@ -122,7 +122,7 @@ def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, A
 
 
 def markdown(result: dict[str, dict[str, Any]], classes: tuple[str, ...]) -> str:
-    """README's two tables."""
+    """The two tables in README."""
     head = "artifact parameters MMAC ms PublicTest PrivateTest flip_averaging without_duplicates macro_F1 ECE"
     rows = [f"| {' | '.join(head.split()).replace('_', ' ')} |", "| --- " * 10 + "|"]
     for name, r in result.items():
@@ -156,13 +156,13 @@ def table() -> None:
 
 
 def insert(page: Path, text: str) -> None:
-    """Put `text` between the two marks of a page."""
+    """Replace the text between the two marks of a page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     page.write_text(f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def card(metadata: artifact.Metadata) -> str:
-    """The figures of a model's card, all from its metadata."""
+    """The figures of a model card, all from the metadata."""
     m = metadata.metrics
     if "members" in m:
         views = 2 * len(metadata.config["scales"])
@@ -237,14 +237,14 @@ def recorded(metadata: artifact.Metadata, folder: str) -> DictConfig:
 
 
 class _OneEpoch(L.Callback):
-    """Ends a training after its first epoch; its schedule stays that of the whole."""
+    """Ends a training after its first epoch, with the schedule of the complete training."""
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.should_stop = True
 
 
 def first_epoch(model: Path) -> float:
-    """The validation loss after the first epoch of the training that made an artifact, done again by this checkout."""
+    """Repeat the first epoch of the training of an artifact with this checkout, and return its validation loss."""
     with tempfile.TemporaryDirectory() as folder:
         cfg = recorded(artifact.read_metadata(model), folder)
         return experiment.run(cfg, watchers=[_OneEpoch()])["val/loss_epoch_1"]
@@ -323,6 +323,7 @@ def pack(path: Path) -> Path:
     with zipfile.ZipFile(path) as plain, atomic_write(path) as part, zipfile.ZipFile(part, "w") as packed:
         for name in plain.namelist():
             packed.writestr(zipfile.ZipInfo(name), plain.read(name), zipfile.ZIP_DEFLATED, 9)
+    trust.add(path)  # its digest is another one now
     return path
 
 
@@ -346,13 +347,13 @@ def ensemble(paths: list[Path], scales: list[float]) -> None:
     trust.accept(map(str, paths))
     with tempfile.TemporaryDirectory() as folder:
         draft = save_ensemble(paths, Path(folder) / "draft.ts", flip=True, scales=scales)
-        (entered,) = predict.load_models([str(draft)], torch.device("cpu"))
-        said = {name: answers_of(entered, splits[name]) for name in ("val", "test")}
+        (candidates,) = predict.load_models([str(draft)], torch.device("cpu"))
+        said = {name: predictions_of(candidates, splits[name]) for name in ("val", "test")}
     temperature = scores.fit_temperature(said["val"].logits, splits["val"].labels)
     metrics = {"val/temperature": temperature, "members": float(len(paths))}
     renamed = {"flip": "accuracy_flip", "without_duplicates": "accuracy_without_duplicates", "error": "accuracy_error"}
-    for name, draft_answers in said.items():
-        answers = replace(draft_answers, temperature=temperature)
+    for name, draft_predictions in said.items():
+        answers = replace(draft_predictions, temperature=temperature)
         found = figures(answers, splits[name], splits["train"], flip=True)
         found["ece_raw"] = scores.ece(answers.raw, splits[name].labels)
         metrics |= {f"{name}/{renamed.get(key, key)}": value for key, value in found.items()}

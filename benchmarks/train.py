@@ -163,7 +163,7 @@ def training(rounds: int, steps: int, size: int) -> None:
         "workers=0": (EmotionDataModule, 0),
         "workers=2": (EmotionDataModule, 2),
     }
-    found: dict[str, list[float]] = {name: [] for name in kinds}
+    rates: dict[str, list[float]] = {name: [] for name in kinds}
     cfg = config(f"input_size={size}", "progressive=[]", "trainer=cpu", "run_dir=none")
     for _ in range(rounds + 1):
         for name, (kind, workers) in kinds.items():
@@ -184,8 +184,8 @@ def training(rounds: int, steps: int, size: int) -> None:
                 use_distributed_sampler=False,
             )
             trainer.fit(model, module)
-            found[name].append(clock.images / (clock.end - clock.start))
-    memory, *loaders = ([*values[1:]] for values in found.values())  # the first round warms
+            rates[name].append(clock.images / (clock.end - clock.start))
+    memory, *loaders = ([*values[1:]] for values in rates.values())  # the first round warms
     print(f"resnet_small at {size} pixels, {statistics.median(memory):.0f} images/s over one batch in memory")
     for name, values in zip([*kinds][1:], loaders, strict=True):
         ratio = statistics.median(a / b for a, b in zip(values, memory, strict=True))
@@ -242,15 +242,15 @@ def start(rounds: int) -> None:
 
 def pss() -> dict[str, float]:
     """Megabytes that this process and its children hold: their own memory, and their shares of mapped files."""
-    found = {"own": 0.0, "files": 0.0}
+    memory_used = {"own": 0.0, "files": 0.0}
     fields = {"Pss_Anon:": "own", "Pss_Shmem:": "own", "Pss_File:": "files"}
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     for process in [str(os.getpid()), *children]:
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
             key, *rest = line.split()
             if key in fields:
-                found[fields[key]] += int(rest[0]) / 1024
-    return found
+                memory_used[fields[key]] += int(rest[0]) / 1024
+    return memory_used
 
 
 def grown(times: int, workers: int) -> None:

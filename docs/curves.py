@@ -18,11 +18,11 @@ def rows_of(name: str, run: Path) -> list[dict[str, str]]:
     epochs: dict[str, dict[str, str]] = {}
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            found = {k.replace("/", "_"): v for k, v in row.items() if k.replace("/", "_") in FIELDS and v}
-            if len(found) > 1 and "epoch" in found:
-                epoch = str(int(found["epoch"]) + 1)
+            values = {k.replace("/", "_"): v for k, v in row.items() if k.replace("/", "_") in FIELDS and v}
+            if len(values) > 1 and "epoch" in values:
+                epoch = str(int(values["epoch"]) + 1)
                 epochs.setdefault(epoch, {"run": name, "epoch": epoch}).update(
-                    {k: f"{float(v):.4f}" for k, v in found.items() if k != "epoch"}
+                    {k: f"{float(v):.4f}" for k, v in values.items() if k != "epoch"}
                 )
     return [row for row in epochs.values() if "val_loss" in row]
 

@@ -57,8 +57,8 @@ def seven_emotions(model: Path) -> Array:
             x, y = column * side, row * (side + gap) + gap
             canvas[y : y + side, x : x + side] = face[..., None]
             boxes.append([x + 6, y + 6, x + side - 6, y + side - 6])
-    found = Faces(np.array(boxes, np.float32), np.ones(len(boxes), np.float32))
-    return annotate(FrameResult(Frame(canvas, 0, 0.0), found, loaded.metadata.classes, probabilities))
+    detected = Faces(np.array(boxes, np.float32), np.ones(len(boxes), np.float32))
+    return annotate(FrameResult(Frame(canvas, 0, 0.0), detected, loaded.metadata.classes, probabilities))
 
 
 def film(path: Path, frames: int = 300, rate: int = 25) -> Path:
