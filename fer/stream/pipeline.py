@@ -7,7 +7,6 @@ every frame is processed, in order. For live sources, the newest frame is, and d
 error of any thread stops all stages, closes all sinks, and is the one raised.
 """
 
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,7 +18,7 @@ from fer.checks import check_number
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import UNCONFIRMED, SceneCutDetector, Tracker, confirm
-from fer.stream.queues import BoundedQueue, close, drain, fill, with_end
+from fer.stream.queues import BoundedQueue, close, start, with_end
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
@@ -32,10 +31,10 @@ _QUEUED = 8
 """Frames between two stages. More would cost memory and gain nothing."""
 
 _BATCH = 8
-"""Frames of a file whose faces are classified in one batch."""
+"""Searched frames of a file whose faces are classified in one batch."""
 
 _BUFFERED = 16
-"""Frames of a file that are buffered at most until their faces are confirmed or their batch is full."""
+"""The most frames of a file that wait for their faces to be confirmed and for their batch to fill."""
 
 
 class TemporalState:
@@ -43,29 +42,24 @@ class TemporalState:
 
     Args:
         tracker: Gives faces their ids; None for stills.
-        smoother: Smooths the probabilities of faces with ids, and judges which are uncertain; None for neither.
+        smoother: Smooths the probabilities of faces with ids, and judges which faces are uncertain.
     """
 
-    def __init__(self, tracker: Tracker | None, smoother: Smoother | None) -> None:
+    def __init__(self, tracker: Tracker | None, smoother: Smoother) -> None:
         self.tracker, self.smoother = tracker, smoother
 
     def identify(self, item: Detections) -> Detections:
         """Give the faces of the next searched frame their ids, `UNCONFIRMED` for those seen only once."""
-        assert self.tracker is not None
+        if self.tracker is None:
+            return item
         if item.cut:
             self.tracker.cut()
         return replace(item, faces=replace(item.faces, ids=self.tracker.update(item.faces, item.frame.time)))
 
     def result(self, item: Detections, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
         """Return the result of the next searched frame, smoothed if its faces have ids."""
-        frame, faces = item.frame, item.faces
-        result = FrameResult(frame, faces, classes, probabilities, unconfirmed=item.unconfirmed)
-        if self.smoother is None:
-            return result
-        if faces.ids is None:
-            return replace(result, uncertain=self.smoother.uncertain(probabilities))
-        smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, frame.time)
-        return replace(result, smoothed=smoothed, labels=labels, uncertain=uncertain)
+        judged = self.smoother(item.faces.ids, probabilities, item.frame.time)
+        return FrameResult(item.frame, item.faces, classes, probabilities, *judged, unconfirmed=item.unconfirmed)
 
 
 def results(
@@ -98,12 +92,14 @@ def results(
     is_cut = SceneCutDetector() if state.tracker else None
     frames: BoundedQueue[Frame] = BoundedQueue(1 if source.live else _QUEUED, newest=source.live)
     detections: BoundedQueue[Detections] = BoundedQueue(1 if source.live else _QUEUED)
-    threads: list[threading.Thread] = []
+    searches = _detect(frames, detect, is_cut, stats, step)
+    threads = [
+        start("read", stats.timed("decode", iter(source)), frames.put, frames.end),
+        start("detect", searches, detections.put, detections.end),
+    ]
     try:
-        threads.append(fill(frames, stats.timed("decode", iter(source)), "read"))
-        threads.append(fill(detections, _detect(frames, detect, is_cut, stats, step), "detect"))
-        tracked = _track(iter(detections), state, stats, wait=not source.live)
-        yield from _classify(tracked, classify, classes, state, stats, most=1 if source.live else _BUFFERED)
+        most = 1 if source.live else _BUFFERED
+        yield from _recognize(iter(detections), classify, classes, state, stats, most)
     finally:
         stats.dropped += frames.dropped
         detections.stop()
@@ -118,41 +114,13 @@ def results(
 def _detect(
     frames: BoundedQueue[Frame], detect: Detect, is_cut: SceneCutDetector | None, stats: Stats, every: int
 ) -> Iterator[Detections]:
-    try:
-        for count, frame in enumerate(frames):
-            cut = is_cut is not None and is_cut(frame.image)
-            searched, faces = cut or count % every == 0, Faces.none()
-            if searched and frame.error is None:
-                with stats.stage("detect"):
-                    faces = detect(frame)
-            yield Detections(frame, faces, searched, cut)
-    finally:
-        frames.stop()
-
-
-def _track(items: Iterator[Detections], state: TemporalState, stats: Stats, wait: bool) -> Iterator[Detections]:
-    """Give the faces ids and remove those that are unconfirmed.
-
-    wait: Buffer each searched frame, and those after it, until the next search confirms its new faces.
-    """
-    if state.tracker is None:
-        yield from items
-        return
-    buffered: list[Detections] = []
-    for item in with_end(items):
-        if item is not None and item.searched:
-            with stats.stage("track"):
-                item = state.identify(item)
-            if buffered and not item.cut:
-                buffered[0] = replace(buffered[0], faces=confirm(buffered[0].faces, item.faces))
-        if item is None or item.searched:
-            yield from map(only_confirmed, buffered)
-            buffered = []
-        if item is not None:
-            buffered.append(item)
-            if not wait or len(buffered) > _BUFFERED or not buffered[0].searched:
-                yield from map(only_confirmed, buffered)
-                buffered = []
+    for count, frame in enumerate(frames):
+        cut = is_cut is not None and is_cut(frame.image)
+        searched, faces = cut or count % every == 0, Faces.none()
+        if searched and frame.error is None:
+            with stats.stage("detect"):
+                faces = detect(frame)
+        yield Detections(frame, faces, searched, cut)
 
 
 def only_confirmed(item: Detections) -> Detections:
@@ -163,7 +131,7 @@ def only_confirmed(item: Detections) -> Detections:
     return replace(item, faces=item.faces.only(confirmed), unconfirmed=item.faces.boxes[~confirmed])
 
 
-def _classify(
+def _recognize(
     items: Iterator[Detections],
     classify: Classify,
     classes: tuple[str, ...],
@@ -171,27 +139,40 @@ def _classify(
     stats: Stats,
     most: int,
 ) -> Iterator[FrameResult]:
-    """most: How many frames may wait for their batch to fill."""
-    last: FrameResult | None = None
-    batch: list[Detections] = []
+    """Track faces, remove unconfirmed ones, classify and smooth.
+
+    Up to `most` frames are buffered until a batch is full. The last searched frame and those after it stay in the
+    buffer, since the next search may confirm new faces of it.
+    """
+    buffered: list[Detections] = []
+    last = 0  # index of the last searched frame in the buffer
+    carried: FrameResult | None = None
     for item in with_end(items):
         if item is not None:
-            batch.append(item)
-            if len(batch) < most and sum(i.searched for i in batch) < _BATCH:
+            if item.searched and state.tracker is not None:
+                with stats.stage("track"):
+                    item = state.identify(item)
+                if buffered and buffered[last].searched and not item.cut:
+                    buffered[last] = replace(buffered[last], faces=confirm(buffered[last].faces, item.faces))
+            last = len(buffered) if item.searched else last
+            buffered.append(item)
+            if len(buffered) < most and sum(each.searched for each in buffered) <= _BATCH:
                 continue
-        searched = [(i.frame, i.faces) for i in batch if i.searched]
+        ready = len(buffered) if item is None or last == 0 else last
+        batch = [only_confirmed(each) for each in buffered[:ready]]
+        buffered, last = buffered[ready:], 0
+        searched = [(each.frame, each.faces) for each in batch if each.searched]
         probabilities = iter([np.zeros((0, len(classes)), np.float32)] * len(searched))
         if any(len(faces) for _, faces in searched):
             with stats.stage("classify", len(searched)):
                 probabilities = iter(classify(searched))
-        for i in batch:
-            if i.searched:
-                last = state.result(i, classes, next(probabilities))
+        for each in batch:
+            if each.searched:
+                carried = state.result(each, classes, next(probabilities))
             else:
-                assert last is not None  # the first frame of a source is always searched
-                last = replace(last, frame=i.frame, searched=False)
-            yield last
-        batch = []
+                assert carried is not None  # the first frame of a source is always searched
+                carried = replace(carried, frame=each.frame, searched=False)
+            yield carried
 
 
 def _write(sink: Sink, stats: Stats, result: FrameResult) -> None:
@@ -216,34 +197,30 @@ def run(
     all sinks are closed, and the error is raised.
     """
     stats.start()
-    try:
-        with ExitStack() as stack:
-            for sink in sinks:
-                stack.enter_context(sink)
-            inline = [sink for sink in sinks if sink.inline]
-            threaded = [sink for sink in sinks if sink.frames and not sink.inline]
-            queues = [BoundedQueue[FrameResult](_QUEUED) for _ in threaded]
-            writes = [partial(_write, sink, stats) for sink in threaded]
-            threads = [drain(*each) for each in zip(queues, writes, (sink.stage for sink in threaded), strict=True)]
-            ended_by: BaseException | None = None
-            try:
-                for result in results:
-                    for queue in queues:
-                        if not queue.put(result):
-                            raise queue.error or RuntimeError("a sink ended on its own")
-                    stats.count(result)
-                    for sink in inline:
-                        _write(sink, stats, result)
-                    after_frame()
-            except (Stop, KeyboardInterrupt) as error:
-                ended_by = error
-            finally:
-                close(results)
-                for queue, thread in zip(queues, threads, strict=True):  # what is left is written
-                    queue.end()
-                    thread.join()
-            for raised in (*(queue.error for queue in queues), ended_by):  # Ctrl-C does not hide a sink's error
-                if raised is not None and not isinstance(raised, Stop):
-                    raise raised
-    finally:
-        stats.stop()
+    with ExitStack() as stack:
+        stack.callback(stats.stop)  # after all sinks are closed
+        for sink in sinks:
+            stack.enter_context(sink)
+        inline = [sink for sink in sinks if sink.inline]
+        queues = {sink: BoundedQueue[FrameResult](_QUEUED) for sink in sinks if sink.frames and not sink.inline}
+        threads = [start(sink.stage, each, partial(_write, sink, stats), each.stop) for sink, each in queues.items()]
+        ended_by: BaseException | None = None
+        try:
+            for result in results:
+                if not all([queue.put(result) for queue in queues.values()]):
+                    raise Stop  # the error of the sink is raised below
+                stats.count(result)
+                for sink in inline:
+                    _write(sink, stats, result)
+                after_frame()
+        except (Stop, KeyboardInterrupt) as error:
+            ended_by = error
+        finally:
+            close(results)
+            for queue in queues.values():  # the rest is written
+                queue.end()
+            for thread in threads:
+                thread.join()
+        for raised in (*(queue.error for queue in queues.values()), ended_by):  # Ctrl-C does not hide a sink's error
+            if raised is not None and not isinstance(raised, Stop):
+                raise raised

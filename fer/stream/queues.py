@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from fer.errors import FerError
@@ -66,38 +66,26 @@ class BoundedQueue(Generic[T]):
             yield value
 
 
-def fill(queue: BoundedQueue[T], values: Iterator[T], name: str) -> threading.Thread:
-    """Start a thread that puts all values into `queue`, then their end or their error."""
+def start(
+    name: str,
+    values: Iterable[T],
+    use: Callable[[T], object],
+    end: Callable[[BaseException | None], object],
+) -> threading.Thread:
+    """Start a thread that calls `use` with each value until it returns False, and then `end` with the error, if any."""
 
     def run() -> None:
+        error: BaseException | None = None
         try:
             for value in values:
-                if not queue.put(value):
+                if use(value) is False:
                     break
-            queue.end()
-        except BaseException as error:  # the reader must hear of any error
-            queue.end(error)
-        finally:
             close(values)
+        except BaseException as raised:  # the other end of the queue must hear of any error
+            error = raised
+        end(error)
 
-    return _started(run, name)
-
-
-def drain(queue: BoundedQueue[T], write: Callable[[T], object], name: str) -> threading.Thread:
-    """Start a thread that calls `write` with each value of `queue`. An error of it stops the queue."""
-
-    def run() -> None:
-        try:
-            for value in queue:
-                write(value)
-        except BaseException as error:
-            queue.stop(error)
-
-    return _started(run, name)
-
-
-def _started(target: Callable[[], object], name: str) -> threading.Thread:
-    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
 
@@ -105,7 +93,7 @@ def _started(target: Callable[[], object], name: str) -> threading.Thread:
 def with_end(values: Iterator[T]) -> Iterator[T | None]:
     """Yield the values, then None when they end or a `FerError` ends them, then raise that error.
 
-    Whoever buffers values can pass them on at None, so that no error of the source loses what was read before it.
+    A reader that buffers values passes them on at None, so that none are lost if the source fails.
     """
     try:
         yield from values

@@ -94,9 +94,12 @@ class Recognizer:
         else:
             path = expand(image)
             frame = Frame(read_still(path), 0, 0.0, file=path.name)
-        faces = self.detect(frame)
-        (probabilities,) = self.classify([(frame, faces)])
-        return self._state(tracked=False).result(Detections(frame, faces), self.classes, probabilities)
+        return self._recognize(frame, self._state(tracked=False))
+
+    def _recognize(self, frame: Frame, state: TemporalState, cut: bool = False) -> FrameResult:
+        item = pipeline.only_confirmed(state.identify(Detections(frame, self.detect(frame), cut=cut)))
+        (probabilities,) = self.classify([(frame, item.faces)])
+        return state.result(item, self.classes, probabilities)
 
     def stream(
         self,
@@ -153,10 +156,7 @@ class Session:
         """
         frame = Frame(np.ascontiguousarray(image), self._frames, monotonic() - self._start if time is None else time)
         self._frames += 1
-        item = Detections(frame, self._recognizer.detect(frame), cut=self._is_cut(frame.image))
-        item = pipeline.only_confirmed(self._state.identify(item))
-        (probabilities,) = self._recognizer.classify([(frame, item.faces)])
-        return self._state.result(item, self._recognizer.classes, probabilities)
+        return self._recognizer._recognize(frame, self._state, self._is_cut(frame.image))
 
 
 def _limit_threads(threads: int | None) -> None:

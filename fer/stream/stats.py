@@ -62,14 +62,12 @@ class Stats:
 
     def timed(self, name: str, values: Iterator[T]) -> Iterator[T]:
         """Yield the values, counting the time that each takes to arrive as a pass of a stage."""
+        start = time.perf_counter()
         try:
-            while True:
-                start = time.perf_counter()
-                value = next(values, None)
-                if value is None:
-                    return
+            for value in values:
                 self._add(name, time.perf_counter() - start)
                 yield value
+                start = time.perf_counter()
         finally:
             close(values)
 

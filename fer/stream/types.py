@@ -18,16 +18,13 @@ def _check(good: bool, message: str) -> None:
 
 
 def _check_array(
-    name: str, values: Array | None, dtype: type, shape: tuple[int, ...], low: float | None = None, high: float = np.inf
+    name: str, values: Array | None, dtype: type, shape: tuple[int, ...], low: float = -np.inf, high: float = np.inf
 ) -> None:
     """Raise `ValueError` unless `values` is None or has this dtype, this shape and values from `low` to `high`."""
-    if values is None:
-        return
-    good = values.dtype == dtype and values.shape == shape
-    if good and low is not None and values.size:
-        good = bool(low <= values.min() and values.max() <= high)
-    limits = "" if low is None else f" from {low:g} to {high:g}"
-    _check(good, f"{name} must be {dtype.__name__} {shape}{limits}, not {values.dtype} {values.shape}")
+    if values is not None:
+        good = values.dtype == dtype and values.shape == shape and bool(((low <= values) & (values <= high)).all())
+        expected = f"{dtype.__name__} {shape} from {low:g} to {high:g}"
+        _check(good, f"{name} must be {expected}, not {values.dtype} {values.shape}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +53,8 @@ class Frame:
     captured: float | None = None
 
     def __post_init__(self) -> None:
-        _check_array("image", self.image, np.uint8, (*self.image.shape[:2], 3))
+        dtype, shape = self.image.dtype, self.image.shape
+        _check(dtype == np.uint8 and shape[2:] == (3,), f"image must be uint8 (H, W, 3), not {dtype} {shape}")
         _check((self.image.size > 0) == (self.error is None), "a frame has either a picture or an error")
         _check(self.index >= 0, f"index must be 0 or more, not {self.index}")
         _check(bool(np.isfinite(self.time)), f"time must be a number of seconds, not {self.time}")
@@ -82,8 +80,7 @@ class Faces:
     def __post_init__(self) -> None:
         n = len(self)
         _check_array("boxes", self.boxes, np.float32, (n, 4))
-        good = np.isfinite(self.boxes).all() and (self.boxes[:, :2] < self.boxes[:, 2:]).all()
-        _check(bool(good), "boxes must be finite, with x1 < x2 and y1 < y2")
+        _check(bool((self.boxes[:, :2] < self.boxes[:, 2:]).all()), "boxes must have x1 < x2 and y1 < y2")
         _check_array("scores", self.scores, np.float32, (n,), 0, 1)
         _check_array("ids", self.ids, np.int64, (n,), 0)
 
@@ -178,12 +175,11 @@ class FrameResult:
         and `error` if the file could not be read. `event` tells what happened before the frame. `carried` is true if
         the faces are those of an earlier frame.
         """
-        row: dict[str, Any] = {"frame": self.frame.index, "time": round(self.frame.time, 6)}
-        optional = {"file": self.frame.file, "error": self.frame.error, "event": self.frame.event}
-        row |= {name: value for name, value in optional.items() if value is not None}
-        if not self.searched:
-            row["carried"] = True
-        return {**row, "faces": [self._face(i, *emotion) for i, emotion in enumerate(self.emotions())]}
+        frame, carried = self.frame, None if self.searched else True
+        optional = {"file": frame.file, "error": frame.error, "event": frame.event, "carried": carried}
+        known = {name: value for name, value in optional.items() if value is not None}
+        faces = [self._face(i, *emotion) for i, emotion in enumerate(self.emotions())]
+        return {"frame": frame.index, "time": round(frame.time, 6), **known, "faces": faces}
 
     def _face(self, i: int, emotion: str, confidence: float) -> dict[str, Any]:
         return {

@@ -63,7 +63,8 @@ def go(source: FakeSource, *sinks: Sink, detect: FakeDetector | None = None) -> 
     stats = Stats()
     go.stats = stats
     classify = FakeFaceClassifier(CLASSES, 1)
-    run(results(source, detect or FakeDetector(BOX), classify, CLASSES, TemporalState(None, None), stats), sinks, stats)
+    state = TemporalState(None, Smoother())
+    run(results(source, detect or FakeDetector(BOX), classify, CLASSES, state, stats), sinks, stats)
     return stats
 
 
@@ -272,7 +273,7 @@ def test_faces_are_carried_over_between_searches(every: int) -> None:
 
 @pytest.mark.parametrize("kind", ["image", "folder"])
 def test_each_still_is_searched(kind: Kind) -> None:
-    source, state = FakeSource(5), TemporalState(None, None)
+    source, state = FakeSource(5), TemporalState(None, Smoother())
     source.kind = kind
     output = list(results(source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), CLASSES, state, Stats(), every=3))
     assert [r.searched for r in output] == [True] * 5

@@ -3,12 +3,12 @@ import threading
 import pytest
 
 from fer.errors import SourceError
-from fer.stream.queues import BoundedQueue, drain, fill, with_end
+from fer.stream.queues import BoundedQueue, start, with_end
 
 
 def test_values_come_in_order_and_end() -> None:
     queue: BoundedQueue[int] = BoundedQueue(2)
-    fill(queue, iter(range(50)), "count")
+    start("count", range(50), queue.put, queue.end)
     assert list(queue) == list(range(50))
 
 
@@ -26,7 +26,7 @@ def test_an_error_comes_after_the_values_before_it() -> None:
         raise ValueError("broken")
 
     queue: BoundedQueue[int] = BoundedQueue(3)
-    thread = fill(queue, broken(), "broken")
+    thread = start("broken", broken(), queue.put, queue.end)
     thread.join(5)
     values = iter(queue)
     assert next(values) == 1
@@ -45,7 +45,7 @@ def test_stopping_wakes_a_writer_that_waits() -> None:
             closed.set()
 
     queue: BoundedQueue[int] = BoundedQueue(2)
-    thread = fill(queue, endless(), "endless")
+    thread = start("endless", endless(), queue.put, queue.end)
     assert next(iter(queue)) == 0
     queue.stop()
     thread.join(5)
@@ -64,7 +64,7 @@ def test_stopping_wakes_a_reader_that_waits() -> None:
     assert not thread.is_alive() and read == []
 
 
-def test_an_error_while_draining_stops_the_queue_and_is_kept() -> None:
+def test_an_error_of_the_reader_stops_the_queue_and_is_kept() -> None:
     written: list[int] = []
 
     def write(value: int) -> None:
@@ -75,8 +75,7 @@ def test_an_error_while_draining_stops_the_queue_and_is_kept() -> None:
     queue: BoundedQueue[int] = BoundedQueue(9)
     for value in range(4):
         queue.put(value)
-    drain(queue, write, "write").join(5)
-    queue.end()
+    start("write", queue, write, queue.stop).join(5)
     assert written == [0, 1] and isinstance(queue.error, ValueError)
     assert not queue.put(4)
 

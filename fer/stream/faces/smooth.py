@@ -37,17 +37,22 @@ class Smoother:
         self._seconds, self._margin, self._uncertain = seconds, margin, uncertain
         self._tracks: dict[int, _Track] = {}
 
-    def __call__(self, ids: Array, probabilities: Array, time: float) -> tuple[Array, Array, Array]:
+    def __call__(
+        self, ids: Array | None, probabilities: Array, time: float
+    ) -> tuple[Array | None, Array | None, Array]:
         """Smooth the faces of the next frame.
 
         Args:
-            ids: int64 (N,), each once.
+            ids: int64 (N,), each once; None without tracking.
             probabilities: float32 (N, K).
             time: Seconds.
 
         Returns:
-            Smoothed probabilities float32 (N, K), rounded as in the log; labels int64 (N,); uncertain bool (N,).
+            Smoothed probabilities float32 (N, K), rounded as in the log, and labels int64 (N,), both None without ids;
+            uncertain bool (N,).
         """
+        if ids is None:
+            return None, None, self._are_uncertain(probabilities)
         smoothed = np.round(probabilities, LOGGED)
         labels = probabilities.argmax(axis=1).astype(np.int64) if len(ids) else np.zeros(0, np.int64)
         for i, identity in enumerate(ids.tolist()):
@@ -62,8 +67,7 @@ class Smoother:
                 labels[i] = best if changes else track.label
             self._tracks[identity] = _Track(smoothed[i], int(labels[i]), time)
         self._tracks = {k: track for k, track in self._tracks.items() if time - track.time < _FORGET}
-        return smoothed, labels, self.uncertain(smoothed)
+        return smoothed, labels, self._are_uncertain(smoothed)
 
-    def uncertain(self, probabilities: Array) -> Array:
-        """Return for each face, float32 (N, K), whether no class is probable enough, bool (N,)."""
+    def _are_uncertain(self, probabilities: Array) -> Array:
         return probabilities.max(axis=1, initial=0.0) < self._uncertain
