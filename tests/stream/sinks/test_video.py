@@ -43,9 +43,7 @@ def test_a_video_is_complete_and_plays_anywhere(tmp_path: Path, ending: str, siz
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
         assert stream.average_rate == 25
-    if ending != "mkv":
-        data = path.read_bytes()
-        assert data.index(b"moov") < data.index(b"mdat"), "the index comes first"
+        assert stream.frames == (0 if ending == "mkv" else 10), "its index is complete; Matroska does not count"
 
 
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60), Fraction(15, 2)])
@@ -157,7 +155,7 @@ def test_a_full_disk_leaves_a_video_that_plays(small_disk: None, tmp_path: Path)
     path = tmp_path / "out.mp4"
     with pytest.raises(SinkError, match="make room"), VideoFile(path, context()) as video:
         add(video, 0, 2000)
-    assert len(frames_of(path)) >= 40
+    assert len(played(path)) >= 40
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
@@ -192,15 +190,14 @@ def loud_from(path: Path) -> tuple[str, float, float]:
 
 
 @pytest.mark.parametrize(
-    ("source", "codec", "ending", "becomes"),
-    [("a.mp4", "aac", "mp4", "aac"), ("a.mov", "pcm_s16le", "mp4", "aac"), ("a.mov", "pcm_s16le", "mkv", "pcm_s16le")],
+    ("source", "codec", "ending"), [("a.mp4", "aac", "mp4"), ("a.mov", "pcm_s16le", "mov"), ("a.mkv", "flac", "mkv")]
 )
-def test_the_sound_stays_with_its_pictures(tmp_path: Path, source: str, codec: str, ending: str, becomes: str) -> None:
+def test_the_sound_stays_with_its_pictures(tmp_path: Path, source: str, codec: str, ending: str) -> None:
     clip = film(tmp_path / source, codec)
     with VideoFile(tmp_path / f"out.{ending}", context(sound=clip)) as video:
         add(video, 0, 75, start=0.0)
     name, loud, end = loud_from(tmp_path / f"out.{ending}")
-    assert name == becomes
+    assert name == "aac"
     assert loud == pytest.approx(1.5, abs=0.1) and end == pytest.approx(3.0, abs=0.2)
     assert len(frames_of(tmp_path / f"out.{ending}")) == 75
 
