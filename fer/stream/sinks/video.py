@@ -1,7 +1,7 @@
 """Annotated video with the source's sound, playable however the run ends."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -38,7 +38,7 @@ class VideoFile(Sink):
         # Fine enough for a source of uneven pace, and a whole number of ticks per frame of an even one.
         self._tick = Fraction(1, self._rate.numerator * math.ceil(12_000 / self._rate.numerator))
         self._container: Any = None
-        self._last = -1  # in ticks
+        self._last, self._sound_end = -1, 0.0  # in ticks, in seconds
 
     def write(self, result: FrameResult, picture: Array | None) -> None:
         if picture is None:
@@ -73,7 +73,7 @@ class VideoFile(Sink):
             codec.thread_count = self._threads
         self._first = first  # seconds
         self._sound = _sound(self._source, self._container, first)
-        self._sound_end = next(self._sound, (math.inf, []))[0]
+        self._sound_end, _ = next(self._sound, (math.inf, []))
 
     def close(self, complete: bool) -> None:
         if self._container is None:
@@ -97,7 +97,7 @@ def _fit(picture: Array, width: int, height: int) -> Array:
     return picture
 
 
-def _sound(path: Path | None, out: Any, first: float) -> Iterator[tuple[float, list[Any]]]:
+def _sound(path: Path | None, out: Any, first: float) -> Generator[tuple[float, list[Any]]]:
     """Add a track to `out`, and encode the sound of a file from `first` seconds on.
 
     Yields the position in seconds in the new video, and the packets that end there; first 0 and none, once the track
