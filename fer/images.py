@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our own errors say it once
+
 
 def read_image(path: Path) -> np.ndarray:
     """Read an image file; see `decode_image`. Works for names that `cv2.imread` cannot open on Windows.
@@ -27,15 +29,12 @@ def decode_image(data: bytes) -> np.ndarray:
     Raises:
         OSError: Not an image, cut short, or more pixels than `OPENCV_IO_MAX_IMAGE_PIXELS` (see `fer/__init__.py`).
     """
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it once
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         if "_MAX_IMAGE_" in str(error):
             raise OSError(errno.EFBIG, "more pixels than can be processed; save it smaller") from None
         image = None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     if image is None or image.ndim != 3 or image.dtype != np.uint8:  # OpenCV returns grey PFM files as float32
         raise OSError(errno.EINVAL, "unknown format, or cut short")
     return image

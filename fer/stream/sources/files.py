@@ -8,12 +8,16 @@ import av
 import numpy as np
 
 from fer.errors import SourceError
-from fer.stream.sources.base import Kind, Source, believable_rate
+from fer.stream.sources.base import Kind, Request, Source, believable_rate, opener
 from fer.stream.types import Array, Frame
 
 
-def open_video(path: Path, threads: int | None = None) -> "Video":
-    """Open a video file. Raise `SourceError` if it is none."""
+@opener("video")  # the first to be registered, so the last to be asked
+def open_video(request: Request) -> Source | None:
+    """Open any file as a video."""
+    path = request.path
+    if path is None or not path.exists():
+        return None
     try:
         # An absolute path, because FFmpeg takes `a:b.mp4` for the protocol `a`. Only files, because a playlist may
         # name the network.
@@ -21,14 +25,14 @@ def open_video(path: Path, threads: int | None = None) -> "Video":
         container = open_container(url, str(path), options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError):
         raise SourceError(_why_no_video(path)) from None
-    return Video(container, path.name, path, threads)
+    return Video(container, path.name, path, request.threads)
 
 
 def open_container(url: str, name: str, **options: Any) -> Any:
-    """Open a URL with FFmpeg. Raise FFmpeg's errors, and `SourceError` if no video in it can be decoded."""
+    """Open a URL with FFmpeg. Raise FFmpeg's errors, or `SourceError` if it has no video that can be decoded."""
     container: Any = av.open(url, metadata_errors="replace", **options)
     videos = container.streams.video
-    # FFmpeg shows any text as a film of a terminal (tty), and lists streams for which it has no decoder.
+    # FFmpeg reads any text as a recording of a terminal (tty), and lists streams that it cannot decode.
     if not videos or videos[0].codec_context is None or container.format.name == "tty":
         container.close()
         raise SourceError(f"{name} holds no video that can be decoded; give another video, an image or a camera index")
@@ -47,25 +51,25 @@ def _why_no_video(path: Path) -> str:
 
 
 class Video(Source):
-    """A film with an end, upright by its display rotation, at its own timestamps.
+    """A video with an end, turned upright by its display rotation, with its own timestamps.
 
     Frames that cannot be decoded are left out and counted in `notes`.
 
     Args:
         container: An open PyAV container with a video stream; closed with the source.
-        name: How messages call it.
+        name: The name used in messages.
         path: Its file, None if it comes from the network.
         threads: Number of decoding threads, None for FFmpeg's default.
 
     Raises:
-        SourceError: While reading, if not a single frame can be decoded.
+        SourceError: While reading, if no frame can be decoded.
     """
 
     kind: Kind = "video"
 
     def __init__(self, container: Any, name: str, path: Path | None, threads: int | None = None) -> None:
         super().__init__()
-        self.name, self.path, self.files = name, path, (path,) if path else ()
+        self.name, self.path = name, path
         self._container, self._stream = container, container.streams.video[0]
         self._threads, self._damaged = threads, 0
         self.rate = believable_rate(self._stream.guessed_rate, self._stream.average_rate)
@@ -94,12 +98,12 @@ class Video(Source):
         finally:
             self.close()
         if index == 0:
-            raise SourceError(f"{self.path or self.name} opens, but no frame of it decodes; copy or record it again")
+            raise SourceError(f"{self.path or self.name} opens, but no frame can be decoded; copy or record it again")
 
     def _note_losses(self, frames: int, end: float) -> None:
         listed, seconds = self._stream.frames, self._seconds()
         if self._damaged:
-            self.notes.append(f"{self.name}: damaged in {self._damaged} places, which were left out")
+            self.notes.append(f"{self.name}: {self._damaged} damaged packets were left out")
         if frames < listed:
             self.notes.append(f"{self.name}: {frames} of the {listed} frames that its header lists could be decoded")
         elif not listed and end < seconds - max(1.0, 0.05 * seconds):
@@ -113,13 +117,13 @@ def decode(container: Any, threads: int | None, parallel: str = "AUTO") -> Itera
     """Decode the first video stream of an open PyAV container.
 
     Args:
-        container: The container, of which nothing has been decoded so far.
+        container: The container, before anything has been decoded.
         threads: Number of decoding threads, None for FFmpeg's default.
         parallel: "AUTO" decodes frames in parallel, which delays them; "SLICE" only parts of a frame.
 
     Yields:
-        Timestamp in seconds, None if the stream has none, and image, uint8 (H, W, 3) RGB, None for a packet that cannot
-        be decoded.
+        Timestamp in seconds, None if the stream has none, and image, uint8 (H, W, 3) RGB. The image of a packet that
+        cannot be decoded is None.
     """
     stream = container.streams.video[0]
     stream.thread_type = parallel
@@ -138,7 +142,7 @@ def decode(container: Any, threads: int | None, parallel: str = "AUTO") -> Itera
 
 
 def _upright(frame: av.VideoFrame) -> Array:
-    """The image of a frame, turned by its display matrix to the nearest quarter."""
+    """Return the image of a frame, turned by its display matrix, rounded to quarter turns."""
     image = frame.to_ndarray(format="rgb24")
     quarters = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image

@@ -1,4 +1,4 @@
-"""Live sources: a camera, or a stream from the network. After a dropout the source reconnects, and the log says so."""
+"""Live sources: cameras and network streams. They reconnect after a dropout, which appears in the log."""
 
 import re
 import sys
@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import av
@@ -17,7 +16,6 @@ import cv2
 from fer.errors import SourceError
 from fer.stream.sources.base import Kind, Request, Source, believable_rate, opener
 from fer.stream.sources.files import Video, decode, open_container
-from fer.stream.sources.stills import quiet
 from fer.stream.types import Array, Frame
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 5.0
@@ -33,8 +31,8 @@ class Connection:
     """An open camera or stream.
 
     Attributes:
-        frames: Seconds by any clock, and uint8 (H, W, 3) RGB, until the source drops.
-        release: Closes it. May be called once, by the thread that reads `frames`.
+        frames: Seconds by any clock, and uint8 (H, W, 3) RGB. Ends when the source drops.
+        release: Closes the connection. Called once, by the thread that reads `frames`.
         rate: Frames per second.
     """
 
@@ -47,7 +45,9 @@ Connect = Callable[[], Connection]
 
 
 class Live(Source):
-    """A source of which only the newest frame matters. `Frame.time` is seconds since the first frame.
+    """A source that reconnects, and whose newest frame is the only one that matters.
+
+    `Frame.time` is in seconds since the first frame.
 
     The thread that iterates is the only one that releases the connection: releasing a camera in the middle of a read
     can crash the process. `close` from another thread ends the iteration after the frame it is waiting for.
@@ -56,8 +56,8 @@ class Live(Source):
         kind, name: As in `Source`.
         connect: Opens a connection. Raises `SourceError` if the source is away.
         first: The first connection.
-        retry_for: Seconds that the source may be away before `SourceError` is raised. The first frame after a dropout
-            says in its `event` how long it lasted.
+        retry_for: Seconds that the source may be away before `SourceError` is raised. The `event` of the first frame
+            after a dropout tells how long it lasted.
     """
 
     live = True
@@ -77,7 +77,7 @@ class Live(Source):
                 first: float | None = None
                 for stamp, image in self._connection.frames:
                     event = None
-                    if first is None:  # its clock may restart with each connection; the gap is measured by ours
+                    if first is None:  # the source's clock may restart with each connection, so ours measures the gap
                         first = stamp
                         if index:
                             offset = time.monotonic() - start
@@ -96,9 +96,11 @@ class Live(Source):
             self.close()
 
     def _reconnect(self, last: float, wait: float) -> float:
-        """Try until there is a connection, `wait` seconds before the first attempt; `last` is when the last frame came.
+        """Reconnect. Return the wait before the next attempt, should the new connection give no frames either.
 
-        Returns the wait before the next attempt, because a connection without frames is a dropout that continues.
+        Args:
+            last: When the last frame arrived.
+            wait: Seconds before the first attempt.
         """
         self._disconnect()
         until = last + self._retry_for
@@ -112,9 +114,8 @@ class Live(Source):
                 return wait
         if self._closed:
             return wait
-        again = f" and did not come back within {self._retry_for:g} s" if self._retry_for else ""
-        fix = "check the connection, or wait longer with retry_for=<seconds>"
-        raise SourceError(f"{self.name} stopped answering{again}; {fix}")
+        why = f"{self.name} stopped answering and did not come back within {self._retry_for:g} s"
+        raise SourceError(f"{why}; check the connection, or wait longer with retry_for=<seconds>")
 
     def _disconnect(self) -> None:
         if self._connection:
@@ -141,10 +142,10 @@ def open_camera(request: Request) -> Source | None:
 
 
 def _connect_camera(index: int) -> Connection:
-    with quiet():
-        capture = cv2.VideoCapture(index)
+    capture = cv2.VideoCapture(index)
     if not capture.isOpened():
-        raise SourceError(f"no camera {index}; {_cameras()}")
+        fix = "connect it, end other programs that use it, try source=0 or source=1, or give source=<file>"
+        raise SourceError(f"no camera {index}; {fix}")
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame rather than a queue of old ones
 
     def frames() -> Iterator[tuple[float, Array]]:
@@ -157,7 +158,7 @@ def _connect_camera(index: int) -> Connection:
 
 @opener("network")
 def open_network(request: Request) -> Source | None:
-    """Open a URL: a film with an end, such as an MP4 on a web server, or a live stream (RTSP, UDP, RTMP, SRT, …)."""
+    """Open a URL: a video with an end, such as an MP4 on a web server, or a live stream (RTSP, UDP, RTMP, SRT, …)."""
     url = request.url
     if url is None:
         return None
@@ -187,15 +188,5 @@ def _open_url(url: str) -> Any:
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown and logged."""
-    return re.sub(r"(?<=://)[^/]*@", "", url)  # up to the last @: a password may hold one
-
-
-def _cameras() -> str:
-    """Which cameras exist, as far as that can be seen without opening them."""
-    if not sys.platform.startswith("linux"):
-        return "try source=0 or source=1, allow this program to use the camera, or give source=<file>"
-    numbers = sorted(int(p.name[5:]) for p in Path("/dev").glob("video*") if p.name[5:].isdecimal())
-    if not numbers:
-        return "this computer shows none (no /dev/video*); connect one, or give source=<file>"
-    return f"there is {', '.join(f'source={k}' for k in numbers)} (if it fails, another program may be using it)"
+    """Return a URL without its user and password, to be shown and logged."""
+    return re.sub(r"(?<=://)[^/]*@", "", url)  # up to the last @, because a password may contain one

@@ -1,6 +1,5 @@
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,16 +16,10 @@ from fer.errors import SourceError
 from fer.stream.sources import live, open_source
 
 
-def test_a_missing_camera_names_those_that_exist(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/video10"), Path("/dev/video2"), Path("/dev/video")]))
-    monkeypatch.setattr(sys, "platform", "linux")
-    with pytest.raises(SourceError, match=r"no camera 97; there is source=2, source=10"):
-        open_source(97)
-    monkeypatch.setattr(Path, "glob", lambda *_: iter([]))
-    with pytest.raises(SourceError, match="shows none"):
-        open_source("/dev/video97")
+def test_a_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    for source in (97, "/dev/video97"):
+        with pytest.raises(SourceError, match=r"no camera 97; .*source="):
+            open_source(source)
     assert capfd.readouterr() == ("", "")
 
 

@@ -30,9 +30,9 @@ def test_names_are_only_names(make_clip: Clip, name: str, monkeypatch: pytest.Mo
     [
         ("notes.mp4", b"only text\n" * 50, "neither a video nor an image"),
         ("notes.txt", b"only text\n" * 50, "holds no video|neither"),
-        ("empty.mp4", b"", "empty"),
+        ("empty.mp4", b"", "neither a video nor an image"),
         ("photo.jpg", b"only text", "cannot be read as an image"),
-        ("empty.png", b"", "empty"),
+        ("empty.png", b"", "cannot be read as an image"),
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -41,9 +41,8 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, name: str, content: bytes
         open_source(str(tmp_path / name))
 
 
-def test_what_is_missing_is_named_with_its_neighbour(tmp_path: Path) -> None:
-    (tmp_path / "holiday.mp4").write_bytes(b"x")
-    with pytest.raises(SourceError, match=r"no file .*holidy\.mp4.*did you mean .*holiday\.mp4"):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no file .*holidy\.mp4"):
         open_source(str(tmp_path / "holidy.mp4"))
 
 
@@ -61,7 +60,7 @@ def test_sources_that_are_not_there(source: int | str | None, message: str) -> N
         open_source(source)
 
 
-def test_a_pattern_names_images_or_one_video(tmp_path: Path, make_clip: Clip) -> None:
+def test_a_pattern_names_images(tmp_path: Path) -> None:
     for name in ("a/f10.png", "a/f2.png", "b/f1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_image(tmp_path / name, np.full((6, 6, 3), 50, np.uint8))
@@ -70,13 +69,7 @@ def test_a_pattern_names_images_or_one_video(tmp_path: Path, make_clip: Clip) ->
         assert (source.kind, source.total, source.name) == ("folder", 2, "f*.png")
     with open_source(str(tmp_path / "?" / "*")) as source:
         assert [frame.file for frame in source] == ["a/f2.png", "a/f10.png", "b/f1.png"]
-    clip = make_clip("one.mkv")
-    with open_source(str(clip.parent / "o*.mkv")) as source:
-        assert source.kind == "video" and source.path == clip
-    make_clip("other.mkv")
-    with pytest.raises(SourceError, match="2 files and no image"):
-        open_source(str(clip.parent / "o*.mkv"))
-    with pytest.raises(SourceError, match=r"no file .*x\*\.png"):
+    with pytest.raises(SourceError, match=r"no images in .*x\*\.png"):
         open_source(str(tmp_path / "x*.png"))
     (tmp_path / "odd[1].png").write_bytes((tmp_path / "a" / "f2.png").read_bytes())
     with open_source(str(tmp_path / "odd[1].png")) as source:

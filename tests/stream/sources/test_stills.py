@@ -1,7 +1,5 @@
 import resource
 import struct
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +89,7 @@ def test_any_depth_and_any_channels(tmp_path: Path, image: np.ndarray, wanted: l
     assert frame.image[0, 0].tolist() == pytest.approx(wanted, abs=1)
 
 
-def test_a_folder_goes_by_number_and_past_broken_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_goes_by_number_and_past_broken_files(tmp_path: Path) -> None:
     for name in ("f10.png", "f2.png", "F1.JPG"):
         write_image(tmp_path / name, np.full((6, 6, 3), 50, np.uint8))
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
@@ -105,44 +103,17 @@ def test_a_folder_goes_by_number_and_past_broken_files(tmp_path: Path, capfd: py
     assert [frame.file for frame in frames] == ["F1.JPG", "f2.png", "f3.png", "f10.png"]
     assert [frame.error is not None for frame in frames] == [False, False, True, False]
     assert source.total == 4 and len(source.notes) == 1 and "f3.png" in source.notes[0]
-    assert capfd.readouterr().err == "", "libpng must not speak"
 
 
-def test_a_folder_without_images_points_to_the_next(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no images"):
-        open_source(str(tmp_path))
+def test_a_folder_without_images_points_to_patterns(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     write_image(tmp_path / "below" / "a.png", np.zeros((6, 6, 3), np.uint8))
-    with pytest.raises(SourceError, match="below"):
+    with pytest.raises(SourceError, match=r"no images in .*/\*/\*\.jpg"):
         open_source(str(tmp_path))
 
 
-def test_silence_holds_for_c_libraries_and_ends() -> None:
-    code = (
-        "import os, sys\nfrom fer.stream.sources.stills import quiet\n"
-        "with quiet():\n    os.write(2, b'inside')\nos.write(2, b'outside')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr == "outside"
-
-
-def test_two_threads_that_ask_for_silence_do_not_keep_it() -> None:
-    code = """
-import os, threading
-from fer.stream.sources.stills import quiet
-inside, left = threading.Event(), threading.Event()
-def second():
-    inside.wait()
-    with quiet():
-        left.wait()
-thread = threading.Thread(target=second)
-thread.start()
-with quiet():
-    inside.set()
-    left.wait(0.3)
-left.set()
-thread.join()
-os.write(2, b'outside')
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr == "outside"
+def test_a_gif_among_stills_is_a_still(tmp_path: Path) -> None:
+    PIL.new("RGB", (8, 6), (250, 0, 0)).save(tmp_path / "a.gif")
+    for source in (tmp_path, tmp_path / "*"):
+        (frame,) = open_source(str(source))
+        assert frame.file == "a.gif" and frame.image.shape == (6, 8, 3)
