@@ -30,7 +30,7 @@ def open_stills(request: Request) -> Source | None:
     matches = (Path(name) for name in glob.glob(pattern))  # noqa: PTH207 (a pattern may be absolute)
     images = [file for file in matches if file.suffix.lower() in IMAGE_SUFFIXES | {".gif"} and file.is_file()]
     if not images:
-        raise SourceError(f'no images in {path}; check the path, or name deeper folders, as in "party/*/*.jpg"')
+        raise SourceError(f'no images in {path}; give source=<file>, or a pattern such as source="party/*/*.jpg"')
     return Folder(path, sorted(images, key=lambda file: (file.parent, by_number(file))))
 
 
