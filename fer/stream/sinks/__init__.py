@@ -1,7 +1,6 @@
 """Where results go. Every file of this folder is imported, so a new sink is one new file and a line in the config."""
 
 import importlib
-import os
 import pkgutil
 import tempfile
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ for _module in pkgutil.iter_modules(__path__):
 
 
 def open_sinks(values: Mapping[str, Any], context: Context, artifact: str | None = None) -> list[Sink]:
-    """Make the sinks of a run, after checking that what they are to write can be written.
+    """Make the sinks of a run, after checking that their files can be written.
 
     Args:
         values: The value of each key of `SINKS`; keys that are missing, null or empty are left out.
@@ -28,11 +27,16 @@ def open_sinks(values: Mapping[str, Any], context: Context, artifact: str | None
         artifact: The model file, which must not be overwritten.
 
     Raises:
-        SinkError: A key does not fit the source, an ending does not fit, two keys name one file, or a path cannot be
+        SinkError: A key does not fit the source, an ending is wrong, two keys name one file, or a path cannot be
             written.
     """
     chosen = {key: _chosen(key, values[key], context) for key in SINKS if values.get(key) not in (None, "")}
-    _check_distinct(context, artifact)
+    known = {"source": context.source.path, "artifact": expand(artifact) if artifact else None}
+    for key, path in context.paths.items():
+        for other, used in known.items():
+            if used is not None and path.resolve() == used.resolve():
+                raise SinkError(f"{key}= and {other}= are both {path}; give {key}= another name")
+        known[key] = path
     for key, path in context.paths.items():
         _check_writable(key, path, chosen[key].value == "folder")
     # Keys that share a class share the sink.
@@ -42,47 +46,29 @@ def open_sinks(values: Mapping[str, Any], context: Context, artifact: str | None
 
 
 def _chosen(key: str, value: Any, context: Context) -> SinkType:
-    """The sink that fits the source and the ending; its path is noted in `context.paths`."""
+    """Return the sink for the source and the ending, and add its path to `context.paths`."""
     source = context.source
     fitting = [kind for kind in SINKS[key] if source.kind in kind.sources]
     if not fitting:
-        raise SinkError(f"{key}= does not fit {source.name}, which is of kind {source.kind}; leave it out")
+        raise SinkError(f"{key}= does not fit {source.name}, a source of kind {source.kind}; leave it out")
     if fitting[0].value == "other":
         return fitting[0]
     check_path(key, value)
     path = context.paths[key] = expand(value)
-    others = {ending for kind in SINKS[key] for ending in kind.endings}
+    ending, others = path.suffix.lower(), {ending for kind in SINKS[key] for ending in kind.endings}
     for kind in fitting:
-        if path.suffix.lower() in kind.endings or (not kind.endings and path.suffix.lower() not in others):
+        if ending in kind.endings or (not kind.endings and ending not in others):
             return kind
     endings = " or ".join(ending for kind in fitting for ending in kind.endings)
-    if not endings:
-        raise SinkError(f"{key}={path} is one file, but the source is a folder; give {key}=<another folder>")
-    of = f" a source of kind {source.kind}" if len(fitting) < len(SINKS[key]) else ""
-    raise SinkError(f"{key}={path} has no ending that fits{of}; use {endings}")
-
-
-def _check_distinct(context: Context, artifact: str | None) -> None:
-    known = {"source": context.source.path, "artifact": expand(artifact) if artifact else None}
-    for key, path in context.paths.items():
-        for other, used in known.items():
-            if used is not None and _same(path, used):
-                raise SinkError(f"{key}= and {other}= are both {path}; give {key}= another name")
-        known[key] = path
-
-
-def _same(a: Path, b: Path) -> bool:
-    return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
+    fix = f"use {endings}" if endings else f"give {key}=<another folder>"
+    raise SinkError(f"{key}={path} has the wrong ending for a source of kind {source.kind}; {fix}")
 
 
 def _check_writable(key: str, path: Path, folder: bool) -> None:
     """Make the folder, and try to make a file in it; a long run must not fail at its end."""
-    if path.exists() and path.is_dir() != folder:
-        kinds = ("file", "folder") if folder else ("folder", "file")
-        raise SinkError(f"{key}={path} is a {kinds[0]}; give {key}=<another {kinds[1]}>")
+    if not folder and path.is_dir():
+        raise SinkError(f"{key}={path} is a folder; give {key}=<another file>")
     with sink_errors(path):
         parent = path if folder else path.parent
         parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=parent).close()
-        if path.is_file() and not os.access(path, os.W_OK):
-            raise PermissionError(13, "permission denied")

@@ -1,4 +1,4 @@
-"""What a sink is, and the registry of sinks by config key."""
+"""The base class of all sinks, and the registry of sinks by config key."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,17 +19,17 @@ STILLS: tuple[Kind, ...] = ("image", "folder")
 
 
 class Stop(Exception):
-    """Raised by a sink to end the run in good order, as when the user closes the window."""
+    """Raised by a sink to end the run normally, for example when the user closes the window."""
 
 
 class Sink:
-    """Receives results one by one and writes as they come. Used as a context manager.
+    """Receives the results of a run one by one and writes them at once. Used as a context manager.
 
     Attributes:
-        stage: Its name in the statistics.
+        stage: Name of its time in the statistics.
         draws: Whether `write` needs the annotated picture.
-        inline: Whether it runs in the main thread, as windows must, instead of a thread of its own.
-        frames: Whether it receives results at all; otherwise it is only opened and closed.
+        inline: Whether it runs in the main thread, as windows must, instead of its own thread.
+        frames: Whether it receives results; if not, it is only opened and closed.
     """
 
     stage = "write"
@@ -51,24 +51,24 @@ class Sink:
             picture: The annotated frame, uint8 (H, W, 3) RGB; None unless `draws`, and for frames without an image.
 
         Raises:
-            SinkError: It cannot be written.
-            Stop: The run shall end.
+            SinkError: The result cannot be written.
+            Stop: The user ends the run.
         """
         raise NotImplementedError
 
     def close(self, complete: bool) -> None:
-        """Finish. Called once; `complete` is False if the run failed, but True if the user stopped it."""
+        """Finish. Called once; `complete` is False if the run failed, and True if it ended or the user stopped it."""
 
 
 @dataclass
 class Context:
-    """What a sink can know about its run.
+    """The run that a sink belongs to.
 
     Attributes:
-        source: Where the frames come from.
+        source: The source of the frames.
         classes: Names of the classes; set before a sink is entered.
-        model: What reports call the model.
-        stats: What the run counts.
+        model: Name of the model for reports.
+        stats: Counts and times of the run.
         threads: Number of encoding threads, None for the encoder's default.
         paths: The file or folder of each sink that writes one, by key.
     """
@@ -83,7 +83,7 @@ class Context:
 
 @dataclass(frozen=True)
 class SinkType:
-    """One way in which a key can be fulfilled; see `sink`."""
+    """A sink as it was registered; see `sink` for the attributes."""
 
     make: Callable[[Any, Context], Sink]
     endings: tuple[str, ...]
@@ -92,7 +92,7 @@ class SinkType:
 
 
 SINKS: dict[str, list[SinkType]] = {}
-"""All sinks by config key. A key may have several, which differ in the sources or the endings that they fit."""
+"""All sinks by config key. Several sinks of one key differ in the sources or the endings that they fit."""
 
 T = TypeVar("T", bound=Callable[..., Sink])
 
@@ -105,14 +105,14 @@ def sink(
 ) -> Callable[[T], T]:
     """Register a sink class, or a function that makes one, under a config key.
 
-    It is called with the key's value and a `Context`. One that is registered under several keys is made once per run.
+    It is called with the key's value and a `Context`. If it is registered under several keys, a run makes it only once.
 
     Args:
         key: The config key, such as "log".
         endings: The file endings that it writes, such as ".csv"; none for any.
         sources: The kinds of source that it fits.
-        value: What the key's value is. A "file" or "folder" is passed as a `Path`, after its ending, its folder and
-            whether it can be written have been checked; anything "other" is passed as it is.
+        value: The type of the key's value. A "file" or "folder" is checked and passed as a `Path`; any "other" value is
+            passed unchanged.
     """
 
     def register(make: T) -> T:
@@ -124,7 +124,7 @@ def sink(
 
 @contextmanager
 def sink_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of the system and of FFmpeg into a `SinkError` that names the path."""
+    """Turn errors of the system and of FFmpeg into a `SinkError` that names the path."""
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
@@ -133,7 +133,7 @@ def sink_errors(path: Path) -> Iterator[None]:
 
 
 def write_output(path: Path, content: bytes | str) -> None:
-    """Write a whole file, and its folder if there is none. Raise `SinkError` if that fails."""
+    """Write a file, creating its folder if necessary. Raise `SinkError` if that fails."""
     with sink_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, content)

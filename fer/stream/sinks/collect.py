@@ -1,4 +1,4 @@
-"""Collecting faces for training: the current face, cut as recognition cuts it, filed under its emotion."""
+"""Collect faces for training: each is cropped exactly as for recognition and filed under its emotion."""
 
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from fer.stream.types import FrameResult
 class Collector:
     """Files faces as `root/<session>/<class>/0001.png`, which `data=image_folder data.root=<root>` reads.
 
-    A session is named by the time of its first face, so that faces of one sitting are never in both train and test.
+    A session is named after the time of its first face. `image_folder` keeps it in one split.
 
     Args:
         root: The folder of all sessions.
@@ -42,7 +42,7 @@ class Collector:
         return path
 
     def undo(self) -> Path | None:
-        """Delete the file that was added last. Return its path, or None if there is none left."""
+        """Delete the file that was added last. Return its path, or None if no file is left."""
         if not self._filed:
             return None
         path = self._filed.pop()

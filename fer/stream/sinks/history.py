@@ -1,4 +1,4 @@
-"""What a run saw over time, in memory that does not grow with its length."""
+"""The emotions of each face over time, in memory that does not grow with the length of the run."""
 
 from dataclasses import dataclass, field
 
@@ -7,25 +7,29 @@ import numpy as np
 from fer.stream.types import Array, FrameResult
 
 _PIECES = 600
-"""Pieces of time per track. When there are more, they are merged into pieces of twice the width."""
+"""Most pieces of a track. Further ones merge with their neighbours into pieces of twice the width."""
 
 _WIDTH = 0.1
 """Seconds per piece at the start: 600 of them are a minute; two hours end with pieces of 12.8 seconds."""
 
 _FIRST = 1 / 30
-"""Seconds that the first frame stands for, and one at the same time as the frame before."""
+"""Seconds for which the first frame counts, and a frame with the same time as the one before."""
 
 _LONGEST = 1.0
-"""Seconds that one frame stands for at most; a longer gap means that the source stood still."""
+"""Most seconds for which one frame counts; a longer gap means that the source was interrupted."""
 
 _TRACKS = 64
-"""Tracks kept at most. Of more, the one seen for the shortest time is only counted."""
+"""Most tracks that are kept. Each further one replaces the shortest, which is only counted."""
 
 
 @dataclass(eq=False)
 class Piece:
-    """A short stretch of a track: begin and end in seconds, and float64 (K + 1,), probabilities times seconds in sight,
-    then the seconds in sight."""
+    """A short stretch of a track.
+
+    Attributes:
+        begin, end: Seconds.
+        sums: float64 (K + 1,), probabilities times seconds in sight, then the seconds in sight.
+    """
 
     begin: float
     end: float
@@ -34,12 +38,12 @@ class Piece:
 
 @dataclass(eq=False)
 class Track:
-    """One id.
+    """The history of one id.
 
     Attributes:
         labels: float64 (K,), seconds for which each class was shown.
-        width: Seconds that a piece covers at most.
-        pieces: In order of time.
+        width: Most seconds that a piece covers.
+        pieces: In chronological order.
     """
 
     labels: Array
@@ -48,11 +52,11 @@ class Track:
 
     @property
     def total(self) -> float:
-        """Seconds in sight."""
+        """Total seconds in sight."""
         return float(self.labels.sum())
 
     def add(self, begin: float, end: float, sums: Array) -> None:
-        """Add a stretch of time to the last piece if it fits in, and else as a new one."""
+        """Extend the last piece by a stretch of time, or add a new piece if it would become too long."""
         last = self.pieces[-1] if self.pieces else None
         if last and end - last.begin <= self.width + 1e-9:
             last.end, last.sums = end, last.sums + sums
@@ -65,8 +69,12 @@ class Track:
                 self.add(piece.begin, piece.end, piece.sums)
 
     def runs(self) -> list[tuple[Array, Array]]:
-        """Each stretch in which the track was in sight: edges of its pieces in seconds, (n + 1,), and their mean
-        probabilities, (n, K), rows that sum to 1."""
+        """Return the periods in which the track was in sight without a break.
+
+        Returns:
+            For each period, edges of its n pieces in seconds, (n + 1,), and mean probabilities, (n, K), with rows that
+            sum to 1.
+        """
         runs: list[list[Piece]] = []
         for piece in self.pieces:
             if runs and piece.begin - runs[-1][-1].end < self.width:
@@ -86,7 +94,7 @@ class History:
         tracks: By id, up to 64. Faces without an id count in `labels` alone.
         left_out, left_out_seconds: Number of tracks that are only counted, and their time in sight.
         labels: float64 (K,), seconds for which each class was shown, over all faces.
-        start, end: Of what was seen, in seconds of the source.
+        start, end: Time of the first and last frame, in seconds of the source; `start` is None before the first.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -98,10 +106,10 @@ class History:
         self.end = 0.0
 
     def add(self, result: FrameResult) -> None:
-        """Add the next frame, which stands for the time since the one before."""
+        """Add the next frame, which counts for the time since the one before."""
         if self.start is None:
             self.start = self.end = result.frame.time
-        time = max(self.end, result.frame.time)  # in broken sources time runs backwards
+        time = max(self.end, result.frame.time)  # broken sources have times that run backwards
         lasted = min(time - self.end, _LONGEST) or _FIRST
         self.end = time
         ids = [0] * len(result.faces) if result.faces.ids is None else result.faces.ids.tolist()
@@ -128,22 +136,22 @@ class History:
         return start, max(self.end, start + _WIDTH)
 
     def longest(self, most: int) -> list[int]:
-        """The ids of the `most` tracks that were in sight longest, in order of id."""
+        """Return the ids of the `most` tracks that were in sight longest, in ascending order."""
         return sorted(sorted(self.tracks, key=lambda k: (-self.tracks[k].total, k))[:most])
 
     def rest(self, most: int) -> str:
-        """What `longest(most)` leaves out, such as "and 3 more, in sight for 0:12 in all", or ""."""
+        """Describe the tracks beyond `longest(most)`, as in "and 3 more, in sight for 0:12 in all"; "" if none."""
         shown = self.longest(most)
         seconds = self.left_out_seconds + sum(t.total for k, t in self.tracks.items() if k not in shown)
         count = self.left_out + len(self.tracks) - len(shown)
         return f"and {count} more, in sight for {clock(seconds)} in all" if count else ""
 
     def areas(self, identity: int) -> list[tuple[str, Array]]:
-        """The stacked area chart of a track, with gaps where the face is away.
+        """Return the stacked area chart of a track, with gaps where the face is out of sight.
 
         Returns:
-            Class and polygon, float64 (P, 2) of seconds and cumulative probability, in the order in which they are
-            painted: each polygon reaches down to 0, and the next one covers its lower part.
+            Class and polygon, float64 (P, 2) of seconds and cumulative probability, in the order of painting: each
+            polygon reaches down to 0, and the next one covers its lower part.
         """
         runs = self.tracks[identity].runs()
         return [(self.classes[k], _area(*run, k)) for k in reversed(range(len(self.classes))) for run in runs]
@@ -157,6 +165,6 @@ def _area(edges: Array, means: Array, k: int) -> Array:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as people write them: 0:07, 12:30, 1:02:05."""
+    """Format seconds as 0:07, 12:30 or 1:02:05."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""Logs of every frame, and the statistics of the run."""
+"""Logs of all frames, and the statistics of the run."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from fer.stream.types import Array, FrameResult
 
 
 class _Log(Sink):
-    """A text file that grows row by row; every finished row is on disk, whatever happens next."""
+    """A text file that grows row by row; each row is on disk as soon as it is complete."""
 
     stage = "log"
     _file: TextIO
@@ -20,7 +20,7 @@ class _Log(Sink):
 
     def __enter__(self) -> Self:
         with sink_errors(self.path):
-            # File names need not be valid Unicode; what is not becomes \udcXX, which JSON can read.
+            # File names need not be valid Unicode; invalid bytes become \udcXX, which JSON can read.
             self._file = self.path.open("w", 1, encoding="utf-8", errors="backslashreplace", newline="")
         return self
 
@@ -31,7 +31,7 @@ class _Log(Sink):
 
 @sink("log", ".jsonl")
 class JsonLines(_Log):
-    """One JSON object per frame, with or without faces, as `FrameResult.row` returns it."""
+    """One JSON object per frame, with or without faces, as returned by `FrameResult.row`."""
 
     def write(self, result: FrameResult, picture: Array | None = None) -> None:
         with sink_errors(self.path):
@@ -71,7 +71,7 @@ def _flat(face: dict[str, Any]) -> dict[str, Any]:
 
 @sink("stats", ".json")
 class StatsFile(Sink):
-    """What the run counted and how long its stages took, as `Stats.as_dict` returns it."""
+    """Counts of the run and times of its stages, as returned by `Stats.as_dict`."""
 
     frames = False
 

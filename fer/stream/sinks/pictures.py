@@ -1,4 +1,4 @@
-"""Annotated stills, and how pictures are encoded."""
+"""Annotated stills, and the encoding of pictures."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 @sink("save", sources=("folder",), value="folder")
 @sink("save", *IMAGE_ENDINGS, sources=("image",))
 class Pictures(Sink):
-    """One annotated picture for each still. In a folder each keeps its name; if its format cannot be written, `.png` is
-    appended.
+    """One annotated picture for each still. In a folder, pictures keep the names of the stills, with `.png` appended if
+    their format cannot be written.
 
     Raises:
         SinkError: A picture would overwrite a file of the source.
@@ -44,7 +44,7 @@ class Pictures(Sink):
 
 
 def encode(picture: Array, path: Path) -> bytes:
-    """Encode uint8 (H, W, 3) RGB in the format of a path's ending. Raise `SinkError` if that cannot hold it."""
+    """Encode uint8 (H, W, 3) RGB in the format of a path's ending. Raise `SinkError` if it is too large."""
     try:
         good, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     except cv2.error:

@@ -1,4 +1,4 @@
-"""A run over time: as one HTML page that needs no network, as a picture, or both."""
+"""The emotions of a run over time, as a self-contained HTML page, as a picture, or both."""
 
 import time
 from base64 import b64encode
@@ -16,20 +16,26 @@ from fer.stream.sources.live import without_password
 from fer.stream.types import Array, FrameResult
 
 _PANELS = 12
-"""Tracks that the page shows; the others are counted in words."""
+"""Most tracks on the page; a sentence counts the others."""
 
 _SIDE = 128
-"""Pixels across of a key frame."""
+"""Side of a key frame in pixels."""
 
 _MARGIN = 0.25
-"""Share of a box that its key frame shows in addition on each side."""
+"""Margin of a key frame on each side, as a share of the box."""
 
 _CLEARER = 0.02
-"""By how much a moment must be surer, 0 to 1, to replace another; encoding every frame of a slow rise costs time."""
+"""How much more confident a moment must be to replace another. Encoding every frame of a slow rise costs time."""
 
 
 class KeyFrame(NamedTuple):
-    """A face at the moment when an emotion was clearest: confidence from 0 to 1, seconds, and the picture as JPEG."""
+    """The face at the moment when an emotion was clearest.
+
+    Attributes:
+        confidence: 0 to 1.
+        time: Seconds of the source.
+        jpeg: The picture, encoded as JPEG.
+    """
 
     confidence: float
     time: float
@@ -41,9 +47,8 @@ class KeyFrame(NamedTuple):
 class Report(Sink):
     """Gathers a `History` and writes it to `context.paths` when the run ends or is stopped.
 
-    `open_sinks` makes one for both keys. The timeline is a picture; the report is a page with shares, areas and the
-    clearest moments of each face. Key frames are cut from the frames as they come, so what is blurred there is blurred
-    here.
+    `open_sinks` makes one sink for both keys. The timeline is a picture; the report is a page with shares, areas and
+    the clearest moments of each face. Key frames are cut from the frames of the results, so blurred faces stay blurred.
     """
 
     stage = "report"
@@ -65,7 +70,7 @@ class Report(Sink):
             if emotion not in best or confidence > best[emotion].confidence + _CLEARER:
                 face = crop_face(result.frame.image, result.faces.boxes[i], _MARGIN, _SIDE)
                 best[emotion] = KeyFrame(confidence, result.frame.time, encode(face, Path("face.jpg")))
-        if len(self._keys) > 2 * len(self._history.tracks) + 8:  # of tracks that the history has dropped
+        if len(self._keys) > 2 * len(self._history.tracks) + 8:  # some belong to tracks that the history has dropped
             kept = {*self._history.tracks, *result.faces.ids.tolist()}
             self._keys = {k: best for k, best in self._keys.items() if k in kept}
 
@@ -87,7 +92,7 @@ class Report(Sink):
         step = tick(end - start)
         marks = np.arange(np.ceil(start / step), np.floor(end / step) + 1) * step
         return Template(template, autoescape=True, undefined=StrictUndefined, trim_blocks=True).render(
-            # A file without its folders, an address without user, password and query.
+            # No folders of a file, and no user, password and query of a URL.
             source=source.path.name if source.path else without_password(source.name).split("?")[0],
             model=self._context.model,
             shares=self._shares(history.labels),
@@ -101,7 +106,7 @@ class Report(Sink):
         )
 
     def _shares(self, labels: Array) -> list[dict[str, Any]]:
-        """The classes that were shown at all, the most frequent first, with their share of the time in per cent."""
+        """Return the classes that were shown, the most frequent first, with their share of the time in per cent."""
         order = [(self._history.classes[k], labels[k]) for k in np.argsort(-labels, kind="stable") if labels[k] > 0]
         return [{"name": k, "colour": hex_colour(k), "percent": 100 * v / labels.sum()} for k, v in order]
 
@@ -122,5 +127,5 @@ class Report(Sink):
 
 
 def _path(points: Array) -> str:
-    """A polygon as the path of an SVG that is 1000 wide and 100 high."""
+    """Return a polygon as a path of an SVG that is 1000 wide and 100 high."""
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z"

@@ -6,17 +6,17 @@ from fer.labels import colour
 from fer.stream.sinks.history import History, clock
 
 _PANELS = 8
-"""Tracks that are drawn; the others are counted in words."""
+"""Most tracks that are drawn; a sentence counts the others."""
 
 _TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200)
-"""Seconds between two marks of the time axis."""
+"""Possible distances between two marks of the time axis, in seconds."""
 
 
 def draw_timeline(history: History, ending: str = ".png") -> bytes:
-    """Draw one panel per track: areas stacked to 1 in the colours of the classes, empty where the face is away.
+    """Draw one panel per track: areas in the colours of the classes, stacked to 1, with gaps where the face is away.
 
     Args:
-        history: What to draw.
+        history: The history to draw.
         ending: The format, ".png", ".svg" or ".pdf".
     """
     from matplotlib.figure import Figure
@@ -49,10 +49,10 @@ def draw_timeline(history: History, ending: str = ".png") -> bytes:
 
 
 def hex_colour(name: str) -> str:
-    """The colour in which a class is drawn, as matplotlib and CSS take it: "#f0b429"."""
+    """Return the colour of a class in hexadecimal, such as "#f0b429"."""
     return "#{:02x}{:02x}{:02x}".format(*colour(name))
 
 
 def tick(length: float) -> float:
-    """Seconds between two marks of a time axis of `length` seconds."""
+    """Return the distance in seconds between two marks of a time axis of `length` seconds."""
     return next((t for t in _TICKS if length / t <= 12), _TICKS[-1] * (1 + length // (12 * _TICKS[-1])))

@@ -23,7 +23,7 @@ from fer.stream.types import Array, FrameResult
 _TITLE = "fer"
 _LARGEST = 1280, 720
 _LOWEST = 420
-"""Pixels of height that the panel needs for the list of keys."""
+"""Height in pixels that the panel needs to list the keys."""
 _NO_KEY = 0xFF
 _INSTEAD = "use view=none with save=<file>"
 
@@ -32,16 +32,16 @@ def wants_window(view: str, context: Context) -> bool:
     """Whether to open a window.
 
     Args:
-        view: "none", "window", or "auto": where somebody sits at a screen, and for stills only if nothing is written,
+        view: "none", "window", or "auto": in a terminal with a screen, and for stills only if nothing is written,
             because each of them waits for a key.
         context: The run, with its `paths`.
 
     Raises:
-        SinkError: `view` is "window", and none can be opened here.
+        SinkError: `view` is "window", and no window can be opened.
     """
     check_choice("view", view, ("auto", "window", "none"))
-    nobody = not sys.stdin or not sys.stdin.isatty() or (context.source.still and context.paths)
-    if view == "none" or (view == "auto" and nobody):
+    unattended = not sys.stdin or not sys.stdin.isatty() or (context.source.still and context.paths)
+    if view == "none" or (view == "auto" and unattended):
         return False
     why = why_no_window()
     if why and view == "window":
@@ -50,23 +50,18 @@ def wants_window(view: str, context: Context) -> bool:
 
 
 def why_no_window() -> str | None:
-    """Why no window can be opened here, with the fix, in one line; None if it can."""
-    build = cv2.getBuildInformation().split("GUI:", 1)[-1].lstrip().split("\n", 1)[0]
-    if build.startswith("NONE"):
-        return (
-            "this OpenCV was built without windows (opencv-python-headless lies over opencv-python); "
-            f"pip install --force-reinstall --no-deps opencv-python, or {_INSTEAD}"
-        )
-    if not sys.platform.startswith("linux"):
-        return None
-    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+    """Return in one line why no window can be opened here, with the fix; None if one can."""
+    if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         return f"there is no screen (DISPLAY is not set); log in with a desktop or ssh -X, or {_INSTEAD}"
-    # Qt ends the whole process if it cannot reach the screen, so another process tries it first.
+    # Another process tries first, because Qt ends the whole process if it cannot reach the screen.
     probe = "import cv2; cv2.namedWindow('fer', cv2.WINDOW_NORMAL); cv2.destroyAllWindows()"
     try:
         subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
-        return f"no window opens on this screen; check DISPLAY with xdpyinfo, or {_INSTEAD}"
+        return (
+            "OpenCV cannot open one; check DISPLAY with xdpyinfo, or pip install --force-reinstall --no-deps "
+            f"opencv-python if opencv-python-headless has replaced it, or {_INSTEAD}"
+        )
     return None
 
 
@@ -74,14 +69,15 @@ class Window(Sink):
     """Shows each annotated frame, with a panel of every face's probabilities beside it. See `KEYS` for its keys.
 
     Args:
-        name: What the title bar calls the source.
-        stills: Wait after each frame for a key without a meaning.
-        snapshots: Folder of the pictures that are saved, None for no snapshots.
-        collector: Files faces as training data, None for no filing.
+        name: Name of the source for the title bar.
+        stills: Wait after each frame for a key that is not in `KEYS`.
+        snapshots: Folder for saved pictures, None for no snapshots.
+        collector: Files faces as training data; None to file none.
 
     Attributes:
-        result, picture: The frame that is shown: faces and annotated image.
-        paused, helping: Whether the next frame waits, and whether the panel lists the keys.
+        result, picture: Faces and annotated image of the current frame.
+        paused: Whether the next frame waits.
+        helping: Whether the panel lists the keys.
     """
 
     stage = "show"
@@ -113,14 +109,14 @@ class Window(Sink):
                 pressed = cv2.waitKey(50 if self.paused else 1) & 0xFF
                 if cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
                     raise Stop
-                meaningless = pressed != _NO_KEY and not self._press(chr(pressed))
-                if not self.paused or (self.stills and meaningless):
+                unused = pressed != _NO_KEY and not self._press(chr(pressed))
+                if not self.paused or (self.stills and unused):
                     return
         except cv2.error:
             raise SinkError(f"the window cannot be shown; {why_no_window() or 'use view=none'}") from None
 
     def _press(self, pressed: str) -> bool:
-        """Do what a key means. Return False if it means nothing."""
+        """Run the action of a key. Return False if it has none in this window."""
         if pressed not in KEYS or not KEYS[pressed][2](self):
             return False
         if message := KEYS[pressed][0](self):
@@ -128,7 +124,7 @@ class Window(Sink):
         return True
 
     def compose(self) -> Array:
-        """What the window shows, uint8 (H, W, 3) RGB: the picture, scaled to fit, and the panel."""
+        """Return the content of the window, uint8 (H, W, 3) RGB: the picture, scaled to fit, and the panel."""
         scale = min(1.0, _LARGEST[0] / self.picture.shape[1], _LARGEST[1] / self.picture.shape[0])
         shown = cv2.resize(self.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         below = max(0, _LOWEST - shown.shape[0])
@@ -157,18 +153,18 @@ class Window(Sink):
 Action = Callable[[Window], str | None]
 When = Callable[[Window], object]
 KEYS: dict[str, tuple[Action, str, When]] = {}
-"""The keys of the window: what each does, what the help calls it, and when it has a meaning."""
+"""The keys of the window: action, label in the help, and condition."""
 
 
 def key(character: str, label: str, when: When = lambda window: True) -> Callable[[Action], Action]:
-    """Register what a key of the window does, in place of what it did before.
+    """Register the action of a key of the window. It replaces an earlier action of the same key.
 
     The function gets the `Window`. It may return a message to show, and raise `Stop` to end the run.
 
     Args:
         character: The key.
-        label: What the help says of it; "{0}" is the name of the first class, and so on.
-        when: Whether it has a meaning in a given window. If not, it is not listed, and shows the next still.
+        label: Its description in the help; "{0}" is the name of the first class, and so on.
+        when: Whether the key is active in a given window. An inactive key is not listed, and shows the next still.
     """
 
     def register(action: Action) -> Action:
@@ -187,7 +183,7 @@ def quit_run(window: Window) -> None:
 
 @key(" ", "pause", when=lambda window: not window.stills)
 def pause(window: Window) -> None:
-    """Stop at this frame, or continue."""
+    """Pause at this frame, or continue."""
     window.paused = not window.paused
 
 
@@ -202,12 +198,12 @@ def save_snapshot(window: Window) -> str:
 
 @key("h", "hide this")
 def show_keys(window: Window) -> None:
-    """List the keys in the panel, or stop doing so."""
+    """Show or hide the list of keys in the panel."""
     window.helping = not window.helping
 
 
 def _file(number: int) -> None:
-    """Register the key that files the largest face under the class of this number, from 1."""
+    """Register the key that files the largest face under the class with this number, counted from 1."""
 
     @key(
         str(number),
