@@ -11,13 +11,11 @@ from typing import Any
 import gradio as gr
 from omegaconf import DictConfig
 
-from fer.artifact.trust import INCLUDED
 from fer.errors import FerError
 from fer.files import expand
 from fer.labels import COLOURS, OTHER_COLOUR
 from fer.stream.browser import uploads
-from fer.stream.browser.viewers import Models, Viewers
-from fer.stream.recognizer import Recognizer
+from fer.stream.browser.viewers import Load, Viewers, models
 
 _HERE = Path(__file__).parent
 _PROGRESS = gr.Progress()
@@ -25,26 +23,24 @@ _PROGRESS = gr.Progress()
 
 def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     """Load the model and build the page. Uploads and results go into `folder`. Raises `ArtifactError`."""
-    models = _models(cfg)
-    models[models.names[0]]  # a model that cannot be loaded ends the program before it serves
-    viewers, handler = Viewers(models), Uploads(models, folder, cfg)
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
+    names, load = models(expand(cfg.artifact) if cfg.artifact else None, settings)
+    load(names[0])  # a model that cannot be loaded ends the program before it serves
+    viewers, handler = Viewers(load), Uploads(load, folder, cfg)
     colours = json.dumps({**COLOURS, "": OTHER_COLOUR})
     script = f"const COLOURS = {colours};\n{(_HERE / 'live.js').read_text()}"
 
     def recognize(request: dict[str, Any]) -> dict[str, Any]:  # Gradio takes no methods
         return viewers.recognize(request)
 
-    def disconnect(viewer: str) -> None:
-        viewers.disconnect(viewer)
-
     # Results of a page that does not report that it was closed are deleted after 600 seconds
     with gr.Blocks(title="Facial emotions", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown("# Facial emotions\nNothing leaves the computer that this page comes from.")
-        model = gr.Dropdown(models.names, value=models.names[0], label="Model", visible=len(models.names) > 1)
+        model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
         model.change(None, model, None, js="(name) => { window.ferModel = name; }", api_visibility="private")
         with gr.Tab("Camera"):
             template = (_HERE / "camera.html").read_text()
-            gr.HTML(html_template=template, js_on_load=script, server_functions=[recognize, disconnect], elem_id="live")
+            gr.HTML(html_template=template, js_on_load=script, server_functions=[recognize], elem_id="live")
         with gr.Tab("Upload"):
             gr.Markdown(
                 f"A picture or a video of up to {cfg.browser.max_mb} MB and {cfg.browser.max_seconds} seconds. It is "
@@ -63,15 +59,6 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
             button.click(handler.process, [upload, model], outputs, concurrency_limit=1, api_visibility="private")
         page.unload(handler.delete)
     return page
-
-
-def _models(cfg: DictConfig) -> Models:
-    """The chosen artifact, if any, and those that are included."""
-    paths = {f"{path.stem} (bundled)": path for path in sorted(INCLUDED.glob("*.ts"))}
-    if cfg.artifact:
-        paths = {expand(cfg.artifact).name: expand(cfg.artifact), **paths}
-    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
-    return Models(list(paths), lambda name: Recognizer(paths[name], **settings))
 
 
 def launch(page: gr.Blocks, cfg: DictConfig) -> None:
@@ -100,8 +87,8 @@ def launch(page: gr.Blocks, cfg: DictConfig) -> None:
 class Uploads:
     """The handlers of the upload tab. Each open page has a folder of its own, which is deleted with its results."""
 
-    def __init__(self, models: Models, folder: Path, cfg: DictConfig) -> None:
-        self._models, self._folder, self._cfg = models, folder / "results", cfg
+    def __init__(self, load: Load, folder: Path, cfg: DictConfig) -> None:
+        self._load, self._folder, self._cfg = load, folder / "results", cfg
 
     def process(
         self, path: str | None, model: str, request: gr.Request, progress: gr.Progress = _PROGRESS
@@ -117,7 +104,7 @@ class Uploads:
             shutil.move(path, upload)
             advance = partial(progress, desc="reading")
             limit, blur = self._cfg.browser.max_seconds, self._cfg.blur
-            summary, paths = uploads.process(upload, folder, self._models[model], limit, blur, advance)
+            summary, paths = uploads.process(upload, folder, self._load(model), limit, blur, advance)
         except FerError as error:
             self.delete(request)  # what was written before the error
             return _outputs(f"**{error}**".replace(str(upload), "the file").replace(upload.name, "the file"))

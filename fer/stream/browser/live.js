@@ -45,7 +45,6 @@ function stop() {
   times.length = 0;
   button.textContent = "Start the camera";
   say("");
-  server.disconnect(viewer).catch(() => {});
 }
 
 async function loop(own) {

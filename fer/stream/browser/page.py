@@ -1,6 +1,5 @@
 """`source=browser`: check its values and serve the page, to this computer only unless `browser.host` says otherwise."""
 
-import ipaddress
 import os
 import socket
 import tempfile
@@ -27,17 +26,10 @@ def check(cfg: DictConfig) -> None:
         check_number(f"browser.{name}", cfg.browser[name], 1, high, whole=True)
     if password is not None and not all(str(password).partition(":")[::2]):
         raise ConfigError("browser.password must be user:password, as in browser.password=me:secret")
-    if password is None and not _is_loopback(host):
+    if password is None and host not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigError(
             f"browser.host={host} lets others in; set browser.password=user:password too, or leave 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_port(host: str, port: int) -> None:

@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from fer.artifact.trust import INCLUDED
 from fer.stream.recognizer import Recognizer, Session
 from fer.stream.types import Array
 
@@ -23,31 +26,24 @@ _LARGEST = 1920
 """Pixels of a frame's longer side."""
 _PREFIX = "data:image/jpeg;base64,"
 
+Load = Callable[[str], Recognizer]
 
-class Models:
-    """Recognizers by name, each loaded when it is first used.
 
-    Args:
-        names: The first one is used in place of an unknown name.
-        load: Makes the recognizer of a name.
+def models(chosen: Path | None, settings: Mapping[str, Any]) -> tuple[list[str], Load]:
+    """Return the names of the chosen artifact, if any, and of the bundled ones, and a function that loads them.
+
+    The function loads each artifact once, and the first one for an unknown name.
     """
-
-    def __init__(self, names: list[str], load: Callable[[str], Recognizer]) -> None:
-        self.names = names
-        self._load, self._loaded, self._lock = load, dict[str, Recognizer](), threading.Lock()
-
-    def __getitem__(self, name: object) -> Recognizer:
-        known = str(name) if name in self.names else self.names[0]
-        with self._lock:
-            if known not in self._loaded:
-                self._loaded[known] = self._load(known)
-            return self._loaded[known]
+    paths = {f"{path.stem} (bundled)": path for path in sorted(INCLUDED.glob("*.ts"))}
+    if chosen is not None:
+        paths = {chosen.name: chosen, **paths}
+    names, load = list(paths), cache(partial(Recognizer, **settings))
+    return names, lambda name: load(paths.get(name, paths[names[0]]))
 
 
 @dataclass(eq=False)
 class _Viewer:
     session: Session
-    model: object
     last: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,13 +52,13 @@ class Viewers:
     """Recognizes the frames of many pages, which secret keys keep apart.
 
     Args:
-        models: What they can choose from.
+        load: Returns the recognizer of a model by its name.
         clock: Seconds, never decreasing.
     """
 
-    def __init__(self, models: Models, clock: Callable[[], float] = time.monotonic) -> None:
-        self._models, self._clock = models, clock
-        self._viewers: dict[str, _Viewer] = {}
+    def __init__(self, load: Load, clock: Callable[[], float] = time.monotonic) -> None:
+        self._load, self._clock = load, clock
+        self._viewers: dict[tuple[str, str], _Viewer] = {}
         self._lock = threading.Lock()
 
     def recognize(self, request: Any) -> dict[str, Any]:
@@ -76,27 +72,22 @@ class Viewers:
             The log row of the frame with its `width` and `height` in pixels, or an `error` in words.
         """
         values = request if isinstance(request, Mapping) else {}
-        key, model, image = str(values.get("viewer")), values.get("model"), _decode(values.get("image"))
-        if not re.fullmatch("[0-9a-f]{32}", key) or image is None:
+        page, model, image = str(values.get("viewer")), str(values.get("model")), _decode(values.get("image"))
+        if not re.fullmatch("[0-9a-f]{32}", page) or image is None:
             return {"error": f"that is not a JPEG of up to {_LARGEST} pixels from this page; load the page again"}
-        recognizer = self._models[model]
+        recognizer = self._load(model)
         with self._lock:
             oldest = self._clock() - _IDLE
             self._viewers = {key: viewer for key, viewer in self._viewers.items() if viewer.last >= oldest}
-            viewer = self._viewers.get(key)
-            if viewer is None and len(self._viewers) >= _MOST:
-                return {"error": f"{_MOST} people use this page already; try again later"}
-            if viewer is None or viewer.model != model:
-                viewer = self._viewers[key] = _Viewer(recognizer.session(), model)
+            if (page, model) not in self._viewers:
+                if len(self._viewers) >= _MOST:
+                    return {"error": f"{_MOST} people use this page already; try again later"}
+                self._viewers[page, model] = _Viewer(recognizer.session())
+            viewer = self._viewers[page, model]
             viewer.last = self._clock()
         with viewer.lock:
             result = viewer.session(image)
         return {**result.row(), "width": image.shape[1], "height": image.shape[0]}
-
-    def disconnect(self, key: Any) -> None:
-        """Remove a page that stops its camera."""
-        with self._lock:
-            self._viewers.pop(str(key), None)
 
 
 def _decode(url: Any) -> Array | None:
