@@ -11,8 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-
-import numpy as np
+from typing import Protocol
 
 from fer.checks import check_number
 from fer.stream.draw.annotate import annotate
@@ -25,7 +24,15 @@ from fer.stream.stats import Stats
 from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
 
 Detect = Callable[[Frame], Faces]
-Classify = Callable[[Sequence[tuple[Frame, Faces]]], list[Array]]
+
+
+class Classify(Protocol):
+    """Several (`Frame`, `Faces`) → for each float32 (N, K) probabilities of the K `classes`."""
+
+    classes: tuple[str, ...]
+
+    def __call__(self, frames: Sequence[tuple[Frame, Faces]]) -> list[Array]: ...
+
 
 _QUEUED = 8
 """Frames between two stages. More would cost memory and gain nothing."""
@@ -66,7 +73,6 @@ def results(
     source: Source,
     detect: Detect,
     classify: Classify,
-    classes: tuple[str, ...],
     state: TemporalState,
     stats: Stats,
     every: int = 1,
@@ -76,8 +82,7 @@ def results(
     Args:
         source: Where the frames come from.
         detect: `Frame` → `Faces`.
-        classify: Several (`Frame`, `Faces`) → for each float32 (N, K) probabilities.
-        classes: Names of the K columns.
+        classify: Gives the probabilities of faces.
         state: Used by this run alone.
         stats: Gets the times of the stages and the number of dropped frames.
         every: Search each k-th frame and carry its faces over to those between. Stills and frames that begin another
@@ -99,7 +104,7 @@ def results(
     ]
     try:
         most = 1 if source.live else _BUFFERED
-        yield from _recognize(iter(detections), classify, classes, state, stats, most)
+        yield from _recognize(iter(detections), classify, state, stats, most)
     finally:
         stats.dropped += frames.dropped
         detections.stop()
@@ -125,19 +130,16 @@ def _detect(
 
 def only_confirmed(item: Detections) -> Detections:
     """Move the faces that are unconfirmed out of `item.faces`."""
-    if item.faces.ids is None:
+    boxes, scores, ids = item.faces.boxes, item.faces.scores, item.faces.ids
+    if ids is None:
         return item
-    confirmed = item.faces.ids != UNCONFIRMED
-    return replace(item, faces=item.faces.only(confirmed), unconfirmed=item.faces.boxes[~confirmed])
+    confirmed = ids != UNCONFIRMED
+    faces = Faces(boxes[confirmed], scores[confirmed], ids[confirmed])
+    return replace(item, faces=faces, unconfirmed=boxes[~confirmed])
 
 
 def _recognize(
-    items: Iterator[Detections],
-    classify: Classify,
-    classes: tuple[str, ...],
-    state: TemporalState,
-    stats: Stats,
-    most: int,
+    items: Iterator[Detections], classify: Classify, state: TemporalState, stats: Stats, most: int
 ) -> Iterator[FrameResult]:
     """Track faces, remove unconfirmed ones, classify and smooth.
 
@@ -162,13 +164,11 @@ def _recognize(
         batch = [only_confirmed(each) for each in buffered[:ready]]
         buffered, last = buffered[ready:], 0
         searched = [(each.frame, each.faces) for each in batch if each.searched]
-        probabilities = iter([np.zeros((0, len(classes)), np.float32)] * len(searched))
-        if any(len(faces) for _, faces in searched):
-            with stats.stage("classify", len(searched)):
-                probabilities = iter(classify(searched))
+        with stats.stage("classify", len(searched)):
+            probabilities = iter(classify(searched))
         for each in batch:
             if each.searched:
-                carried = state.result(each, classes, next(probabilities))
+                carried = state.result(each, classify.classes, next(probabilities))
             else:
                 assert carried is not None  # the first frame of a source is always searched
                 carried = replace(carried, frame=each.frame, searched=False)

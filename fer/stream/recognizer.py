@@ -8,7 +8,7 @@ for result in recognizer.stream("clip.mp4"):
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -108,7 +108,7 @@ class Recognizer:
         every: int = 1,
         max_frames: int | None = None,
         stats: Stats | None = None,
-    ) -> Iterator[FrameResult]:
+    ) -> Generator[FrameResult]:
         """Yield the result of each frame of a camera, video, folder or URL; see `fer.stream.pipeline.results`.
 
         Args:
@@ -125,7 +125,7 @@ class Recognizer:
         if not isinstance(source, Source):
             source = open_source(str(source) if isinstance(source, Path) else source, self._threads)
         state = self._state(tracked=not source.still)
-        results = pipeline.results(source, self.detect, self.classify, self.classes, state, stats or Stats(), every)
+        results = pipeline.results(source, self.detect, self.classify, state, stats or Stats(), every)
         with closing(results):
             yield from islice(results, max_frames)
 

@@ -1,7 +1,7 @@
 """What a run counts, and how long its stages take."""
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,7 +13,6 @@ from fer.stream.types import FrameResult
 
 T = TypeVar("T")
 
-_ORDER = ("decode", "detect", "track", "classify", "annotate")
 _MEASURED = 100_000
 """Times kept per stage, the latest ones, so that memory does not grow with the run."""
 
@@ -33,7 +32,7 @@ class Stats:
         self.emotions: Counter[str] = Counter()
         self._begin: float | None = None
         self._end: float | None = None
-        self._times = {name: deque[float](maxlen=_MEASURED) for name in _ORDER}
+        self._times = defaultdict[str, deque[float]](lambda: deque(maxlen=_MEASURED))
 
     def start(self) -> None:
         """Note that the run begins, after the model was loaded."""
@@ -72,7 +71,7 @@ class Stats:
             close(values)
 
     def _add(self, name: str, seconds: float, frames: int = 1) -> None:
-        self._times.setdefault(name, deque(maxlen=_MEASURED)).extend([seconds * 1000 / frames] * frames)
+        self._times[name].extend([seconds * 1000 / max(1, frames)] * frames)
 
     def count(self, result: FrameResult) -> None:
         """Count one frame."""
@@ -86,10 +85,11 @@ class Stats:
 
     def stages(self) -> dict[str, dict[str, float]]:
         """Return p50, p95 and p99 of each stage that ran, in milliseconds per frame."""
-        percentiles = {
-            name: np.percentile(times, (50, 95, 99)).round(3) for name, times in self._times.items() if times
+        return {
+            name: {f"p{q}": round(float(np.percentile(times, q)), 3) for q in (50, 95, 99)}
+            for name, times in self._times.items()
+            if times
         }
-        return {name: dict(zip(("p50", "p95", "p99"), p.tolist(), strict=True)) for name, p in percentiles.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as `stats=` writes them."""

@@ -1,7 +1,7 @@
 """The values that pass between the stages of the pipeline, each checked where it is built."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,6 @@ class Faces:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def only(self, mask: Array) -> "Faces":
-        """Return the faces where `mask`, bool (N,), is true."""
-        return Faces(self.boxes[mask], self.scores[mask], None if self.ids is None else self.ids[mask])
-
     @classmethod
     def none(cls) -> "Faces":
         """Return zero faces."""
@@ -106,15 +102,14 @@ class Detections:
         faces: Its faces, none if the frame was not searched.
         searched: Whether this frame was searched for faces.
         cut: Whether another scene begins with this frame.
-        unconfirmed: float32 (M, 4), boxes that were removed from `faces` because they are unconfirmed; None without
-            tracking.
+        unconfirmed: float32 (M, 4), boxes that were removed from `faces` because they are unconfirmed.
     """
 
     frame: Frame
     faces: Faces
     searched: bool = True
     cut: bool = False
-    unconfirmed: Array | None = None
+    unconfirmed: Array = field(default_factory=lambda: Faces.none().boxes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +127,7 @@ class FrameResult:
             it is if None.
         uncertain: bool (N,), whether the confidence is too low to rely on; None if not judged.
         searched: Whether this frame was searched itself. Otherwise its faces are carried over from an earlier one.
-        unconfirmed: float32 (M, 4), boxes that were detected once and may not be faces; None without tracking.
+        unconfirmed: float32 (M, 4), boxes that were detected only once and may not be faces.
 
     Raises:
         ValueError: A value has the wrong shape, dtype or range.
@@ -146,7 +141,7 @@ class FrameResult:
     labels: Array | None = None
     uncertain: Array | None = None
     searched: bool = True
-    unconfirmed: Array | None = None
+    unconfirmed: Array = field(default_factory=lambda: Faces.none().boxes)
 
     def __post_init__(self) -> None:
         n, k = len(self.faces), len(self.classes)
@@ -154,8 +149,7 @@ class FrameResult:
         _check_array("smoothed", self.smoothed, np.float32, (n, k), 0, 1)
         _check_array("labels", self.labels, np.int64, (n,), 0, k - 1)
         _check_array("uncertain", self.uncertain, np.bool_, (n,))
-        if self.unconfirmed is not None:
-            _check_array("unconfirmed", self.unconfirmed, np.float32, (len(self.unconfirmed), 4))
+        _check_array("unconfirmed", self.unconfirmed, np.float32, (len(self.unconfirmed), 4))
 
     @property
     def shown(self) -> Array:

@@ -43,7 +43,7 @@ def watchdog():
 def go(source, *sinks: Sink, detect=None) -> Stats:
     stats, state = Stats(), TemporalState(Tracker(), Smoother())
     detect = detect or FakeDetector(BOX)
-    run(results(source, detect, FakeFaceClassifier(CLASSES), CLASSES, state, stats), sinks, stats)
+    run(results(source, detect, FakeFaceClassifier(CLASSES), state, stats), sinks, stats)
     return stats
 
 

@@ -44,13 +44,6 @@ def test_memory_does_not_grow_with_the_run() -> None:
     assert len(stats._times["detect"]) == _MEASURED
 
 
-def test_the_order_is_that_of_the_stages() -> None:
-    stats = Stats()
-    for name in ("log", "annotate", "classify", "decode", "track", "detect"):
-        stats._add(name, 0.001)
-    assert list(stats.stages()) == ["decode", "detect", "track", "classify", "annotate", "log"]
-
-
 def test_an_empty_run_has_statistics() -> None:
     values = json.loads(json.dumps(Stats().as_dict()))
     assert list(values) == ["frames", "frames_with_faces", "faces", "dropped", "seconds", "fps", "stages"]

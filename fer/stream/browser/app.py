@@ -12,10 +12,10 @@ import gradio as gr
 from omegaconf import DictConfig
 
 from fer.errors import FerError
-from fer.files import expand
 from fer.labels import COLOURS, OTHER_COLOUR
 from fer.stream.browser import uploads
-from fer.stream.browser.viewers import Load, Viewers, models
+from fer.stream.browser.viewers import Viewers
+from fer.stream.recognizer import Recognizer
 
 _HERE = Path(__file__).parent
 _PROGRESS = gr.Progress()
@@ -24,23 +24,23 @@ _PROGRESS = gr.Progress()
 def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     """Load the model and build the page. Uploads and results go into `folder`. Raises `ArtifactError`."""
     settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
-    names, load = models(expand(cfg.artifact) if cfg.artifact else None, settings)
-    load(names[0])  # a model that cannot be loaded ends the program before it serves
-    viewers, handler = Viewers(load), Uploads(load, folder, cfg)
+    recognizer = Recognizer(cfg.artifact, **settings)
+    viewers, handler = Viewers(recognizer), Uploads(recognizer, folder, cfg)
     colours = json.dumps({**COLOURS, "": OTHER_COLOUR})
     script = f"const COLOURS = {colours};\n{(_HERE / 'live.js').read_text()}"
 
-    def recognize(request: dict[str, Any]) -> dict[str, Any]:  # Gradio takes no methods
+    def recognize(request: dict[str, str]) -> dict[str, Any]:  # Gradio takes no methods
         return viewers.recognize(request)
+
+    def disconnect(viewer: str) -> None:
+        viewers.disconnect(viewer)
 
     # Results of a page that does not report that it was closed are deleted after 600 seconds
     with gr.Blocks(title="Facial emotions", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown("# Facial emotions\nNothing leaves the computer that this page comes from.")
-        model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-        model.change(None, model, None, js="(name) => { window.ferModel = name; }", api_visibility="private")
         with gr.Tab("Camera"):
             template = (_HERE / "camera.html").read_text()
-            gr.HTML(html_template=template, js_on_load=script, server_functions=[recognize], elem_id="live")
+            gr.HTML(html_template=template, js_on_load=script, server_functions=[recognize, disconnect], elem_id="live")
         with gr.Tab("Upload"):
             gr.Markdown(
                 f"A picture or a video of up to {cfg.browser.max_mb} MB and {cfg.browser.max_seconds} seconds. It is "
@@ -56,7 +56,7 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
                 gr.Files(label="To keep", visible=False, interactive=False, elem_id="files"),
                 upload,
             ]
-            button.click(handler.process, [upload, model], outputs, concurrency_limit=1, api_visibility="private")
+            button.click(handler.process, upload, outputs, concurrency_limit=1, api_visibility="private")
         page.unload(handler.delete)
     return page
 
@@ -87,12 +87,10 @@ def launch(page: gr.Blocks, cfg: DictConfig) -> None:
 class Uploads:
     """The handlers of the upload tab. Each open page has a folder of its own, which is deleted with its results."""
 
-    def __init__(self, load: Load, folder: Path, cfg: DictConfig) -> None:
-        self._load, self._folder, self._cfg = load, folder / "results", cfg
+    def __init__(self, recognizer: Recognizer, folder: Path, cfg: DictConfig) -> None:
+        self._recognizer, self._folder, self._cfg = recognizer, folder / "results", cfg
 
-    def process(
-        self, path: str | None, model: str, request: gr.Request, progress: gr.Progress = _PROGRESS
-    ) -> list[Any]:
+    def process(self, path: str | None, request: gr.Request, progress: gr.Progress = _PROGRESS) -> list[Any]:
         """Process an upload and return the new values of the tab's outputs."""
         self.delete(request)
         if not path:
@@ -104,7 +102,7 @@ class Uploads:
             shutil.move(path, upload)
             advance = partial(progress, desc="reading")
             limit, blur = self._cfg.browser.max_seconds, self._cfg.blur
-            summary, paths = uploads.process(upload, folder, self._load(model), limit, blur, advance)
+            summary, paths = uploads.process(upload, folder, self._recognizer, limit, blur, advance)
         except FerError as error:
             self.delete(request)  # what was written before the error
             return _outputs(f"**{error}**".replace(str(upload), "the file").replace(upload.name, "the file"))

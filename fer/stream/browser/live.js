@@ -45,6 +45,7 @@ function stop() {
   times.length = 0;
   button.textContent = "Start the camera";
   say("");
+  server.disconnect(viewer).catch(() => {});
 }
 
 async function loop(own) {
@@ -58,7 +59,7 @@ async function loop(own) {
     const sent = performance.now();
     let result;
     try {
-      result = await server.recognize({ viewer, model: window.ferModel || "", image });
+      result = await server.recognize({ viewer, image });
     } catch (error) {
       say("The program does not respond; is it still running?");
       await wait(1000);

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from fer.checks import check_number
 from fer.errors import ConfigError, SinkError
+from fer.stream.draw.blur import Blur
 
 
 def check(cfg: DictConfig) -> None:
@@ -17,10 +18,7 @@ def check(cfg: DictConfig) -> None:
     for name in ("save", "log", "stats", "timeline", "report"):
         if cfg[name] is not None:
             raise ConfigError(f"{name}= does not go with source=browser; the page itself offers files to keep")
-    if cfg.blur is not None:
-        from fer.stream.draw.blur import Blur
-
-        Blur(cfg.blur)
+    Blur(cfg.blur)
     host, password = str(cfg.browser.host), cfg.browser.password
     for name, high in (("port", 65535), ("max_mb", 100_000), ("max_seconds", 100_000)):
         check_number(f"browser.{name}", cfg.browser[name], 1, high, whole=True)

@@ -1,13 +1,13 @@
 """One uploaded picture or video: checked, processed, and turned into files to look at and to keep."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 
 from fer.errors import SourceError
 from fer.stream import pipeline
 from fer.stream.draw.blur import Blur
-from fer.stream.queues import close
 from fer.stream.recognizer import Recognizer
 from fer.stream.sinks import Context, open_sinks
 from fer.stream.sources import open_source
@@ -70,12 +70,10 @@ def process(
     return " · ".join(filter(None, summary + source.notes[:2])), context.paths
 
 
-def _limited(results: Iterator[FrameResult], seconds: float) -> Iterator[FrameResult]:
+def _limited(results: Generator[FrameResult], seconds: float) -> Generator[FrameResult]:
     """Yield the results. Raise `SourceError` if the video is longer than its header says, and than the limit."""
-    try:
+    with closing(results):
         for result in results:
             if result.frame.time > seconds + 1:
                 raise SourceError(_TOO_LONG.format(seconds))
             yield result
-    finally:
-        close(results)

@@ -61,9 +61,5 @@ def _position(chip: Array, box: list[int], picture: Array, labels: Array, gap: i
 @lru_cache(maxsize=1024)
 def _fitting_label(texts: tuple[str, ...], ground: Colour, points: int, width: int, height: int) -> Array | None:
     """Return the first text that fits the width and a third of the height of a frame, with letters from 7 points on."""
-    for text in texts:
-        for size in range(points, 6, -1):
-            chip = label(text, ground, size)
-            if chip.shape[1] <= width and 3 * chip.shape[0] <= height:
-                return chip
-    return None
+    chips = (label(text, ground, size) for text in texts for size in range(points, 6, -1))
+    return next((chip for chip in chips if chip.shape[1] <= width and 3 * chip.shape[0] <= height), None)

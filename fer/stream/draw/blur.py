@@ -1,7 +1,8 @@
 """Faces made unrecognizable in the frames themselves, before anything shows or saves them."""
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 
 from fer.checks import check_choice
 from fer.stream.faces.boxes import area, cover
-from fer.stream.queues import close, with_end
+from fer.stream.queues import with_end
 from fer.stream.types import Array, FrameResult
 
 _MARGIN = 0.35
@@ -52,14 +53,14 @@ class Blur:
         self._recent: Array = np.zeros(0, _REGION)
         self._spared, self._spared_time = 0, -np.inf
 
-    def over(self, results: Iterator[FrameResult], live: bool = False) -> Generator[FrameResult]:
+    def over(self, results: Generator[FrameResult], live: bool = False) -> Generator[FrameResult]:
         """Yield the results with faces hidden. Closing the generator closes `results`.
 
         live: Pass every frame on at once. Otherwise a frame is buffered for a quarter of a second, so that a face is
         hidden before it is first detected.
         """
         buffered: deque[tuple[FrameResult, Array]] = deque()
-        try:
+        with closing(results):
             for result in with_end(results):
                 # Nothing is buffered at the end, for live sources and for stills.
                 now = np.inf if result is None or live or result.frame.file is not None else result.frame.time
@@ -73,8 +74,6 @@ class Blur:
                     buffered.append((result, regions))
                 while buffered and (len(buffered) > _BUFFERED or now - buffered[0][0].frame.time > _BEFORE):
                     yield _hidden(*buffered.popleft())
-        finally:
-            close(results)
 
     def _regions(self, result: FrameResult) -> Array:
         """Return the regions to hide in the next frame: of faces detected in it or shortly before."""
@@ -83,10 +82,9 @@ class Blur:
         if result.searched:
             ids = np.zeros(len(faces), int) if faces.ids is None else faces.ids
             hidden = np.arange(len(faces)) != (self._spare(result, ids.tolist()) if self._others else None)
-            unconfirmed = np.zeros((0, 4)) if result.unconfirmed is None else result.unconfirmed
-            new = np.zeros(hidden.sum() + len(unconfirmed), _REGION)
+            new = np.zeros(hidden.sum() + len(result.unconfirmed), _REGION)
             new["id"][: hidden.sum()], new["time"] = ids[hidden], time
-            new["box"] = np.concatenate([faces.boxes[hidden], unconfirmed])
+            new["box"] = np.concatenate([faces.boxes[hidden], result.unconfirmed])
             # A face is detected again if its id is, or if it has none, where it was.
             covered = (cover(new["box"], recent["box"]) > 0.5).any(axis=0)
             again = np.where(recent["id"] > 0, np.isin(recent["id"], ids), covered)

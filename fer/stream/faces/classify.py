@@ -38,8 +38,7 @@ def crop_face(image: Array, box: Array, margin: float, size: int) -> Array:
     right, bottom = left + side, top + side
     face = image[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
     beyond = max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width)
-    if any(beyond):
-        face = cv2.copyMakeBorder(face, *beyond, cv2.BORDER_REPLICATE)
+    face = cv2.copyMakeBorder(face, *beyond, cv2.BORDER_REPLICATE)
     # Area averaging reduces without aliasing, but would enlarge to blocks.
     method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     return cv2.resize(face, (size, size), interpolation=method)

@@ -56,8 +56,8 @@ class Detector:
         height = max(1, round(full_height * width / full_width))
         copy = image if width == full_width else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         copy = cv2.cvtColor(copy, cv2.COLOR_RGB2BGR)
-        missing = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
-        copy = cv2.copyMakeBorder(copy, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) if any(missing) else copy
+        below, beside = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
+        copy = cv2.copyMakeBorder(copy, 0, below, 0, beside, cv2.BORDER_REPLICATE)
         rows = self._net.detect(copy, details=True)[:, [0, 1, 2, 3, 14]]
         scale = np.array([full_width / width, full_height / height] * 2 + [1], np.float32)
         return np.asarray(rows * scale)

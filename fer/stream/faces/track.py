@@ -104,8 +104,7 @@ class SceneCutDetector:
 
     def __init__(self, threshold: float = 45.0) -> None:
         self._threshold = threshold
-        self._previous: Array | None = None
-        self._shape: tuple[int, ...] = ()
+        self._previous: tuple[tuple[int, ...], Array] | None = None
 
     def __call__(self, image: Array) -> bool:
         """Return whether `image`, uint8 (H, W, 3), begins another scene, as a change of size does."""
@@ -114,8 +113,5 @@ class SceneCutDetector:
         small = cv2.cvtColor(cv2.resize(part, (32, 18), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         now = cv2.equalizeHist(small).astype(np.float32)
         now -= now.mean()  # equalization leaves a picture of one colour as it is
-        previous, self._previous = self._previous, now
-        shape, self._shape = self._shape, image.shape
-        if previous is None:
-            return False
+        (shape, previous), self._previous = self._previous or (image.shape, now), (image.shape, now)
         return shape != image.shape or float(np.abs(now - previous).mean()) > self._threshold

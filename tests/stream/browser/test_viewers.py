@@ -10,8 +10,7 @@ from torch import nn
 
 from fer import artifact
 from fer.stream import Recognizer, recognizer
-from fer.stream.browser import viewers as module
-from fer.stream.browser.viewers import Viewers, models
+from fer.stream.browser.viewers import Viewers
 from fer.stream.types import Faces, Frame
 
 ALICE, BOB = "a" * 32, "b" * 32
@@ -57,14 +56,13 @@ def clock() -> Clock:
 @pytest.fixture
 def viewers(model: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Viewers:
     monkeypatch.setattr(recognizer, "Detector", lambda **_: Bright())
-    one = Recognizer(model)
-    return Viewers(lambda name: one, clock)
+    return Viewers(Recognizer(model), clock)
 
 
-def look(viewers: Viewers, key: str, left: int | None, model: str = "one", times: int = 3) -> dict[str, Any]:
+def look(viewers: Viewers, key: str, left: int | None, times: int = 3) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for _ in range(times):
-        result = viewers.recognize({"viewer": key, "model": model, "image": jpeg(left)})
+        result = viewers.recognize({"viewer": key, "image": jpeg(left)})
     return result
 
 
@@ -84,37 +82,22 @@ def test_nobody_sees_the_ids_or_faces_of_others(viewers: Viewers) -> None:
     assert look(viewers, "c" * 32, None)["faces"] == []
 
 
-def test_no_more_than_32_at_a_time_until_one_is_idle(viewers: Viewers, clock: Clock) -> None:
+def test_no_more_than_32_at_a_time_until_one_disconnects_or_is_idle(viewers: Viewers, clock: Clock) -> None:
     for i in range(32):
         assert "error" not in look(viewers, f"{i:032x}", None, times=1)
     assert "try again later" in look(viewers, ALICE, None, times=1)["error"]
     assert "error" not in look(viewers, f"{0:032x}", None, times=1)
+    viewers.disconnect(f"{0:032x}")
+    viewers.disconnect("unknown")
+    assert "error" not in look(viewers, ALICE, None, times=1)
+    assert "error" in look(viewers, BOB, None, times=1)
     clock.now = 10.5
     assert "error" not in look(viewers, BOB, None, times=1)
-
-
-def test_models_are_loaded_once_when_they_are_first_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[str] = []
-    monkeypatch.setattr(module, "Recognizer", lambda path, threads: loaded.append(path.name))
-    names, load = models(Path("mine.ts"), {"threads": 1})
-    assert names[0] == "mine.ts" and "fast (bundled)" in names[1:]
-    for name in ("mine.ts", "fast (bundled)", "mine.ts", "../../etc/passwd"):
-        load(name)
-    assert loaded == ["mine.ts", "fast.ts"]
-
-
-def test_another_model_starts_with_new_ids(viewers: Viewers) -> None:
-    assert len(look(viewers, ALICE, 20)["faces"]) == 1
-    assert look(viewers, ALICE, 20, model="two", times=1)["faces"] == []
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        None,
-        [],
-        {"viewer": "x", "image": jpeg(None)},
-        {"viewer": ALICE},
         {"viewer": ALICE, "image": "data:image/jpeg;base64,%%"},
         {"viewer": ALICE, "image": "http://example.org/a.jpg"},
         {"viewer": ALICE, "image": jpeg(None, ending=".png")},
@@ -123,7 +106,7 @@ def test_another_model_starts_with_new_ids(viewers: Viewers) -> None:
         {"viewer": ALICE, "image": "data:image/jpeg;base64," + "A" * 5_000_000},
     ],
 )
-def test_a_request_that_is_not_from_the_page_is_refused_in_words(viewers: Viewers, request_: object) -> None:
+def test_an_image_that_is_no_jpeg_is_refused_in_words(viewers: Viewers, request_: dict[str, str]) -> None:
     assert "load" in viewers.recognize(request_)["error"]
 
 

@@ -41,7 +41,7 @@ def watched(
 ) -> Iterator[FrameResult]:
     detect = FakeDetector(*boxes, blind=frozenset(blind))
     classify = FakeFaceClassifier(("a", "b"))
-    return results(source, detect, classify, ("a", "b"), TemporalState(Tracker(), Smoother()), Stats(), every)
+    return results(source, detect, classify, TemporalState(Tracker(), Smoother()), Stats(), every)
 
 
 def blurred(
@@ -177,6 +177,6 @@ def test_no_face_is_left_for_the_detector(shared: Path) -> None:
     find, search = Detector(), Detector(width=640, score=0.3)
     source = open_source(str(shared / "single_face.mp4"))
     stream = results(
-        source, find, FakeFaceClassifier(("a", "b")), ("a", "b"), TemporalState(Tracker(), Smoother()), Stats(), every=5
+        source, find, FakeFaceClassifier(("a", "b")), TemporalState(Tracker(), Smoother()), Stats(), every=5
     )
     assert sum(len(search(result.frame)) for result in Blur("faces").over(stream)) == 0

@@ -21,7 +21,7 @@ from fer.stream.types import Faces, Frame, FrameResult
 def page(path: Path, source: Source, *boxes: tuple[float, float, float, float], until: int | None = None) -> str:
     context, state = Context(source, EMOTIONS, "<b>model.ts</b>"), TemporalState(Tracker(), Smoother())
     stats = context.stats
-    stream = results(source, FakeDetector(*boxes), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
+    stream = results(source, FakeDetector(*boxes), FakeFaceClassifier(EMOTIONS, 3), state, stats)
 
     def interrupt() -> None:
         if stats.frames == until:

@@ -16,7 +16,7 @@ def watched(path: Path, blind: range = range(0), until: int | None = None) -> No
     context, state = Context(FakeSource(100), EMOTIONS), TemporalState(Tracker(), Smoother())
     stats = context.stats
     detect = FakeDetector((10, 8, 40, 44), blind=frozenset(blind))
-    stream = results(context.source, detect, FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
+    stream = results(context.source, detect, FakeFaceClassifier(EMOTIONS, 3), state, stats)
 
     def interrupt() -> None:
         if stats.frames == until:

@@ -60,7 +60,7 @@ def watch(
     places = (folder / "snapshots", Collector(folder / "faces", 0.1, 24)) if keeps else (None, None)
     view = window.Window("fake", stills, *places)
     state = TemporalState(Tracker(), Smoother())
-    stream = results(source, FakeDetector(*faces), FakeFaceClassifier(EMOTIONS, 3), EMOTIONS, state, stats)
+    stream = results(source, FakeDetector(*faces), FakeFaceClassifier(EMOTIONS, 3), state, stats)
     run(stream, [view], stats)
     return stats
 
