@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from samples import SHARED
 
+from fer.data.base import Split
+
 # `pytest --hypothesis-profile=many` looks for longer, and elsewhere each time.
 _fuzz = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("few", max_examples=25, derandomize=True, **_fuzz)
@@ -49,3 +51,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Split]:
+    """The real FER-2013, read once per worker."""
+    from fer.data import fer2013
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("real")))
+        return fer2013.read(SHARED / "fer2013")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import SHARED
 from torch.nn import functional as F
 
 from fer import artifact
@@ -69,11 +68,8 @@ def test_ensemble_is_the_mean_of_three_networks_over_three_sizes_and_their_mirro
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["fast", "accurate"])
-def test_artifact_scores_on_public_test_as_it_says(name):
-    from fer.data import fer2013
-
-    val = fer2013.read(SHARED / "fer2013")["val"]
-    loaded = artifact.load(WEIGHTS / f"{name}.ts")
+def test_artifact_scores_on_public_test_as_it_says(name, real):
+    val, loaded = real["val"], artifact.load(WEIGHTS / f"{name}.ts")
     images = torch.from_numpy(val.images.copy())[:, None]
     predicted = torch.cat([loaded(part).argmax(1) for part in images.split(256)])
     accuracy = (predicted.numpy() == val.labels).mean()

@@ -44,6 +44,8 @@ def test_runs_are_released_with_cards_and_a_table(bench, tmp_path, monkeypatch, 
     monkeypatch.setattr(bench, "data", lambda: splits)
     monkeypatch.setattr(bench, "WEIGHTS", tmp_path)
     monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "THREADS", 1)
+    monkeypatch.setattr(bench, "milliseconds", lambda call: 1.0)
     for page in ("README.md", "fast.md", "accurate.md", "ensemble.md"):
         (tmp_path / page).write_text(f"before\n{bench.BEGIN}old\n{bench.END}after\n")
     for seed, name in enumerate(("fast", "accurate")):
@@ -56,15 +58,15 @@ def test_runs_are_released_with_cards_and_a_table(bench, tmp_path, monkeypatch, 
     assert {"val/accuracy", "test/accuracy", "test/accuracy_without_duplicates", "val/loss_epoch_1"} <= set(
         metadata.metrics
     )
-    said = (
+    line = (
         f"| accuracy | {100 * metadata.metrics['val/accuracy']:.1f} | {100 * metadata.metrics['test/accuracy']:.1f} |"
     )
     card = (tmp_path / "fast.md").read_text()
-    assert said in card and card.startswith("before\n") and card.endswith("after\n") and "old" not in card
+    assert line in card and card.startswith("before\n") and card.endswith("after\n") and "old" not in card
     assert "the mean of 2 networks over 4 views of it" in (tmp_path / "ensemble.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert all(f"| `{name}.ts` | 0.0" in readme for name in ("fast", "accurate", "ensemble"))
     judged = bench.judged(bench.released(), splits)["ensemble"]
-    told = artifact.read_metadata(tmp_path / "ensemble.ts").metrics
-    assert judged["test"]["accuracy"] == pytest.approx(told["test/accuracy"], abs=0.05)
-    assert judged["test"]["ece"] == pytest.approx(told["test/ece"], abs=0.02)
+    recorded = artifact.read_metadata(tmp_path / "ensemble.ts").metrics
+    assert judged["test"]["accuracy"] == pytest.approx(recorded["test/accuracy"], abs=0.05)
+    assert judged["test"]["ece"] == pytest.approx(recorded["test/ece"], abs=0.02)
