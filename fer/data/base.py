@@ -68,17 +68,6 @@ class Split:
         return Split(self.images[rows], self.labels[rows], self.classes, targets, names)
 
 
-def empty(count: int, size: int, channels: int = 1) -> np.ndarray:
-    """An uninitialized uint8 array, (count, size, size) or (count, size, size, 3).
-
-    Raises `DataError` if there is not enough memory.
-    """
-    try:
-        return np.empty((count, size, size) if channels == 1 else (count, size, size, channels), dtype=np.uint8)
-    except (MemoryError, ValueError):  # ValueError for more bytes than numpy can count
-        raise DataError(f"no memory for {count} images of {size}×{size}×{channels}; lower data.size") from None
-
-
 def as_batch(images: np.ndarray) -> Tensor:
     """Copy uint8 images (N, H, W) or (N, H, W, 3), memory-mapped or not, to a uint8 tensor (N, 1 or 3, H, W)."""
     batch = torch.from_numpy(np.array(images))

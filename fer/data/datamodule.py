@@ -14,7 +14,7 @@ from fer.checks import check_flag, check_number, check_path
 from fer.data import votes as fer_plus
 from fer.data.base import Split, constant, duplicates
 from fer.data.dataset import EmotionDataset, Index
-from fer.errors import ConfigError, DataError
+from fer.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -151,12 +151,6 @@ class EmotionDataModule(L.LightningDataModule):
     def channels(self) -> int:
         """Channels of the stored images, 1 or 3."""
         return 1 if self.splits["train"].images.ndim == 3 else 3
-
-    def check_world(self, world: int) -> None:
-        """Raise `ConfigError` if there are fewer images in train or val than processes."""
-        fewest = min(len(self.splits["train"]), len(self.splits["val"]))
-        if world > fewest:
-            raise ConfigError(f"{world} processes are more than {fewest} images; lower trainer.devices or num_nodes")
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the training pixels, scaled to 0–1, for each channel."""

@@ -10,9 +10,10 @@ import csv
 import io
 import os
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from fer.checks import check_flag, check_number, check_path
 from fer.data import cache
 from fer.data.base import Split
-from fer.data.folder import HIDDEN, is_image, load_image
+from fer.data.folder import list_images, load_image
 from fer.errors import DataError
 from fer.files import expand
 from fer.labels import EMOTIONS, canonical
@@ -90,46 +91,30 @@ def find(path: Path) -> Path | None:
 
 
 def _read(source: Path, seed: int) -> dict[str, Split]:
-    try:
-        if source.is_dir():
-            return _splits(_file_images(_folder(source), str(source)), str(source), seed)
-        if source.suffix.lower() == ".csv":
-            with source.open("rb") as file:
-                return _splits(_csv_images(file, str(source)), str(source))
-        members = list(_zip(source) if source.suffix.lower() == ".zip" else _tar(source))
-    except DataError:
-        raise
-    except Exception as error:  # zipfile and tarfile raise many kinds for damaged files
-        reason = " ".join(str(error).partition(": -")[0].split()) or type(error).__name__
-        fix = "fetch it again, or unpack it and set data.root to its folder"
-        raise DataError(f"{source} is damaged, cut short or encrypted ({reason}); {fix}") from error
-    for name, content in members:
-        if PurePosixPath(name).name in _CSV_NAMES:
-            return _splits(_csv_images(io.BytesIO(content), f"{source}:{name}"), str(source))
-    return _splits(_file_images(members, str(source)), str(source), seed)
+    if source.is_dir() or source.suffix.lower() == ".csv":
+        return _parse(source, str(source), seed)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if source.suffix.lower() == ".zip":
+                with zipfile.ZipFile(source) as archive:
+                    archive.extractall(folder)
+            else:
+                with tarfile.open(source) as archive:
+                    archive.extractall(folder, filter="data")
+        except Exception as error:  # zipfile and tarfile raise many kinds for damaged files
+            reason = " ".join(str(error).partition(": -")[0].split()) or type(error).__name__
+            fix = "fetch it again, or unpack it and set data.root to its folder"
+            raise DataError(f"{source} is damaged, cut short or encrypted ({reason}); {fix}") from error
+        tables = [path for path in sorted(Path(folder).rglob("*.csv")) if path.name in _CSV_NAMES]
+        return _parse(tables[0] if tables else Path(folder), str(source), seed)
 
 
-def _folder(root: Path) -> list[tuple[str, Path]]:
-    paths = [(path.relative_to(root).as_posix(), path) for path in sorted(root.glob("*/*/*"))]
-    return [(name, path) for name, path in paths if _wanted(name)]
-
-
-def _zip(source: Path) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(source) as archive:
-        for name in filter(_wanted, sorted(archive.namelist())):
-            yield name, archive.read(name)
-
-
-def _tar(source: Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(source) as archive:
-        for member in archive:
-            if _wanted(member.name) and (file := archive.extractfile(member)):  # None for folders
-                yield member.name, file.read()
-
-
-def _wanted(name: str) -> bool:
-    *above, last = PurePosixPath(name).parts
-    return (last in _CSV_NAMES or is_image(last)) and not any(part.startswith(HIDDEN) for part in above)
+def _parse(path: Path, name: str, seed: int) -> dict[str, Split]:
+    """Read a CSV file, or a folder that contains train/<class>/ and test/<class>/; `name` is for messages."""
+    if path.is_dir():
+        return _splits(_folder_images(path, name), name, seed)
+    with path.open("rb") as file:
+        return _splits(_csv_images(file, name), name)
 
 
 def rows(file: IO[bytes], name: str, columns: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
@@ -177,17 +162,16 @@ def _csv_images(file: IO[bytes], name: str) -> Iterator[Labelled]:
         yield split, _LABELS[emotion], pixels
 
 
-def _file_images(files: Iterable[tuple[str, Path | bytes]], source: str) -> Iterator[Labelled]:
-    """Images of (name in the folder or archive, with /, and where the file is or what it contains)."""
-    for name, content in files:
-        *_, folder, label, file = ("", "", *PurePosixPath(name).parts)
+def _folder_images(root: Path, name: str) -> Iterator[Labelled]:
+    for path in list_images(root):
+        where = f"{name}/{path.relative_to(root).as_posix()}"
+        *_, folder, label, file = ("", "", *path.relative_to(root).parts)
         if folder.lower() not in ("train", "test"):
             continue
-        where = f"{source}/{name}"
         emotion = canonical(label)
         if emotion is None:
             raise DataError(f"{where}: {label!r} is no emotion of FER-2013; for other classes use data=image_folder")
-        image = load_image(content, where, channels=1)
+        image = load_image(path, where, channels=1)
         if image.shape != (SIDE, SIDE):
             size = f"{image.shape[1]}×{image.shape[0]}"
             raise DataError(f"{where}: {size} pixels; FER-2013 has 48×48, for other sizes use data=image_folder")

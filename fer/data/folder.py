@@ -23,10 +23,10 @@ import numpy as np
 
 from fer import labels
 from fer.checks import check_choice, check_number, check_path
-from fer.data.base import Split, empty
+from fer.data.base import Split
 from fer.errors import DataError
 from fer.files import expand
-from fer.images import decode_image, read_image
+from fer.images import read_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 HIDDEN = (".", "__MACOSX")
@@ -104,20 +104,20 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(HIDDEN)
 
 
-def load_image(source: Path | bytes, name: str, channels: int) -> np.ndarray:
-    """Read an image file, or decode its content, to uint8 (H, W) luma or (H, W, 3) RGB; see `fer.images`.
+def load_image(path: Path, name: str, channels: int) -> np.ndarray:
+    """Read an image file as uint8 (H, W) luma or (H, W, 3) RGB; see `fer.images`.
 
-    Raises `DataError` with `name`, the path of the file, if that is not possible.
+    Raises `DataError` with `name`, the path for messages, if that is not possible.
     """
     try:
-        image = read_image(source) if isinstance(source, Path) else decode_image(source)
+        image = read_image(path)
     except OSError as error:
         raise DataError(f"{name} is not a readable image ({error.strerror}); repair or delete it") from None
     return image if channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 def _load(images: Sequence[_Image], classes: tuple[str, ...], size: int, channels: int, root: Path) -> Split:
-    pixels = empty(len(images), size, channels)
+    pixels = np.empty((len(images), size, size) if channels == 1 else (len(images), size, size, 3), dtype=np.uint8)
     for row, image in enumerate(images):
         pixels[row] = _square(load_image(image.path, str(image.path), channels), size)
     truth = np.array([classes.index(image.label) for image in images], dtype=np.int64)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from fer.checks import check_number
-from fer.data.base import Split, empty
+from fer.data.base import Split
 from fer.labels import EMOTIONS
 
 ACTION_UNITS: dict[str, tuple[int, ...]] = {
@@ -54,7 +54,6 @@ def read(seed: int = 0, train: int = 3500, val: int = 700, test: int = 700, size
 
     Raises:
         ConfigError: An argument is out of range.
-        DataError: There is not enough memory.
     """
     check_number("seed", seed, whole=True)
     check_number("data.size", size, 24, 4096, whole=True)  # brows are not visible in smaller ones
@@ -63,7 +62,7 @@ def read(seed: int = 0, train: int = 3500, val: int = 700, test: int = 700, size
         check_number(name, count, len(EMOTIONS), 10**9, whole=True)
     splits = {}
     for number, (name, count) in enumerate(counts.items()):
-        images = empty(count, size)
+        images = np.empty((count, size, size), dtype=np.uint8)
         labels = np.arange(count, dtype=np.int64) % len(EMOTIONS)
         for row in range(count):
             images[row] = draw(EMOTIONS[labels[row]], np.random.default_rng((seed, number, row)), size)

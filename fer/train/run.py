@@ -95,7 +95,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     history, loggers = History(), _loggers(cfg, folder, ckpt_path)
     all_callbacks = [*callbacks.values(), history, FiniteWeights(), *watchers]
     trainer = config.build(cfg.trainer, "trainer", callbacks=all_callbacks, logger=loggers)
-    _check_processes(trainer, data, config.in_sweep() or bool(watchers))  # before any is started
+    _check_processes(trainer, config.in_sweep() or bool(watchers))  # before any is started
 
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
@@ -234,8 +234,7 @@ def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
     return loggers
 
 
-def _check_processes(trainer: L.Trainer, data: EmotionDataModule, one_of_many: bool) -> None:
-    data.check_world(trainer.world_size)
+def _check_processes(trainer: L.Trainer, one_of_many: bool) -> None:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if one_of_many and trainer.world_size > 1 and not (environment and environment.creates_processes_externally):
         # Lightning starts them with the command line of the first: each would begin the sweep anew.

@@ -221,9 +221,3 @@ def test_a_class_must_not_vanish():
 def test_an_augmentation_that_changes_the_size_is_refused_before_training():
     with pytest.raises(DataError, match=r"changes an image of \(48, 48, 1\) to \(40, 40, 1\); end the pipeline"):
         module(augment=A.Compose([A.RandomCrop(40, 40)]))
-
-
-def test_more_processes_than_images_are_refused():
-    module().check_world(11)
-    with pytest.raises(ConfigError, match="12 processes are more than 11 images"):
-        module().check_world(12)

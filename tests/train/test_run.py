@@ -287,12 +287,11 @@ def test_a_wrong_value_is_one_line_before_anything_is_trained(key, value, words,
 def test_a_job_of_a_sweep_starts_no_processes_of_its_own(sweep, external):
     environment = SimpleNamespace(creates_processes_externally=external)
     trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(cluster_environment=environment))
-    data = SimpleNamespace(check_world=lambda world: None)
     if sweep and not external:
         with pytest.raises(ConfigError, match=r"set trainer\.devices=1, or let hydra/launcher"):
-            experiment._check_processes(trainer, data, sweep)
+            experiment._check_processes(trainer, sweep)
     else:
-        experiment._check_processes(trainer, data, sweep)
+        experiment._check_processes(trainer, sweep)
 
 
 def test_a_run_needs_no_extra_logger_and_no_average(tmp_path):
