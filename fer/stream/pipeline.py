@@ -103,8 +103,7 @@ def results(
         start("detect", searches, detections.put, detections.end),
     ]
     try:
-        most = 1 if source.live else _BUFFERED
-        yield from _recognize(iter(detections), classify, state, stats, most)
+        yield from _recognize(iter(detections), classify, state, stats, most=1 if source.live else _BUFFERED)
     finally:
         stats.dropped += frames.dropped
         detections.stop()

@@ -75,15 +75,14 @@ def start(
     """Start a thread that calls `use` with each value until it returns False, and then `end` with the error, if any."""
 
     def run() -> None:
-        error: BaseException | None = None
         try:
             for value in values:
                 if use(value) is False:
                     break
             close(values)
-        except BaseException as raised:  # the other end of the queue must hear of any error
-            error = raised
-        end(error)
+            end(None)
+        except BaseException as error:  # the other end of the queue must hear of any error
+            end(error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()

@@ -10,7 +10,7 @@ for result in recognizer.stream("clip.mp4"):
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -137,12 +137,12 @@ class Recognizer:
 class Session:
     """`session(image, time)` → `FrameResult` of one viewer's next frame, with that viewer's own ids and smoothing.
 
-    A face is left out until it is seen a second time. A session is for one thread at a time.
+    A face is left out until it is seen a second time. Threads take turns.
     """
 
     def __init__(self, recognizer: Recognizer, state: TemporalState) -> None:
         self._recognizer, self._state, self._is_cut = recognizer, state, SceneCutDetector()
-        self._frames, self._start = 0, monotonic()
+        self._index, self._start, self._lock = count(), monotonic(), threading.Lock()
 
     def __call__(self, image: Array, time: float | None = None) -> FrameResult:
         """Return the result of the next frame.
@@ -154,9 +154,10 @@ class Session:
         Raises:
             ValueError: The image has another shape or dtype.
         """
-        frame = Frame(np.ascontiguousarray(image), self._frames, monotonic() - self._start if time is None else time)
-        self._frames += 1
-        return self._recognizer._recognize(frame, self._state, self._is_cut(frame.image))
+        with self._lock:
+            time = monotonic() - self._start if time is None else time
+            frame = Frame(np.ascontiguousarray(image), next(self._index), time)
+            return self._recognizer._recognize(frame, self._state, self._is_cut(frame.image))
 
 
 def _limit_threads(threads: int | None) -> None:

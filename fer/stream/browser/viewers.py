@@ -5,7 +5,6 @@ import io
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,13 +21,6 @@ _LARGEST = 1920
 """Pixels of a frame's longer side."""
 
 
-@dataclass(eq=False)
-class _Viewer:
-    session: Session
-    last: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 class Viewers:
     """Recognizes the frames of many pages, which secret keys keep apart.
 
@@ -39,7 +31,7 @@ class Viewers:
 
     def __init__(self, recognizer: Recognizer, clock: Callable[[], float] = time.monotonic) -> None:
         self._recognizer, self._clock = recognizer, clock
-        self._viewers: dict[str, _Viewer] = {}
+        self._sessions: dict[str, tuple[Session, float]] = {}  # and when each was last used
         self._lock = threading.Lock()
 
     def recognize(self, request: Mapping[str, str]) -> dict[str, Any]:
@@ -55,22 +47,19 @@ class Viewers:
         if image is None:
             return {"error": f"this is not a JPEG of up to {_LARGEST} pixels; load the page again"}
         with self._lock:
-            oldest = self._clock() - _IDLE
-            self._viewers = {key: viewer for key, viewer in self._viewers.items() if viewer.last >= oldest}
-            if page not in self._viewers:
-                if len(self._viewers) >= _MOST:
-                    return {"error": f"{_MOST} people use this page already; try again later"}
-                self._viewers[page] = _Viewer(self._recognizer.session())
-            viewer = self._viewers[page]
-            viewer.last = self._clock()
-        with viewer.lock:
-            result = viewer.session(image)
+            now = self._clock()
+            self._sessions = {key: pair for key, pair in self._sessions.items() if pair[1] >= now - _IDLE}
+            if page not in self._sessions and len(self._sessions) >= _MOST:
+                return {"error": f"{_MOST} people use this page already; try again later"}
+            session = self._sessions[page][0] if page in self._sessions else self._recognizer.session()
+            self._sessions[page] = session, now
+        result = session(image)
         return {**result.row(), "width": image.shape[1], "height": image.shape[0]}
 
     def disconnect(self, page: str) -> None:
         """Remove a page that stops its camera."""
         with self._lock:
-            self._viewers.pop(page, None)
+            self._sessions.pop(page, None)
 
 
 def _decode(url: str) -> Array | None:

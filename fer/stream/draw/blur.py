@@ -108,8 +108,6 @@ class Blur:
 
 
 def _hidden(result: FrameResult, regions: Array) -> FrameResult:
-    if not len(regions) or result.frame.error is not None:
-        return result
     margins = _MARGIN + _GROWTH * abs(result.frame.time - regions["time"])
     return replace(result, frame=replace(result.frame, image=hide(result.frame.image, regions["box"], margins)))
 

@@ -31,7 +31,7 @@ def panel(result: FrameResult, height: int, lines: Sequence[str], keys: Sequence
     strip = np.full((height, WIDTH, 3), _GROUND, np.uint8)
     y = _MARGIN
     for line, ink in [*((line, _DIM) for line in lines), *((key, _INK) for key in keys or ())]:
-        write(strip, line, _MARGIN, y + 3, ink, 13)
+        write(strip, line, _MARGIN, y, ink, 13)
         y += _LINE
     if keys is not None:
         return strip
@@ -45,7 +45,7 @@ def panel(result: FrameResult, height: int, lines: Sequence[str], keys: Sequence
     hidden = len(result.faces) - len(largest)
     if hidden or not len(result.faces):
         text = f"and {hidden} more {'faces' if hidden > 1 else 'face'}" if hidden else "no face"
-        write(strip, text, _MARGIN, y + 3, _DIM, 13)
+        write(strip, text, _MARGIN, y, _DIM, 13)
     return strip
 
 
@@ -53,11 +53,11 @@ def _face(strip: Array, y: int, result: FrameResult, i: int) -> None:
     emotion, _ = result.emotions()[i]
     identity = "" if result.faces.ids is None else f"{result.faces.ids[i]}  "
     doubt = "  uncertain" if result.uncertain is not None and result.uncertain[i] else ""
-    write(strip, f"{identity}{emotion}{doubt}", _MARGIN, y + 3, _INK, 16)
+    write(strip, f"{identity}{emotion}{doubt}", _MARGIN, y, _INK, 16)
     for k, (name, value) in enumerate(zip(result.classes, result.shown[i].tolist(), strict=True)):
         top, ink = y + _HEAD + k * _LINE, _INK if name == emotion else _DIM
-        write(strip, name, _MARGIN, top + 2, ink, 12)
+        write(strip, name, _MARGIN, top, ink, 12)
         for share, tint in ((1.0, _BAR), (value, colour(name))):
             width = round((_RIGHT - _LEFT) * share)
             strip[top + 3 : top + 13, _LEFT : _LEFT + width] = tint
-        write(strip, f"{value:.0%}".rjust(4), _RIGHT + 6, top + 2, ink, 12)
+        write(strip, f"{value:.0%}".rjust(4), _RIGHT + 6, top, ink, 12)

@@ -52,7 +52,7 @@ class Smoother:
             uncertain bool (N,).
         """
         if ids is None:
-            return None, None, self._are_uncertain(probabilities)
+            return None, None, probabilities.max(axis=1, initial=0) < self._uncertain
         smoothed = np.round(probabilities, LOGGED)
         labels = probabilities.argmax(axis=1).astype(np.int64) if len(ids) else np.zeros(0, np.int64)
         for i, identity in enumerate(ids.tolist()):
@@ -67,7 +67,4 @@ class Smoother:
                 labels[i] = best if changes else track.label
             self._tracks[identity] = _Track(smoothed[i], int(labels[i]), time)
         self._tracks = {k: track for k, track in self._tracks.items() if time - track.time < _FORGET}
-        return smoothed, labels, self._are_uncertain(smoothed)
-
-    def _are_uncertain(self, probabilities: Array) -> Array:
-        return probabilities.max(axis=1, initial=0.0) < self._uncertain
+        return smoothed, labels, smoothed.max(axis=1, initial=0) < self._uncertain

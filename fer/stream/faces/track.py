@@ -63,24 +63,23 @@ class Tracker:
         """
         import supervision as sv
 
-        self._time = max(time, self._time + 1e-3)  # broken sources have time that stands still or runs backwards
+        self._time = max(time, self._time + 1e-3)  # in broken sources, time stands still or runs backwards
         detections = sv.Detections(faces.boxes, confidence=faces.scores, data={"index": np.arange(len(faces))})
         tracked = self._tracker.update(detections, timestamp=self._time)
         ids = np.full(len(faces), UNCONFIRMED, np.int64)
-        if tracked.tracker_id is not None:
-            for index, number in zip(tracked.data.get("index", ()), tracked.tracker_id, strict=True):
-                if number >= 0:
-                    ids[index] = self._ids[int(number)]
+        if len(tracked):
+            known = tracked.tracker_id >= 0
+            ids[tracked.data["index"][known]] = [self._ids[number] for number in tracked.tracker_id[known].tolist()]
         return ids
 
     def cut(self) -> None:
-        """Begin another scene: no face that follows is one seen so far."""
+        """Begin another scene, in which no earlier face returns."""
         self._ids.clear()
         self._tracker = self._new_tracker()
 
 
 def confirm(faces: Faces, later: Faces) -> Faces:
-    """Give unconfirmed faces the ids that their successors have in the next searched frame, where they have any."""
+    """Give each unconfirmed face the id of the face that it overlaps in the next searched frame, if there is one."""
     assert faces.ids is not None and later.ids is not None
     ids, overlaps = faces.ids.copy(), iou(faces.boxes, later.boxes)
     overlaps[ids != UNCONFIRMED] = 0
