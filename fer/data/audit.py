@@ -41,11 +41,11 @@ class Audit:
     problems: dict[str, np.ndarray]
 
     def duplicates(self, name: str, other: str) -> int:
-        """Number of images of the split `name` that also occur in the split `other`."""
+        """Return the number of images of the split `name` that also occur in the split `other`."""
         return int(np.isin(self.group[self.split == name], self.group[self.split == other]).sum())
 
     def describe(self, k: int) -> tuple[str, str, str, str]:
-        """Split, row, file and class of image `k`."""
+        """Return split, row, file and class of image `k`."""
         split, row = self.splits[str(self.split[k])], int(self.row[k])
         file = split.names[row] if split.names else ""
         return str(self.split[k]), str(row), file, split.classes[split.labels[row]]
@@ -69,7 +69,7 @@ def examine(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
     group = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
     def differ(values: np.ndarray) -> np.ndarray:
-        """bool (N,): whether the images of each image's group have different values."""
+        """Return bool (N,), whether the images in the group of each image differ in `values`."""
         pairs = np.unique(np.stack([group, values], axis=1), axis=0)
         return np.bincount(pairs[:, 0])[group] > 1
 
@@ -89,7 +89,7 @@ def examine(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
 
 
 def report(audit: Audit) -> list[Table]:
-    """Totals, problems by split, duplicates between splits, and class balance."""
+    """Return tables of totals, problems by split, duplicates between splits, and class balance."""
     names, group, problems = list(audit.splits), audit.group, audit.problems
     totals = {
         "images": len(group),
@@ -112,7 +112,7 @@ def report(audit: Audit) -> list[Table]:
 
 
 def rows(audit: Audit) -> list[list[str]]:
-    """For each image and problem: split, row, file, class, problem, group of equal images."""
+    """Return split, row, file, class, problem and group of equal images for each problem of each image."""
     result = []
     for problem, where in audit.problems.items():
         for k in sorted(np.flatnonzero(where).tolist(), key=lambda k: (audit.group[k], k)):
@@ -121,7 +121,7 @@ def rows(audit: Audit) -> list[list[str]]:
 
 
 def examples(audit: Audit, most: int = 8) -> list[tuple[str, list[tuple[np.ndarray, str]]]]:
-    """For each problem that occurs, a heading and up to `most` images with captions."""
+    """Return a heading and up to `most` images with captions for each problem that occurs."""
     result = []
     for problem, where in audit.problems.items():
         groups, cells = np.unique(audit.group[where]), []

@@ -1,4 +1,4 @@
-"""`Split`, the form that all data takes once it is read, and what works on it."""
+"""`Split`, the common form of all datasets, and functions on its images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Split:
         labels: int64 (N,), 0 to K - 1.
         classes: K names.
         targets: Target distributions, float32 (N, K), rows sum to 1, if there is more to learn from than the labels.
-            In (N, 2 K) the second half is for a second head.
+            If they are (N, 2 K), the second half is for a second head.
         names: Path of each image below the root of the dataset, if it has one.
 
     Raises:
@@ -62,7 +62,7 @@ class Split:
         return np.bincount(self.labels, minlength=len(self.classes)).tolist()
 
     def only(self, rows: np.ndarray) -> "Split":
-        """The split reduced to the images where `rows`, bool (N,), is true."""
+        """Return a split of only the images where `rows`, bool (N,), is true."""
         targets = None if self.targets is None else self.targets[rows]
         names = None if self.names is None else tuple(compress(self.names, rows))
         return Split(self.images[rows], self.labels[rows], self.classes, targets, names)
@@ -75,17 +75,17 @@ def as_batch(images: np.ndarray) -> Tensor:
 
 
 def constant(images: np.ndarray) -> np.ndarray:
-    """bool (N,): whether each image consists of one colour."""
+    """Return bool (N,), whether each image consists of a single colour."""
     flat = images.reshape(len(images), -1, 1 if images.ndim == 3 else 3)
     return (flat == flat[:, :1]).all(axis=(1, 2))
 
 
 def digests(images: np.ndarray) -> list[bytes]:
-    """A digest of each image, equal for images whose pixels are all equal."""
+    """Return a digest of each image. Images with equal pixels have equal digests."""
     return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
 
 
 def duplicates(split: Split, others: Sequence[Split]) -> np.ndarray:
-    """bool (N,): whether each image of `split` also occurs, pixel for pixel, in one of `others`."""
+    """Return bool (N,), whether each image of `split` also occurs, pixel for pixel, in one of `others`."""
     known = {digest for other in others for digest in digests(other.images)}
     return np.array([digest in known for digest in digests(split.images)], dtype=bool)

@@ -14,33 +14,31 @@ from fer.data.base import Split
 from fer.files import atomic_write
 
 _FORMAT = 1
-"""Increase it when a reader returns other arrays for the same files."""
+"""Increase this when a reader returns different arrays for the same files."""
 _UNUSABLE = (OSError, ValueError, KeyError, EOFError)
 """Raised for entries that are missing, empty or cut short."""
 
 
 def folder() -> Path:
-    """`FER_CACHE` if it is set, else the user's cache folder for fer."""
+    """Return the folder in `FER_CACHE` if it is set, else the user's cache folder for fer."""
     return Path(os.environ.get("FER_CACHE") or platformdirs.user_cache_dir("fer"))
 
 
 def stamp(path: Path, *settings: Any) -> str:
-    """A key for the content of `path` and for `settings`.
+    """Return a key for the content of `path` and for `settings`.
 
-    It changes with the name, size or modification time of any file down to three folders below `path`, which is as deep
-    as cached readers look.
+    It changes with the name, size or modification time of any file below `path`.
     """
-    depths = ("*", "*/*", "*/*/*")
-    files = sorted(p for depth in depths for p in path.glob(depth) if p.is_file()) if path.is_dir() else [path]
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     rows = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     return hashlib.sha256(repr((_FORMAT, str(path.resolve()), rows, settings)).encode()).hexdigest()[:32]
 
 
 def cached(key: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
-    """The splits stored under `key`, with memory-mapped images; the first time, `read()` makes them.
+    """Return the splits stored under `key`, with memory-mapped images, or store the result of `read` first.
 
-    An entry appears when it is complete, so a killed or failed writer leaves none. If the folder cannot be written, the
-    splits are returned from memory.
+    An entry appears only when it is complete, so a killed or failed writer leaves none. If the folder cannot be
+    written, the splits are returned from memory.
     """
     target = folder() / key
     try:

@@ -135,7 +135,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.splits = splits
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch to resume with. Lightning stores it in checkpoints."""
+        """Return the epoch from which to resume. Lightning stores it in checkpoints."""
         trainer = self.trainer
         return {"epoch": trainer.current_epoch + trainer.is_last_batch if trainer else 0}
 
@@ -153,7 +153,7 @@ class EmotionDataModule(L.LightningDataModule):
         return 1 if self.splits["train"].images.ndim == 3 else 3
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of the training pixels, scaled to 0–1, for each channel."""
+        """Return mean and standard deviation of the training pixels, scaled to 0–1, for each channel."""
         images = self.splits["train"].images
         # Counts of 256 values are exact; in parts, since bincount needs eight bytes for each pixel.
         counts = np.zeros((self.channels, 256), dtype=np.int64)
@@ -166,7 +166,7 @@ class EmotionDataModule(L.LightningDataModule):
         return tuple(means), tuple(max(s, 1e-3) for s in stds)
 
     def class_weights(self) -> list[float]:
-        """Inverse class frequencies of train, scaled to mean 1, for the loss."""
+        """Return the inverse class frequencies of train, scaled to mean 1, for the loss."""
         weights = 1 / np.maximum(self.splits["train"].counts(), 1)
         return (weights * len(weights) / weights.sum()).tolist()
 

@@ -27,7 +27,7 @@ class _Draws(random.Random):
         return _Draws, (self._source,)
 
     def restart(self) -> None:
-        """Forget numbers drawn ahead, after the state of the source was set."""
+        """Discard numbers drawn in advance. Called after the state of the source was set."""
         self._numbers: list[float] = []
         self.gauss_next = None  # cached by random.gauss, which makes two at a time
 

@@ -46,7 +46,7 @@ def read(root: str | Path | None = None, download: bool = False, seed: int = 0) 
     Args:
         root: A folder, or one of the files above; None means the folder in `FER2013_ROOT`, else `data/fer2013`.
         download: Fetch the public Kaggle set if there is nothing at `root`.
-        seed: Chooses the tenth of train that becomes val, in Kaggle folders whose file names do not tell val from test.
+        seed: Chooses the tenth of train that becomes val in Kaggle folders whose file names do not mark val.
 
     Raises:
         DataError: Something is missing or malformed. The message names the file and, in a CSV, the line.
@@ -59,10 +59,9 @@ def read(root: str | Path | None = None, download: bool = False, seed: int = 0) 
     if source is None and download:
         source = find(_download())
     if source is None:
-        problem = f"{path} is not a FER-2013 file" if path.is_file() else f"no FER-2013 in {path}"
         raise DataError(
-            f"{problem}; put fer2013.csv, icml_face_data.csv, fer2013.tar.gz or the Kaggle folders or zip there, or "
-            "set data.root or FER2013_ROOT, or data.download=true, or try data=synthetic"
+            f"no FER-2013 in {path}; put fer2013.csv, icml_face_data.csv, fer2013.tar.gz or the Kaggle folders or zip "
+            "there, or set data.root or FER2013_ROOT, or data.download=true, or try data=synthetic"
         )
     return cache.cached(cache.stamp(source, "fer2013", seed), lambda: _read(source, seed))
 
@@ -78,7 +77,7 @@ def _download() -> Path:
 
 
 def find(path: Path) -> Path | None:
-    """The file or folder to read: `path` itself or the best candidate in it, or None."""
+    """Return the file or folder to read, which is `path` itself or the best candidate in it; None if there is none."""
     if path.is_file():
         return path if path.suffix.lower() in (".csv", ".zip", ".gz", ".tgz", ".tar") else None
     for folder in (path, path / "fer2013"):
@@ -118,16 +117,16 @@ def _parse(path: Path, name: str, seed: int) -> dict[str, Split]:
 
 
 def rows(file: IO[bytes], name: str, columns: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """The rows of a CSV file of FER-2013 or FER+.
+    """Yield the rows of a CSV file of FER-2013 or FER+.
 
     Args:
-        file: The file, UTF-8. Its header is read without regard to case and surrounding spaces.
-        name: What to call it in messages.
-        columns: The columns wanted beside usage, in lower case.
+        file: The file, UTF-8. Case and surrounding spaces of its header are ignored.
+        name: Name of the file for messages.
+        columns: The required columns besides usage, in lower case.
 
     Yields:
-        For each row its position for messages ("fer2013.csv, line 7"), its split (train, val or test) and the texts
-        of `columns`, "" for those that it lacks.
+        For each row, its position for messages ("fer2013.csv, line 7"), its split (train, val or test) and the texts
+        of `columns`, "" where the row is too short.
 
     Raises:
         DataError: Not a CSV file, a column is missing, or a usage is unknown.
@@ -180,7 +179,7 @@ def _folder_images(root: Path, name: str) -> Iterator[Labelled]:
 
 
 def _splits(images: Iterable[Labelled], source: str, seed: int | None = None) -> dict[str, Split]:
-    """Sort images into splits. With a seed, a val without images is cut from train."""
+    """Sort images into splits. With a seed, val is cut from train if it has no images."""
     splits, labels, pixels = list(zip(*images, strict=True)) or ((), (), ())
     stack = np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, SIDE, SIDE)
     split, label = np.array(splits, dtype=object), np.array(labels, dtype=np.int64)
@@ -194,7 +193,7 @@ def _splits(images: Iterable[Labelled], source: str, seed: int | None = None) ->
 
 
 def _tenth(split: np.ndarray, label: np.ndarray, seed: int) -> list[int]:
-    """Row numbers of a random tenth of each class of train, at least one of two or more."""
+    """Return the row numbers of a random tenth of each class of train, at least one if a class has two or more."""
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
     for number in range(len(EMOTIONS)):

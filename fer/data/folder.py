@@ -30,7 +30,7 @@ from fer.images import read_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 HIDDEN = (".", "__MACOSX")
-"""What the names of files and folders that systems hide begin with."""
+"""Prefixes of the names of hidden files and folders."""
 
 _SPLITS = ("train", "val", "test")
 _ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -90,7 +90,7 @@ def read(
 
 
 def list_images(root: Path) -> list[Path]:
-    """All images below `root`, by suffix (`IMAGE_SUFFIXES`, any case), sorted by their path with /.
+    """Return all images below `root`, by suffix (`IMAGE_SUFFIXES`, any case), sorted by their path with /.
 
     Links to folders are followed, hidden files and folders are left out. Raises `DataError` if a folder cannot be
     listed.
@@ -100,7 +100,7 @@ def list_images(root: Path) -> list[Path]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its name, and not one that a Mac or a notebook has hidden beside the others."""
+    """Whether a file is an image according to its name, and not a hidden one, as left by macOS or notebooks."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(HIDDEN)
 
 
@@ -133,7 +133,7 @@ def _square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk` that follows links, except those that lead back up, and skips hidden folders."""
+    """Like `os.walk`, but skip hidden folders, and follow links unless they lead to a parent folder."""
     for folder, folders, files in os.walk(root, onerror=_unlistable, followlinks=True):
         here = Path(folder).resolve()
         visible = [name for name in folders if not name.startswith(HIDDEN)]
@@ -150,7 +150,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _split_folders(root: Path) -> tuple[Path, dict[str, Path]]:
-    """The root, one level down if a single folder holds everything, and the folder of each split.
+    """Return the root, one level down if it contains a single folder, and the folder of each split.
 
     Without split folders, train is the root.
     """
@@ -173,7 +173,7 @@ def _split_name(path: Path) -> str | None:
 
 
 def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
-    """The images of each split, with the class and group that their folders give; every split has every class."""
+    """Return the images of each split, with class and group from their folders. Every split has every class."""
     paths = {split: list_images(folder) for split, folder in folders.items()}
     files = [(n, path, path.relative_to(folders[n]).parts[:-1]) for n, rows in paths.items() for path in rows]
     above = [parts for _, _, parts in files if parts]
@@ -201,7 +201,7 @@ def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
 
 
 def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
-    """How many folders are above the class folders; see `read`."""
+    """Return the number of folders above the class folders; see `read`."""
     emotions = Counter(n for parts in folders for n, name in enumerate(parts) if labels.canonical(name))
     if emotions:
         return max(sorted(emotions), key=lambda level: emotions[level])
@@ -211,7 +211,7 @@ def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
 
 
 def _cut(images: list[_Image], missing: dict[str, float], seed: int, folder: Path) -> dict[str, list[_Image]]:
-    """Cut the missing splits from train, in whole groups. Returns them and the rest of train."""
+    """Cut the missing splits from train, in whole groups. Return them and the rest of train."""
     names = ["train", *missing]
     classes, truth = np.unique([image.label for image in images], return_inverse=True)
     shares = np.array([1 - sum(missing.values()), *missing.values()])

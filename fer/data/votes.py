@@ -36,13 +36,13 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def non_faces(counts: np.ndarray) -> np.ndarray:
-    """bool (N,): whether "not a face" (NF) has more votes than anything else, for counts (N, 10)."""
+    """Return bool (N,), whether "not a face" (NF) has more votes than anything else, for counts (N, 10)."""
     nf = COLUMNS.index("NF")
     return counts[:, nf] > np.delete(counts, nf, axis=1).max(axis=1)
 
 
 def shares(counts: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """Target distributions: the share of each class in the votes for any of the classes.
+    """Return target distributions: the share of each class in the votes for any of the classes.
 
     Votes for contempt, unknown and NF do not count; an image without any other votes keeps its label.
 

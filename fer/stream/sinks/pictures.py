@@ -6,7 +6,7 @@ import cv2
 
 from fer.errors import SinkError
 from fer.stream.sinks.base import Context, Sink, sink, write_output
-from fer.stream.sources.stills import Folder
+from fer.stream.sources.stills import Stills
 from fer.stream.types import Array, FrameResult
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -27,7 +27,7 @@ class Pictures(Sink):
 
     def __init__(self, path: Path, context: Context) -> None:
         self.path, self._in_folder = path, context.source.kind == "folder"
-        if isinstance(context.source, Folder):
+        if self._in_folder and isinstance(context.source, Stills):
             originals = {file.resolve() for file in context.source.files}
             for target in map(self._target, context.source.names):
                 if target.resolve() in originals:

@@ -22,8 +22,11 @@ IMAGE_SUFFIXES = frozenset(_PHOTOS | {".pbm", ".pgm", ".ppm", ".pnm", ".hdr", ".
 def open_stills(request: Request) -> Source | None:
     """Open an image, a folder of images, or a pattern that matches images."""
     path = request.path
-    if path is None or path.is_file():
-        return Image(path) if path and path.suffix.lower() in IMAGE_SUFFIXES else None
+    if path is None or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
+        return None
+    if path.is_file():
+        read_still(path)  # a single image that cannot be read is an error, and not only a note
+        return Stills("image", path, [path])
     pattern = f"{glob.escape(str(path))}/*" if path.is_dir() else str(path)
     if not glob.has_magic(pattern):
         return None
@@ -31,37 +34,21 @@ def open_stills(request: Request) -> Source | None:
     images = [file for file in matches if file.suffix.lower() in IMAGE_SUFFIXES | {".gif"} and file.is_file()]
     if not images:
         raise SourceError(f'no images in {path}; give source=<file>, or a pattern such as source="party/*/*.jpg"')
-    return Folder(path, sorted(images, key=lambda file: (file.parent, by_number(file))))
+    return Stills("folder", path, sorted(images, key=lambda file: (file.parent, by_number(file))))
 
 
-class Image(Source):
-    """One still. Raise `SourceError` if it cannot be read."""
-
-    kind: Kind = "image"
-    total = 1
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path, self.name = path, path.name
-        self._image = read_still(path)
-
-    def __iter__(self) -> Iterator[Frame]:
-        yield Frame(self._image, 0, 0.0, file=self.name)
-
-
-class Folder(Source):
-    """Several images, in the given order. An unreadable one becomes a `Frame` with an `error`, and is added to `notes`.
+class Stills(Source):
+    """One or several images, in the given order. An unreadable one becomes a `Frame` with an `error` and adds a note.
 
     Args:
-        path: Their folder, or the pattern that matches them.
+        kind: "image" or "folder".
+        path: The image, or the folder or pattern of the images.
         files: The images. Their `names` are their paths below the deepest folder that contains all of them.
     """
 
-    kind: Kind = "folder"
-
-    def __init__(self, path: Path, files: list[Path]) -> None:
+    def __init__(self, kind: Kind, path: Path, files: list[Path]) -> None:
         super().__init__()
-        self.path, self.files, self.total = path, files, len(files)
+        self.kind, self.path, self.files, self.total = kind, path, files, len(files)
         self.name = f"{path.resolve().name}/" if path.is_dir() else path.name
         root = os.path.commonpath([file.parent for file in files])
         self.names = [file.relative_to(root).as_posix() for file in files]
