@@ -1,7 +1,6 @@
-"""`python infer.py`, `fer-infer` or `python -m fer.stream`: from a camera, a video or pictures to emotions.
+"""`python infer.py`, `fer-infer` or `python -m fer.stream`: recognize emotions from a camera, a video or pictures.
 
-Heavy modules are imported when they are needed, so that help comes at once, and mistakes are reported before PyTorch is
-loaded.
+Heavy modules are imported when needed, so that help appears at once and mistakes are reported before PyTorch is loaded.
 """
 
 import signal
@@ -14,8 +13,8 @@ from fer.files import expand
 
 
 def run(cfg: DictConfig) -> None:
-    """Run as `conf/infer.yaml` says. Raise `FerError`, and `KeyboardInterrupt` after all outputs are complete."""
-    # `kill` and `timeout` end a run as Ctrl-C does, with its files complete.
+    """Run inference. Raise `FerError`, or `KeyboardInterrupt` once all outputs are complete."""
+    # `kill` and `timeout` end a run like Ctrl-C, with complete files.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     check_groups(cfg, "detector", "tracking", "smoothing", "browser")
     if cfg.source == "browser":
@@ -44,7 +43,7 @@ def run(cfg: DictConfig) -> None:
         settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
         recognizer = Recognizer(cfg.artifact, **settings)
         context.classes = recognizer.classes
-        if view:  # the last, so that closing it loses nothing
+        if view:  # last, so that the other sinks already have the frame on which it is closed
             metadata = recognizer.classify.metadata
             collector = cfg.collect and Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size)
             sinks.append(Window(source.name, source.still, cfg.snapshots and expand(cfg.snapshots), collector))

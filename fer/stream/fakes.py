@@ -1,4 +1,4 @@
-"""Stand-ins for a source, a detector and a model, for tests of the pipeline and of what is built on it."""
+"""A fake source, detector and classifier, for tests of the pipeline and of plugins."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -14,8 +14,8 @@ class FakeSource(Source):
     """A video of plain grey frames.
 
     Args:
-        frames: How many.
-        fails_at: Index of the frame in place of which it raises `SourceError`.
+        frames: Number of frames.
+        fails_at: Index of the frame at which it raises `SourceError` instead.
         size: Width and height in pixels.
         rate: Frames per second.
     """
@@ -54,7 +54,7 @@ class FakeDetector:
 
 
 class FakeFaceClassifier:
-    """Sees class number `index` of `classes` in every face, with `confidence`, 0 to 1."""
+    """Classifies every face as `classes[index]`, with `confidence`, 0 to 1."""
 
     def __init__(self, classes: tuple[str, ...], index: int = 0, confidence: float = 0.88) -> None:
         self.classes = classes

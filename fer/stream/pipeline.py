@@ -1,10 +1,10 @@
-"""The stages of a run, side by side:
+"""The stages of a run, which work in parallel:
 
     reader thread ──Frame──▶ detection thread ──Detections──▶ calling thread ──FrameResult──▶ one thread per sink
 
 The calling thread tracks, classifies and smooths, so all state is in one place; it also shows the window. For files,
-every frame is processed, in order. For live sources, the newest frame is, and dropped frames are counted. The first
-error of any thread stops all stages, closes all sinks, and is the one raised.
+every frame is processed, in order. For live sources, only the newest frame is processed, and dropped frames are
+counted. The first error in any thread stops all stages, closes all sinks, and is raised.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -27,7 +27,7 @@ Detect = Callable[[Frame], Faces]
 
 
 class Classify(Protocol):
-    """Several (`Frame`, `Faces`) → for each float32 (N, K) probabilities of the K `classes`."""
+    """`classify([(frame, faces), …])` → float32 (N, K) probabilities of the K `classes` for each frame."""
 
     classes: tuple[str, ...]
 
@@ -45,18 +45,18 @@ _BUFFERED = 16
 
 
 class TemporalState:
-    """What one viewer's run remembers from frame to frame.
+    """The state of one run, kept from frame to frame.
 
     Args:
         tracker: Gives faces their ids; None for stills.
-        smoother: Smooths the probabilities of faces with ids, and judges which faces are uncertain.
+        smoother: Smooths the probabilities of faces with ids, and decides which faces are uncertain.
     """
 
     def __init__(self, tracker: Tracker | None, smoother: Smoother) -> None:
         self.tracker, self.smoother = tracker, smoother
 
     def identify(self, item: Detections) -> Detections:
-        """Give the faces of the next searched frame their ids, `UNCONFIRMED` for those seen only once."""
+        """Give the faces of the next searched frame their ids, `UNCONFIRMED` for those detected only once."""
         if self.tracker is None:
             return item
         if item.cut:
@@ -82,15 +82,15 @@ def results(
     Args:
         source: Where the frames come from.
         detect: `Frame` → `Faces`.
-        classify: Gives the probabilities of faces.
-        state: Used by this run alone.
+        classify: Returns the probabilities of faces.
+        state: The state of this run, not shared with others.
         stats: Gets the times of the stages and the number of dropped frames.
-        every: Search each k-th frame and carry its faces over to those between. Stills and frames that begin another
-            scene are always searched.
+        every: Search every k-th frame for faces; the frames in between keep those faces. Stills and frames that begin
+            another scene are always searched.
 
     Raises:
         ConfigError: `every` is not a whole number from 1.
-        Exception: Whatever the source, `detect` or `classify` raise.
+        Exception: Any error of the source, `detect` or `classify`.
     """
     check_number("every", every, 1, whole=True)
     step = 1 if source.still else every
@@ -109,7 +109,7 @@ def results(
         detections.stop()
         frames.stop()
         if source.live:
-            source.close()  # a camera that does not answer would keep its reader waiting
+            source.close()  # otherwise a camera that hangs would keep its reader waiting
         for thread in threads:
             thread.join(5)
         source.close()
@@ -143,7 +143,7 @@ def _recognize(
     """Track faces, remove unconfirmed ones, classify and smooth.
 
     Up to `most` frames are buffered until a batch is full. The last searched frame and those after it stay in the
-    buffer, since the next search may confirm new faces of it.
+    buffer, since the next search may confirm its new faces.
     """
     buffered: list[Detections] = []
     last = 0  # index of the last searched frame in the buffer
@@ -191,9 +191,9 @@ def run(
 ) -> None:
     """Write every result to every sink and count it in `stats`.
 
-    Each sink writes in its own thread, except those that are `inline` (a window), which write in this one. A sink that
-    raises `Stop` ends the run in good order. Any error, and Ctrl-C, ends the run as well: results so far are written,
-    all sinks are closed, and the error is raised.
+    Each sink writes in its own thread, except `inline` ones (a window), which write in this one. A sink that raises
+    `Stop` ends the run normally. Errors and Ctrl-C end it as well: results so far are written, all sinks are closed,
+    and the error is raised.
     """
     stats.start()
     with ExitStack() as stack:
@@ -216,7 +216,7 @@ def run(
             ended_by = error
         finally:
             close(results)
-            for queue in queues.values():  # the rest is written
+            for queue in queues.values():  # the remaining results are still written
                 queue.end()
             for thread in threads:
                 thread.join()

@@ -1,4 +1,4 @@
-"""Bounded queues between threads, each with an end, an error and a way to stop."""
+"""Bounded queues between threads, which pass on their end and their errors."""
 
 import threading
 from collections import deque
@@ -14,8 +14,8 @@ class BoundedQueue(Generic[T]):
     """A queue from one thread to another. Iterate over it to read.
 
     Args:
-        size: How many values it holds at most.
-        newest: If full, `put` drops the oldest value and counts it in `dropped`. Otherwise it waits.
+        size: Maximum number of values.
+        newest: When the queue is full, `put` drops the oldest value and counts it in `dropped`, instead of waiting.
     """
 
     def __init__(self, size: int, newest: bool = False) -> None:
@@ -41,13 +41,13 @@ class BoundedQueue(Generic[T]):
             return not self._ended
 
     def end(self, error: BaseException | None = None) -> None:
-        """Add no more values. The reader gets those that are left, then `error` is raised in its thread."""
+        """Mark the end of the values. The reader gets those that are left, then `error` is raised in its thread."""
         with self._changed:
             self._ended, self.error = True, error or self.error
             self._changed.notify_all()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Read no more values, because of `error` if any. Those that are left are dropped."""
+        """Stop reading, because of `error` if any. Values that are left are dropped."""
         with self._changed:
             self._values.clear()
             self.end(error)
@@ -103,6 +103,6 @@ def with_end(values: Iterator[T]) -> Iterator[T | None]:
 
 
 def close(values: object) -> None:
-    """Close a generator, and with it what it holds open. Other iterators have nothing to close."""
+    """Close `values` if it is a generator. Other iterators hold nothing open."""
     if isinstance(values, Generator):
         values.close()

@@ -34,7 +34,7 @@ from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
 
 
 class Recognizer:
-    """A detector and an artifact, loaded once. Each of its streams and sessions may run in a thread of its own.
+    """A detector and an artifact, loaded once. Its streams and sessions may run in different threads.
 
     Args:
         artifact: The model file, None for the bundled one.
@@ -112,10 +112,10 @@ class Recognizer:
         """Yield the result of each frame of a camera, video, folder or URL; see `fer.stream.pipeline.results`.
 
         Args:
-            source: An open source, or what `open_source` takes.
-            every: Search each k-th frame for faces.
-            max_frames: End after so many frames, None for all.
-            stats: Gets counts and times.
+            source: An open source, or a value for `open_source`.
+            every: Search every k-th frame for faces.
+            max_frames: Stop after this many frames, None for all.
+            stats: Receives counts and times.
 
         Raises:
             SourceError: The source cannot be read.
@@ -130,14 +130,14 @@ class Recognizer:
             yield from islice(results, max_frames)
 
     def session(self) -> "Session":
-        """Return the state of one viewer, for frames that come from elsewhere, such as a browser."""
+        """Return a session for one viewer, whose frames come from elsewhere, such as a browser."""
         return Session(self, self._state(tracked=True))
 
 
 class Session:
     """`session(image, time)` → `FrameResult` of one viewer's next frame, with that viewer's own ids and smoothing.
 
-    A face is left out until it is seen a second time. Threads take turns.
+    A face is left out until it is detected a second time. Threads take turns.
     """
 
     def __init__(self, recognizer: Recognizer, state: TemporalState) -> None:
@@ -149,7 +149,7 @@ class Session:
 
         Args:
             image: uint8 (H, W, 3), RGB.
-            time: Seconds, increasing from frame to frame; None for the clock.
+            time: Seconds, increasing from frame to frame; None to use the clock.
 
         Raises:
             ValueError: The image has another shape or dtype.
@@ -163,7 +163,7 @@ class Session:
 def _limit_threads(threads: int | None) -> None:
     """Set the CPU threads of PyTorch and OpenCV for this process.
 
-    Detection and classification run side by side. With half of the cores each, no core idles and neither waits for one.
+    Detection and classification run in parallel, so by default each gets half of the cores.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What a run counts, and how long its stages take."""
+"""Counts of a run, and the times of its stages."""
 
 import time
 from collections import Counter, defaultdict, deque
@@ -14,17 +14,17 @@ from fer.stream.types import FrameResult
 T = TypeVar("T")
 
 _MEASURED = 100_000
-"""Times kept per stage, the latest ones, so that memory does not grow with the run."""
+"""Number of times kept per stage, the latest, so that memory does not grow with the run."""
 
 
 class Stats:
-    """What a run counted, and the times of its stages, each of which belongs to one thread.
+    """Counts and times of a run. Each stage is timed by a single thread.
 
     Attributes:
-        frames, frames_with_faces, faces: Processed so far.
+        frames, frames_with_faces, faces: Numbers processed so far.
         unreadable: Stills that could not be read.
         dropped: Frames of a live source that were skipped.
-        emotions: Faces by the class that they were shown as.
+        emotions: Number of faces by the class shown.
     """
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class Stats:
         self._times = defaultdict[str, deque[float]](lambda: deque(maxlen=_MEASURED))
 
     def start(self) -> None:
-        """Note that the run begins, after the model was loaded."""
+        """Start the clock, once the model is loaded."""
         self._begin = time.perf_counter()
 
     def stop(self) -> None:
-        """Note that the run has ended, and its sinks are closed."""
+        """Stop the clock, once all sinks are closed."""
         self._end = time.perf_counter()
 
     @property
@@ -60,7 +60,7 @@ class Stats:
         self._add(name, time.perf_counter() - start, frames)
 
     def timed(self, name: str, values: Iterator[T]) -> Iterator[T]:
-        """Yield the values, counting the time that each takes to arrive as a pass of a stage."""
+        """Yield the values, timing each as one pass of a stage."""
         start = time.perf_counter()
         try:
             for value in values:
@@ -92,6 +92,6 @@ class Stats:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, as `stats=` writes them."""
+        """Return what `stats=` writes, as plain values."""
         counts = {name: getattr(self, name) for name in ("frames", "frames_with_faces", "faces", "dropped")}
         return {**counts, "seconds": round(self.seconds, 3), "fps": round(self.fps, 2), "stages": self.stages()}

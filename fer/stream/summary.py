@@ -1,4 +1,4 @@
-"""What the terminal shows of a run: a progress bar while it lasts, a table at its end."""
+"""Terminal output of a run: a progress bar, then a table."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _MOST_WARNINGS = 5
 
 @contextmanager
 def summarised(context: Context) -> Iterator[Callable[[], object]]:
-    """Show progress, to be advanced once per frame, and when the run ends or is stopped, its losses and its figures."""
+    """Show a progress bar, then warnings and a table when the run ends or is stopped. Call what it yields per frame."""
     console, source = Console(stderr=True), context.source
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     hidden = not console.is_terminal or source.kind == "image"

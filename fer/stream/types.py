@@ -1,4 +1,4 @@
-"""The values that pass between the stages of the pipeline, each checked where it is built."""
+"""Values that pass between the stages of the pipeline. Each is checked when it is created."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class Frame:
         index: Position in the source, from 0.
         time: Seconds since the start of the source, 0 for stills.
         file: Name of the still, None for videos and cameras.
-        error: Why a still of a folder could not be read; the image is then (0, 0, 3).
+        error: Why this still could not be read; the image is then (0, 0, 3).
         event: What happened before this frame, such as "camera 0 was away for 2.1 s", for the log.
         captured: `time.monotonic()` when a live source delivered the frame, None for other sources.
 
@@ -114,7 +114,7 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """A frame, its N faces and their emotions: K classes.
+    """A frame, its N faces and their probabilities of K classes.
 
     Attributes:
         frame: The frame.
@@ -123,10 +123,10 @@ class FrameResult:
         probabilities: float32 (N, K), calibrated probabilities for this frame alone; those of the last searched frame
             if this one was not searched.
         smoothed: float32 (N, K), the probabilities smoothed over time; None without smoothing.
-        labels: int64 (N,), class that each face is shown as. It changes less often than the most probable class, which
-            it is if None.
-        uncertain: bool (N,), whether the confidence is too low to rely on; None if not judged.
-        searched: Whether this frame was searched itself. Otherwise its faces are carried over from an earlier one.
+        labels: int64 (N,), the class shown for each face, which changes less often than the most probable class; None
+            to show the most probable class.
+        uncertain: bool (N,), whether the confidence is too low to rely on; None if unknown.
+        searched: Whether this frame was searched for faces. If not, the faces are those of an earlier frame.
         unconfirmed: float32 (M, 4), boxes that were detected only once and may not be faces.
 
     Raises:
@@ -157,7 +157,7 @@ class FrameResult:
         return self.probabilities if self.smoothed is None else self.smoothed
 
     def emotions(self) -> list[tuple[str, float]]:
-        """Return the class that each face is shown as, and its probability, 0 to 1."""
+        """Return the class shown for each face, and its probability, 0 to 1."""
         best = self.shown.argmax(axis=1) if self.labels is None else self.labels
         return [(self.classes[k], float(row[k])) for k, row in zip(best, self.shown, strict=True)]
 
@@ -166,7 +166,7 @@ class FrameResult:
 
         A face has `id` (None without tracking), `box` in pixels of the original frame, `score`, `emotion`,
         `confidence`, `uncertain`, `probabilities` by class, and `smoothed` likewise or None. Stills also have `file`,
-        and `error` if the file could not be read. `event` tells what happened before the frame. `carried` is true if
+        and `error` if the file could not be read. `event` is what happened before the frame. `carried` is true if
         the faces are those of an earlier frame.
         """
         frame, carried = self.frame, None if self.searched else True

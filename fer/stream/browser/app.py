@@ -1,4 +1,4 @@
-"""The page itself, made with Gradio. Imported only to serve it."""
+"""The page, built with Gradio. Imported only when it is served."""
 
 import json
 import secrets
@@ -35,9 +35,9 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     def disconnect(viewer: str) -> None:
         viewers.disconnect(viewer)
 
-    # Results of a page that does not report that it was closed are deleted after 600 seconds
+    # A page may not report that it was closed; its results are deleted after 600 seconds
     with gr.Blocks(title="Facial emotions", analytics_enabled=False, delete_cache=(60, 600)) as page:
-        gr.Markdown("# Facial emotions\nNothing leaves the computer that this page comes from.")
+        gr.Markdown("# Facial emotions\nNothing leaves the computer that serves this page.")
         with gr.Tab("Camera"):
             template = (_HERE / "camera.html").read_text()
             gr.HTML(html_template=template, js_on_load=script, server_functions=[recognize, disconnect], elem_id="live")
@@ -53,7 +53,7 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
                 gr.Image(label="Result", visible=False, buttons=[], elem_id="picture", height=420),
                 gr.Video(label="Result", visible=False, buttons=[], elem_id="video", height=420),
                 gr.Image(label="Timeline", visible=False, buttons=[], elem_id="timeline"),
-                gr.Files(label="To keep", visible=False, interactive=False, elem_id="files"),
+                gr.Files(label="Downloads", visible=False, interactive=False, elem_id="files"),
                 upload,
             ]
             button.click(handler.process, upload, outputs, concurrency_limit=1, api_visibility="private")
@@ -62,7 +62,7 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
 
 
 def launch(page: gr.Blocks, cfg: DictConfig) -> None:
-    """Start to serve the page, in a thread of its own."""
+    """Start serving the page, in a background thread."""
     user, _, password = str(cfg.browser.password or "").partition(":")
     page.queue(default_concurrency_limit=2, max_size=16)
     page.launch(
@@ -78,14 +78,14 @@ def launch(page: gr.Blocks, cfg: DictConfig) -> None:
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=False,
-        num_workers=0,  # it would be another process, which survives a kill
+        num_workers=0,  # workers would be processes that survive a kill
         quiet=True,
         prevent_thread_lock=True,
     )
 
 
 class Uploads:
-    """The handlers of the upload tab. Each open page has a folder of its own, which is deleted with its results."""
+    """Handlers of the upload tab. The results of each page are in a folder of its own."""
 
     def __init__(self, recognizer: Recognizer, folder: Path, cfg: DictConfig) -> None:
         self._recognizer, self._folder, self._cfg = recognizer, folder / "results", cfg
@@ -104,7 +104,7 @@ class Uploads:
             limit, blur = self._cfg.browser.max_seconds, self._cfg.blur
             summary, paths = uploads.process(upload, folder, self._recognizer, limit, blur, advance)
         except FerError as error:
-            self.delete(request)  # what was written before the error
+            self.delete(request)  # files that were written before the error
             return _outputs(f"**{error}**".replace(str(upload), "the file").replace(upload.name, "the file"))
         finally:
             upload.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`source=browser`: check its values and serve the page, to this computer only unless `browser.host` says otherwise."""
+"""`source=browser`: serve the page, to this computer only unless `browser.host` is set."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ def check(cfg: DictConfig) -> None:
     """Check the values of conf/infer.yaml that the browser page uses. Raises `ConfigError`."""
     for name in ("save", "log", "stats", "timeline", "report"):
         if cfg[name] is not None:
-            raise ConfigError(f"{name}= does not go with source=browser; the page itself offers files to keep")
+            raise ConfigError(f"{name}= does not go with source=browser; leave it out; the page offers downloads")
     Blur(cfg.blur)
     host, password = str(cfg.browser.host), cfg.browser.password
     for name, high in (("port", 65535), ("max_mb", 100_000), ("max_seconds", 100_000)):
@@ -26,7 +26,7 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError("browser.password must be user:password, as in browser.password=me:secret")
     if password is None and host not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigError(
-            f"browser.host={host} lets others in; set browser.password=user:password too, or leave 127.0.0.1"
+            f"browser.host={host} lets other computers connect; set browser.password=user:password, or use 127.0.0.1"
         )
 
 

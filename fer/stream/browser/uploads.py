@@ -1,4 +1,4 @@
-"""One uploaded picture or video: checked, processed, and turned into files to look at and to keep."""
+"""Processing of one uploaded picture or video into files to view and download."""
 
 import re
 from collections.abc import Callable, Generator
@@ -33,11 +33,11 @@ def process(
 
     Args:
         path: The upload.
-        folder: Gets the picture or video with boxes and labels, the log, and the timeline of a video.
+        folder: Receives the picture or video with boxes and labels, the log, and the timeline of a video.
         recognizer: The model.
         seconds: The longest video that is accepted.
         blur: As in `Blur`, None for nothing.
-        advance: Called with the share that is processed, 0 to 1.
+        advance: Called with the share processed so far, 0 to 1.
 
     Returns:
         A line about the faces, and the files by "save", "log" and, for videos, "timeline".
@@ -47,7 +47,7 @@ def process(
     """
     suffix = path.suffix.lower()
     with path.open("rb") as file:
-        known = _STARTS.match(file.read(12))  # not a playlist, which could make FFmpeg read other files
+        known = _STARTS.match(file.read(12))  # a playlist could make FFmpeg read other files
     if not known or suffix not in SUFFIXES:
         raise SourceError(f"this is not a picture or video that can be read; use {' '.join(SUFFIXES)}")
     still = suffix in _PICTURES

@@ -31,7 +31,7 @@ class Viewers:
 
     def __init__(self, recognizer: Recognizer, clock: Callable[[], float] = time.monotonic) -> None:
         self._recognizer, self._clock = recognizer, clock
-        self._sessions: dict[str, tuple[Session, float]] = {}  # and when each was last used
+        self._sessions: dict[str, tuple[Session, float]] = {}  # with the time of their last frame
         self._lock = threading.Lock()
 
     def recognize(self, request: Mapping[str, str]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What is drawn on frames and beside them."""
+"""Drawing on frames and beside them."""

@@ -15,8 +15,7 @@ def annotate(result: FrameResult) -> Array:
     """Draw a box around each face, in the colour of its emotion, and a label such as "2 happy 88 %".
 
     A label reads "2 happy? 41 %" if it is uncertain. Lines and letters grow with the frame. Labels stay within the
-    frame, and off each other if there is room. A label is left out if none that is readable fits without hiding the
-    face.
+    frame and do not overlap if there is room. A label is left out if no readable one fits.
 
     Returns:
         A new uint8 (H, W, 3), RGB, of the frame's size.
@@ -30,10 +29,10 @@ def annotate(result: FrameResult) -> Array:
     emotions = result.emotions()
     for box, (emotion, _) in zip(boxes.tolist(), emotions, strict=True):
         corners = box[:2], box[2:]
-        cv2.rectangle(picture, *corners, (20, 20, 20), thickness + 2, cv2.LINE_AA)  # dark edges show on any ground
+        cv2.rectangle(picture, *corners, (20, 20, 20), thickness + 2, cv2.LINE_AA)  # dark edges, for bright backgrounds
         cv2.rectangle(picture, *corners, colour(emotion), thickness, cv2.LINE_AA)
     labels = np.zeros((0, 4), int)
-    # Labels follow all boxes, so that no neighbour's box crosses them.
+    # Labels are drawn after all boxes, so that no box crosses them.
     for i, (box, (emotion, confidence)) in enumerate(zip(boxes.tolist(), emotions, strict=True)):
         identity = "" if result.faces.ids is None else f"{result.faces.ids[i]} "
         name = emotion + ("?" if result.uncertain is not None and result.uncertain[i] else "")
@@ -49,7 +48,7 @@ def annotate(result: FrameResult) -> Array:
 
 
 def _position(chip: Array, box: list[int], picture: Array, labels: Array, gap: int) -> tuple[int, int, int, int]:
-    """Return the box of a label: above its face, else below, else inside; off the other labels if possible."""
+    """Return the box of a label: above its face, else below, else inside, away from other labels if possible."""
     (height, width), (x1, y1, x2, y2) = chip.shape[:2], box
     lowest, rightmost = picture.shape[0] - height, picture.shape[1] - width
     tops = [y for y in (y1 - height - gap, y2 + gap, y1 + gap, y2 - height - gap) if 0 <= y <= lowest]
@@ -59,7 +58,7 @@ def _position(chip: Array, box: list[int], picture: Array, labels: Array, gap: i
 
 
 @lru_cache(maxsize=1024)
-def _fitting_label(texts: tuple[str, ...], ground: Colour, points: int, width: int, height: int) -> Array | None:
-    """Return the first text that fits the width and a third of the height of a frame, with letters from 7 points on."""
-    chips = (label(text, ground, size) for text in texts for size in range(points, 6, -1))
+def _fitting_label(texts: tuple[str, ...], background: Colour, points: int, width: int, height: int) -> Array | None:
+    """Return the first label that fits a frame's width and a third of its height, from 7 points; None if none does."""
+    chips = (label(text, background, size) for text in texts for size in range(points, 6, -1))
     return next((chip for chip in chips if chip.shape[1] <= width and 3 * chip.shape[0] <= height), None)

@@ -1,4 +1,4 @@
-"""Faces made unrecognizable in the frames themselves, before anything shows or saves them."""
+"""Hiding faces in the frames themselves, before anything is shown or saved."""
 
 from collections import deque
 from collections.abc import Generator
@@ -14,19 +14,19 @@ from fer.stream.queues import with_end
 from fer.stream.types import Array, FrameResult
 
 _MARGIN = 0.35
-"""Share of a box's longer side that is hidden beyond it on each side: hair, ears and chin."""
+"""Margin that is hidden around a box (hair, ears and chin), as a share of its longer side."""
 
 _GROWTH = 1.0
-"""How much that share grows with each second since the face was detected, since it may have moved."""
+"""Growth of that margin per second since the face was detected, since it may have moved."""
 
 _AFTER = 1.0
-"""Seconds for which a region stays hidden after its face was last detected; a detector misses single frames."""
+"""Seconds for which a region stays hidden after its face was last detected, since detectors miss single frames."""
 
 _BEFORE, _BUFFERED = 0.25, 8
 """Seconds, and frames at most, for which a region is hidden before its face is first detected."""
 
 _CELLS = 4
-"""Cells across a face's box. No method of recognition or restoration can work with so few."""
+"""Cells across a face's box, too few to recognize or restore the face."""
 
 
 _REGION = np.dtype([("id", np.int64), ("time", np.float64), ("box", np.float64, 4)])
@@ -39,9 +39,9 @@ class Blur:
     Faces that the detector misses cannot be hidden.
 
     Args:
-        whom: "faces" hides every face that is detected, confirmed or not. "others" spares one: the face that is
-            largest at first, for as long as it is tracked, and a second after it is gone the one that is largest
-            then. In stills, the largest.
+        whom: "faces" hides every face that is detected, confirmed or not. "others" shows one of
+            them: the face that is largest at first, for as long as it is tracked; one second after it is gone, the one
+            that is largest then. In stills, the largest is shown.
 
     Raises:
         ConfigError: `whom` is unknown.
@@ -76,7 +76,7 @@ class Blur:
                     yield _hidden(*buffered.popleft())
 
     def _regions(self, result: FrameResult) -> Array:
-        """Return the regions to hide in the next frame: of faces detected in it or shortly before."""
+        """Return the regions to hide in the next frame: faces detected in it or shortly before."""
         time, faces = result.frame.time, result.faces
         recent = self._recent[: 0 if result.frame.file is not None else None]
         if result.searched:
@@ -85,7 +85,7 @@ class Blur:
             new = np.zeros(hidden.sum() + len(result.unconfirmed), _REGION)
             new["id"][: hidden.sum()], new["time"] = ids[hidden], time
             new["box"] = np.concatenate([faces.boxes[hidden], result.unconfirmed])
-            # A face is detected again if its id is, or if it has none, where it was.
+            # A face is detected again if its id is, or, without an id, if a new box covers its old one.
             covered = (cover(new["box"], recent["box"]) > 0.5).any(axis=0)
             again = np.where(recent["id"] > 0, np.isin(recent["id"], ids), covered)
             recent = np.concatenate([new, recent[~again]])
@@ -113,15 +113,15 @@ def _hidden(result: FrameResult, regions: Array) -> FrameResult:
 
 
 def hide(image: Array, boxes: Array, margins: Array) -> Array:
-    """Blur boxes and what surrounds them beyond recovery.
+    """Blur boxes and their surroundings beyond recovery.
 
-    All that is left of a region are the mean colours of some 6 × 6 cells, blurred with their neighbours and reduced to
-    16 levels, so that many frames of it reveal no more than one.
+    Only the mean colours of about 6 × 6 cells remain, blurred with their neighbours and reduced to 16 levels, so that
+    many frames reveal no more than one.
 
     Args:
         image: uint8 (H, W, 3).
         boxes: (N, 4), in pixels.
-        margins: (N,), share of each box's longer side that is hidden beyond it on each side.
+        margins: (N,), margin that is hidden around each box, as a share of its longer side.
 
     Returns:
         A new image.

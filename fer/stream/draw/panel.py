@@ -26,7 +26,7 @@ def panel(result: FrameResult, height: int, lines: Sequence[str], keys: Sequence
         keys: A list of keys to show instead of the faces.
 
     Returns:
-        uint8 (height, WIDTH, 3), RGB, with `lines` and as many faces as there is room for, the largest ones.
+        uint8 (height, WIDTH, 3), RGB, with `lines` and the largest faces, as many as fit.
     """
     strip = np.full((height, WIDTH, 3), _GROUND, np.uint8)
     y = _MARGIN

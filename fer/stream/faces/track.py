@@ -1,4 +1,4 @@
-"""Tracking: ids that stay with a face while it is seen, and end at a scene cut."""
+"""Tracking: a face keeps its id while it is visible, until a scene cut."""
 
 import itertools
 import warnings
@@ -14,7 +14,7 @@ from fer.stream.faces.boxes import iou
 from fer.stream.types import Array, Faces
 
 UNCONFIRMED = 0
-"""Id of a face that has been seen only once so far."""
+"""Id of a face that has been detected only once so far."""
 
 _SAME_FACE = 0.1
 """IoU above which boxes of successive searches may be the same face."""
@@ -34,7 +34,7 @@ class Tracker:
         check_number("tracking.lost", lost, 0, 60, above=True)
         self._lost = float(lost)
         self._time = -np.inf
-        self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by ByteTrack's number; none is used twice
+        self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by ByteTrack's number; no id is used twice
         self._tracker = self._new_tracker()
 
     def _new_tracker(self) -> Any:
@@ -42,7 +42,7 @@ class Tracker:
             warnings.simplefilter("ignore")  # from libraries that only this import loads
             from trackers import ByteTrackTracker
 
-        # With timestamps, the buffer counts seconds at this rate. Any face that is detected may start a track.
+        # Given timestamps, the buffer is in seconds times this rate. Any detected face may start a track.
         return ByteTrackTracker(
             lost_track_buffer=max(1, round(self._lost * 30)),
             frame_rate=30.0,
@@ -59,7 +59,7 @@ class Tracker:
             time: Seconds, increasing from frame to frame.
 
         Returns:
-            int64 (N,), counted from 1; `UNCONFIRMED` for faces that have not been seen twice in a row yet.
+            int64 (N,), counted from 1; `UNCONFIRMED` for faces not yet detected twice in a row.
         """
         import supervision as sv
 
@@ -111,6 +111,6 @@ class SceneCutDetector:
         part = np.ascontiguousarray(image[::step, ::step])
         small = cv2.cvtColor(cv2.resize(part, (32, 18), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         now = cv2.equalizeHist(small).astype(np.float32)
-        now -= now.mean()  # equalization leaves a picture of one colour as it is
+        now -= now.mean()  # equalization does not change a picture of one colour
         (shape, previous), self._previous = self._previous or (image.shape, now), (image.shape, now)
         return shape != image.shape or float(np.abs(now - previous).mean()) > self._threshold
