@@ -22,7 +22,7 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import env_override
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -76,7 +76,7 @@ def program(
                     raise ConfigError("trust=true counts on the command line only; take it out of the config")
                 return run(cfg)
 
-        with _one_line(hydras=True):
+        with _one_line(name):
             _check_options(given)
             sys.argv[1:] = arguments(given) if arguments else given
             # conf/hydra/launcher/joblib.yaml completes the schema that the launcher registers under the same name
@@ -99,10 +99,8 @@ def _quoted(word: str, paths: Sequence[str]) -> str:
     key, _, value = word.partition("=")
     if key not in paths or value in ("", "null"):
         return word
-    # OmegaConf takes a backslash for an escape only before `${`, Hydra only before a quote
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    value = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    return f"{key}='{value}'"
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf takes a backslash for an escape only before `${`
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def _check_options(given: list[str]) -> None:
@@ -124,11 +122,12 @@ def _import_plugins(modules: Any) -> None:
 
 
 @contextmanager
-def _one_line(hydras: bool = False) -> Iterator[None]:
+def _one_line(composing: str | None = None) -> Iterator[None]:
     """Turn errors into one line and an exit status.
 
     Args:
-        hydras: The block is Hydra's own work, so that any exception is about the command line or the launcher.
+        composing: Name of the config if Hydra composes one, so that any exception is about the command line or the
+            launcher.
     """
     try:
         yield
@@ -140,7 +139,9 @@ def _one_line(hydras: bool = False) -> Iterator[None]:
         sys.exit(141)
     except Exception as error:
         status, text = _explained(error) or (1, None)
-        if text is None and hydras:
+        if composing and (group := re.match(r"Could not override '([^'@]+)'\. No match", str(error))):
+            text = _unknown(group[1], OmegaConf.load(CONF / f"{composing}.yaml"))
+        elif composing and text is None:
             text = f"Hydra cannot start this ({error}); --help lists keys and groups, HYDRA_FULL_ERROR=1 shows where"
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -166,8 +167,9 @@ def _explained(error: Exception) -> tuple[int, str] | None:
         if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
             return 1, _unknown(cause.full_key, cause.parent_node)
         return 1, str(error)
-    if isinstance(error, OSError) and error.errno in _DISK and error.filename:
-        return 2, f"{str(error.filename)[:200]}: {error.strerror}; give another path (hydra.run.dir for a run's folder)"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = str(error.filename or "this disk")[:200]
+        return 2, f"{where}: {error.strerror}; give another path (hydra.run.dir for a run's folder) or make room"
     return None
 
 
@@ -237,6 +239,8 @@ def reader(node: Any) -> Callable[[], Any]:
 
 def _refused(group: str, error: Exception) -> ConfigError:
     cause = error.__cause__ or error
+    if isinstance(cause, ZeroDivisionError):  # a warm-up of no steps
+        return ConfigError(f"{group}: too few steps; raise trainer.max_epochs or set scheduler=cosine")
     reason = " ".join(str(cause).split()) or type(cause).__name__
     easy = ", or set trainer=auto, which uses what is there" if group == "trainer" else ""
     return ConfigError(f"{group}: {reason}; see conf/{group.split('.')[0]}{easy}")
@@ -264,18 +268,10 @@ def name_of(overrides: Sequence[str]) -> str:
     return " ".join(without_folders(override, spaces=True) for override in overrides)
 
 
-def _varied() -> list[str]:
-    """Return the overrides of this job that its sweep varies; none outside a sweep."""
-    if not in_sweep():
-        return []
-    config = HydraConfig.get()
-    overrides = [str(o) for o in config.overrides.task if not str(o).startswith("resume=")]
-    written = Path(config.sweep.dir) / "multirun.yaml"
-    listed = list(OmegaConf.load(written).hydra.overrides.task) if written.exists() else []
-    parsed = OverridesParser.create().parse_overrides(listed)
-    # in the form in which a sweep hands them to its jobs
-    common = {f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in parsed if not o.is_sweep_override()}
-    return [o for o in overrides if o not in common] or overrides
+def _job_overrides() -> list[str]:
+    """Return the overrides of this job of a sweep; none outside a sweep."""
+    overrides = HydraConfig.get().overrides.task if in_sweep() else []
+    return [str(override) for override in overrides if not str(override).startswith("resume=")]
 
 
 def _has_gpu() -> bool:
@@ -298,8 +294,8 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "auto_precision": lambda accelerator: "bf16-mixed" if accelerator != "cpu" and _has_gpu() else "32-true",
     "jobs_at_once": lambda: 1 if _has_gpu() else os.cpu_count() or 1,
     "gpus_of_a_job": lambda: int(_has_gpu()),
-    "job_name": lambda otherwise: name_of(_varied())[:128] or otherwise,  # W&B takes no longer names
-    "job_tags": lambda: ListConfig([name_of([override])[:64] for override in _varied()]),
+    "job_name": lambda otherwise: name_of(_job_overrides())[:128] or otherwise,  # W&B takes no longer names
+    "job_tags": lambda: ListConfig([name_of([override])[:64] for override in _job_overrides()]),
     "sweep_name": lambda: Path(HydraConfig.get().sweep.dir).name[:128] if in_sweep() else None,
 }
 for _name, _resolver in _RESOLVERS.items():

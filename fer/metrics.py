@@ -2,7 +2,7 @@
 
 Of your own:
 
-    @metric("top2", "top 2", better="higher")
+    @metric("top2", "top 2")
     def top2(probabilities, labels):
         return (np.argsort(probabilities, 1)[:, -2:] == labels[:, None]).any(1).mean()
 """
@@ -27,7 +27,6 @@ class Metric:
         name: Key in `compute`, such as "accuracy".
         function: What computes it.
         title: Heading in tables.
-        better: "higher" or "lower".
         format: How tables show a value: ".2%" shows 0.712 as 71.20%.
         per_class: The function returns one number for each class; the keys are `<name>/<class>`.
         flip: Reports also have it for the mean over an image and its mirror image, as `<name>_flip`.
@@ -38,7 +37,6 @@ class Metric:
     name: str
     function: Function
     title: str
-    better: str = "higher"
     format: str = ".2%"
     per_class: bool = False
     flip: bool = False
@@ -107,7 +105,7 @@ def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(f1(probabilities, labels).mean())
 
 
-@metric("ece", "ECE", better="lower", format=".4f", before="ece_raw")
+@metric("ece", "ECE", format=".4f", before="ece_raw")
 def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error, 0 to 1, over equal-width bins of the confidence (Guo et al. 2017, eq. 3)."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
@@ -116,7 +114,7 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> floa
     return float(np.abs(np.bincount(index, correct - confidence, bins)).sum() / len(labels))
 
 
-@metric("loss", "NLL", better="lower", format=".4f", before="loss", after="nll")
+@metric("loss", "NLL", format=".4f", before="loss", after="nll")
 def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels, in nats."""
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-30)).mean())

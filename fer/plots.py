@@ -105,19 +105,6 @@ def sheet(parts: Sequence[tuple[str, Sequence[Cell]]], title: str, path: Path) -
     figure.savefig(path, dpi=110, format="png")
 
 
-def robustness(models: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Draw, for each corruption, the accuracy of each model without it and at each strength."""
-    names = next(iter(models.values()))
-    figure = _figure(10, 3.2 * -(-len(names) // 3) + 0.6)
-    panels = _lines(figure, {n: {model: list(enumerate(by[n])) for model, by in models.items()} for n in names})
-    for axes in panels:
-        axes.set(ylim=(0, 1))
-    figure.supylabel("accuracy")
-    figure.supxlabel("strength, 0: none")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    figure.savefig(path, dpi=120)
-
-
 def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
     """Draw losses, validation accuracy and learning rate by epoch.
 
@@ -127,25 +114,18 @@ def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
         title, path: Of the picture.
     """
     figure = _figure(11, 3.4, title)
-    keys = {"loss": ("train/loss", "val/loss"), "accuracy": ("val/accuracy",), "learning rate": ("lr",)}
-    points = {key: [(row["epoch"], row[key]) for row in rows if key in row] for group in keys.values() for key in group}
-    losses, accuracy, _ = _lines(figure, {name: {key: points[key] for key in group} for name, group in keys.items()})
-    losses.legend()
-    if points["val/accuracy"]:
-        epoch, best = max(points["val/accuracy"], key=lambda point: point[1])
-        accuracy.plot(epoch, best, "*", color="#d64541", markersize=12)
-        accuracy.set_title(f"accuracy, best {best:.1%} in epoch {epoch:.0f}")
-    figure.supxlabel("epoch")
-    figure.savefig(path, dpi=120)
-
-
-def _lines(figure: Figure, panels: dict[str, dict[str, list[tuple[float, float]]]]) -> list[Any]:
-    """Draw panels, three in a row, each with lines of (x, y) by label; return their axes."""
-    grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).ravel()
-    for axes, (title, lines) in zip(grid, panels.items(), strict=False):
-        for label, points in lines.items():
-            axes.plot(*np.reshape(points, (-1, 2)).T, marker="o" if len(points) < 30 else None, label=label)
-        axes.set_title(title)
+    panels = {"loss": ("train/loss", "val/loss"), "accuracy": ("val/accuracy",), "learning rate": ("lr",)}
+    for axes, (heading, keys) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        axes.set_title(heading)
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    return list(grid)
+        for key in keys:
+            points = [(row["epoch"], row[key]) for row in rows if key in row]
+            axes.plot(*np.reshape(points, (-1, 2)).T, marker="o" if len(points) < 30 else None, label=key)
+            if key == "val/accuracy" and points:
+                epoch, best = max(points, key=lambda point: point[1])
+                axes.plot(epoch, best, "*", color="#d64541", markersize=12)
+                axes.set_title(f"accuracy, best {best:.1%} in epoch {epoch:.0f}")
+        axes.legend()
+    figure.supxlabel("epoch")
+    figure.savefig(path, dpi=120)

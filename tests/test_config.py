@@ -56,6 +56,7 @@ def raising(error: BaseException) -> Callable[[DictConfig], object]:
         (KeyboardInterrupt(), 130, "stopped\n"),
         (PermissionError(errno.EACCES, "Permission denied", "/root/a.ts"), 2, "error: /root/a.ts: Permission denied"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 999), 2, f"error: {'x' * 200}: File name too long"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: this disk: No space left on device; give"),
         (HydraException("no"), 1, "error: no\n"),
     ],
 )
@@ -105,6 +106,11 @@ def test_what_hydra_refuses_is_one_line(start, argument, words):
     assert status == (2 if "hydra.run" in argument else 1)
     assert err.startswith("error: ") and err.count("\n") == 1
     assert words in err
+
+
+def test_a_misspelt_key_that_is_a_group_elsewhere_is_one_line(start):
+    status, err = start("evaluate", "model=x")
+    assert (status, err) == (1, "error: model is not a key; did you mean models?\n")
 
 
 def test_an_output_that_is_not_read_to_its_end_is_no_error(tmp_path):

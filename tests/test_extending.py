@@ -128,7 +128,7 @@ def test_a_metric_is_in_the_comparison_of_models(home, tmp_path, monkeypatch, ca
     (command,) = [c for c in section("A metric") if "fer.evaluate" in c]
     call(command, "data=synthetic", *FEW, "robustness=false", f"hydra.run.dir={tmp_path}", patch=monkeypatch)
     assert "top 2" in capsys.readouterr().out
-    assert "top2" in (tmp_path / "models.csv").read_text()
+    assert "top2" in (tmp_path / "metrics.json").read_text()
     assert "top 2" in (tmp_path / "report.md").read_text()
 
 

@@ -1,13 +1,11 @@
 """Grad-CAM (Selvaraju et al. 2017, "Visual Explanations from Deep Networks via Gradient-based Localization")."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer import plots
@@ -23,9 +21,7 @@ PER_CLASS = 2
 def maps(model: EmotionClassifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Show which parts of images a prediction rests on (eq. 1 and 2 of the paper).
 
-    The map is that of the most probable class on the last feature map of the backbone. For transformers that
-    classify by a class token, it is on the image tokens that enter the last block: those that leave it have no
-    influence on the class.
+    The map is that of the most probable class, on the last feature map of a convolutional backbone.
 
     Args:
         model: In eval mode.
@@ -37,45 +33,23 @@ def maps(model: EmotionClassifier, images: np.ndarray) -> tuple[np.ndarray, np.n
     Raises:
         ConfigError: The backbone has no such feature map.
     """
-    backbone = model.deployable().eval()
+    backbone: Any = model.deployable().eval()
     name, batch = type(backbone).__name__, as_batch(images)
     if not hasattr(backbone, "forward_features") or not hasattr(backbone, "forward_head"):
         raise ConfigError(f"{name} has no forward_features and forward_head, which Grad-CAM needs")
     with torch.enable_grad():
-        features, logits = _run(backbone, model.prepare(batch.to(model.device)).requires_grad_())
-        (gradient,) = torch.autograd.grad(logits.max(1).values.sum(), features)
-    values, slopes = _spatial(backbone, features.detach()), _spatial(backbone, gradient)
-    if not slopes.any():
-        raise ConfigError(f"{name} has a feature map without influence on its prediction, so there is no Grad-CAM")
+        features = backbone.forward_features(model.prepare(batch.to(model.device)).requires_grad_())
+        logits = backbone.forward_head(features)
+        (slopes,) = torch.autograd.grad(logits.max(1).values.sum(), features)
+    values = features.detach()
+    if values.dim() != 4:
+        raise ConfigError(f"{name} has features of shape {tuple(values.shape)[1:]}; Grad-CAM needs a map of them")
+    if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
+        values, slopes = (part.permute(0, 3, 1, 2) for part in (values, slopes))
     heat = (slopes.mean((2, 3), keepdim=True) * values).sum(1, keepdim=True).relu()
     heat = F.interpolate(heat.float(), size=batch.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     heat = heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)
     return heat.cpu().numpy(), logits.detach().float().cpu().numpy()
-
-
-def _run(backbone: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The features whose gradient is taken, and the logits (N, K)."""
-    entering: list[Tensor] = []
-    last = list(getattr(backbone, "blocks", ()))[-1:]
-    hooks = [block.register_forward_pre_hook(lambda _, given: entering.append(given[0])) for block in last]
-    features = backbone.forward_features(x)
-    for hook in hooks:
-        hook.remove()
-    logits = backbone.forward_head(features)
-    return (entering[0] if entering and features.dim() == 3 else features), logits
-
-
-def _spatial(backbone: nn.Module, features: Tensor) -> Tensor:
-    """Features as (N, C, h, w), whatever their order in a timm backbone."""
-    if features.dim() == 3:  # tokens of a transformer, (N, prefix + h w, C)
-        tokens = features[:, int(getattr(backbone, "num_prefix_tokens", 0)) :]
-        side = math.isqrt(tokens.shape[1])
-        if side * side == tokens.shape[1]:
-            return tokens.transpose(1, 2).unflatten(2, (side, side))
-    elif features.dim() == 4:
-        return features.permute(0, 3, 1, 2) if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else features
-    shape = tuple(features.shape)[1:]
-    raise ConfigError(f"{type(backbone).__name__} has features of shape {shape}, which Grad-CAM cannot map")
 
 
 def fixed_rows(split: Split) -> np.ndarray:

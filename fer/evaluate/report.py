@@ -12,7 +12,7 @@ import numpy as np
 
 from fer import metrics, plots, tables
 from fer.data.base import Split, duplicates
-from fer.evaluate import gradcam, robustness
+from fer.evaluate import gradcam
 from fer.evaluate.predict import Predictions, network_of, predictions_of
 from fer.files import write_file
 from fer.metrics import METRICS
@@ -165,12 +165,9 @@ def write(result: dict[str, Any], predictions: dict[str, Predictions], split: Sp
         folder.mkdir(parents=True, exist_ok=True)
         draw(own, split, f"{name}, {result['split']}", folder)
     keys = list(next(iter(models.values())))
-    rows = [[name, *(figures[key] for key in keys)] for name, figures in models.items()]
     left_out = " without a duplicate" if result["without_duplicates"] else ""
     shown = _tables(f"{result['data']}, {result['split']}: {result['images']} images{left_out}", models)
     if "robustness/mean" in keys:
-        curves = {name: robustness.curves(figures) for name, figures in models.items()}
-        plots.robustness(curves, out / "robustness.png")
         rows_of = {key[11:].replace("_", " "): f"{{{key}:.2%}}" for key in keys if key.startswith("robustness/")}
         shown.append(_table("Accuracy under corruptions", models, rows_of))
     if result["mcnemar"]:
@@ -178,7 +175,6 @@ def write(result: dict[str, Any], predictions: dict[str, Predictions], split: Sp
         templates = "{first} against {second}", "{only_first}", "{only_second}", "{p:.3g}"
         pairs = [[template.format(**pair) for template in templates] for pair in result["mcnemar"]]
         shown.append(Table("McNemar's exact test", header, pairs))
-    write_file(out / "models.csv", tables.csv_text(["model", *keys], rows))
     write_file(out / "report.md", tables.markdown("Evaluation", shown))
     write_file(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     tables.show(shown)

@@ -107,18 +107,7 @@ def evaluate(
     for name, strength in itertools.product(CORRUPTIONS, STRENGTHS):
         for model, logits in predict(corrupted(images, name, strength, seed)).items():
             accuracy = float((logits.argmax(1) == labels).mean())
-            result.setdefault(model, {})[_key(name, strength)] = accuracy
+            result.setdefault(model, {})[f"robustness/{name.replace(' ', '_')}/{strength}"] = accuracy
     return {
         model: by_key | {"robustness/mean": float(np.mean(list(by_key.values())))} for model, by_key in result.items()
     }
-
-
-def curves(figures: dict[str, float]) -> dict[str, list[float]]:
-    """By corruption, the accuracy without it and at each strength; `figures` hold `evaluate`'s and `accuracy`."""
-    return {
-        name: [figures["accuracy"], *(figures[_key(name, strength)] for strength in STRENGTHS)] for name in CORRUPTIONS
-    }
-
-
-def _key(name: str, strength: int) -> str:
-    return f"robustness/{name.replace(' ', '_')}/{strength}"

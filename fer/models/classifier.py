@@ -206,14 +206,14 @@ class EmotionClassifier(L.LightningModule):
         self._validated.append((self(self.prepare(images)), labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log every registered metric as `val/<name>`. Under DDP each image counts once, on any number of processes."""
+        """Log every metric that is one number as `val/<name>`. Under DDP, each image counts once."""
         logits, labels = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
         self._validated.clear()
         if self.trainer.world_size > 1:
             logits, labels = (torch.cat(gather_all_tensors(part)) for part in (logits, labels))
         figures = metrics.compute(logits.softmax(1).cpu().numpy(), labels.cpu().numpy(), self.classes)
-        for name, value in figures.items():
-            self.log(f"val/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
+        for name in figures.keys() & metrics.METRICS:  # those by class are in the report at the end
+            self.log(f"val/{name}", figures[name], prog_bar=name == "accuracy", sync_dist=True)
 
     def _total_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches

@@ -79,10 +79,6 @@ class History(L.Callback):
 class FiniteWeights(L.Callback):
     """Stop a training whose weights are infinite or NaN, before they are saved. Raises `TrainingError`."""
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        if trainer.global_step % 50 == 0:  # not in every step, since a GPU has to wait for the answer
-            self.on_save_checkpoint(trainer, pl_module)
-
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if not all(bool(value.isfinite().all()) for value in pl_module.state_dict().values()):
             rate = trainer.optimizers[0].param_groups[0]["lr"]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -84,7 +83,9 @@ def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None
     head = ["configuration", "seeds", *scores, *(cost[1] for cost in COSTS.values())]
     body, notes = [_cells(row) for row in rows], [without_folders(row.note) for row in rows]
     console = console or Console()
-    tables.show([_fitted(Table(title, head, body), len(scores), console.width)], console)
+    shown = max(1, (console.width - 60) // 16)  # scores that fit; all are in the files
+    fitted = [[*cells[: 2 + min(shown, len(scores))], *cells[2 + len(scores) :]] for cells in (head, *body)]
+    tables.show([Table(title, fitted[0], fitted[1:])], console)
     for cells, note in zip(body, notes, strict=True):
         if note:
             console.print(f"{cells[0]}: {note}", markup=False, highlight=False, soft_wrap=True)
@@ -117,15 +118,3 @@ def _cells(row: Row) -> list[str]:
     if not row.metrics:
         cells[2] = "failed"
     return cells
-
-
-def _fitted(table: Table, scores: int, width: int) -> Table:
-    """The table with as many of its scores as fit, over two lines each where the terminal is narrow."""
-    wide = width >= 150
-    shown = max(1, (width - 48) // (16 if wide else 8))
-    rows = [[*cells[: 2 + min(shown, scores)], *cells[2 + scores :]] for cells in (table.header, *table.rows)]
-    if not wide:
-        heads = [re.sub(r"\w{7,}", lambda word: f"{word[0][:3]}.", head.replace(" ", "\n")) for head in rows[0][2:]]
-        rows[0] = ["configuration", "n", *heads]
-        rows = [[re.sub(r" ±(?:0(?=\.))?([\d.]+)%?", r"\n±\1", text) for text in cells] for cells in rows]
-    return Table(table.title, rows[0], rows[1:])

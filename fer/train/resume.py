@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,19 +23,20 @@ _LOCK = ".running"
 
 
 def finished(folder: Path) -> bool:
-    """Whether the run in `folder` has ended.
+    """Whether the run, sweep or search in `folder` has ended.
 
-    It then has its metrics and, written after them, its artifact, or its leaderboard if it is a search.
+    A run then has its metrics and, written after them, its artifact; the others have their leaderboard.
     """
-    ends = ("leaderboard.csv", *(f"model{format.suffix}" for format in FORMATS.values()))
-    return (folder / "metrics.json").exists() and any((folder / name).exists() for name in ends)
+    models = (folder / f"model{format.suffix}" for format in FORMATS.values())
+    run = (folder / "metrics.json").exists() and any(path.exists() for path in models)
+    return run or (folder / "leaderboard.csv").exists()
 
 
 def arguments(given: list[str]) -> list[str]:
     """Add the folder of the newest unfinished run with the same overrides to the command line of train.py.
 
-    Unfinished is a run that is not `finished`, or with `-m` a sweep without `leaderboard.csv`, that no other process
-    works on. The command line is unchanged without `resume=auto`, if it names a folder, and if there is no such run.
+    With `-m` it is a sweep. Runs that another process works on are left alone. The command line is unchanged without
+    `resume=auto`, if it names a folder, and if there is no such run.
 
     Raises:
         ConfigError: The folder that the command line names holds another run.
@@ -49,9 +50,24 @@ def arguments(given: list[str]) -> list[str]:
     if AUTO not in given or key in values:
         return given
     wanted = _comparable([a for a in given if not a.startswith(("-", "hydra", "+hydra"))], sweep)
-    same = [folder for folder in _unfinished(sweep) if _overrides(folder, sweep) == wanted]
-    newest = max(same, key=lambda folder: folder.name, default=None)
+    written = "multirun.yaml" if sweep else ".hydra/hydra.yaml"
+    same = [folder for folder in RUNS.glob("*/*") if _overrides(folder / written, sweep) == wanted]
+    left = [f for f in same if not finished(f) and not any(is_running(p.parent) for p in f.glob(f"**/{_LOCK}"))]
+    newest = max(left, key=lambda folder: folder.name, default=None)
     return given if newest is None else [*given, f"{key}='{newest}'"]
+
+
+def _comparable(overrides: Iterable[str], sweep: bool) -> list[str]:
+    """Return what is equal for two command lines with the same meaning. The order of a sweep's numbers its jobs."""
+    kept = [override for override in overrides if not override.startswith("resume=")]
+    return kept if sweep else sorted(kept)
+
+
+def _overrides(file: Path, sweep: bool) -> list[str] | None:
+    try:
+        return _comparable(map(str, OmegaConf.load(file).hydra.overrides.task), sweep)
+    except Exception:  # there is no such file, or it was cut short
+        return None
 
 
 def is_first_process() -> bool:
@@ -67,32 +83,6 @@ def check_unused(folder: Path) -> None:
     used = (folder / "metrics.json").exists() or any((folder / "checkpoints").glob("*.ckpt"))
     if used and is_first_process():
         raise ConfigError(f"{folder} holds a run already; continue it with resume=auto, or set another hydra.run.dir")
-
-
-def _unfinished(sweep: bool) -> Iterator[Path]:
-    for path in RUNS.glob("sweeps/*/multirun.yaml" if sweep else "*/*/.hydra"):
-        folder = path.parent
-        ended = (folder / "leaderboard.csv").exists() if sweep else finished(folder)
-        if not ended and not any(map(is_running, folder.glob("*/") if sweep else [folder])):
-            yield folder
-
-
-def _comparable(overrides: list[str], sweep: bool) -> tuple[list[str], list[str]]:
-    """Return what is equal for two command lines with the same meaning.
-
-    Order matters for the values that a sweep varies: it numbers the jobs.
-    """
-    kept = [override for override in overrides if not override.startswith("resume=")]
-    return sorted(kept), [override for override in kept if sweep and ("," in override or "(" in override)]
-
-
-def _overrides(folder: Path, sweep: bool) -> tuple[list[str], list[str]] | None:
-    try:
-        file = OmegaConf.load(folder / ("multirun.yaml" if sweep else ".hydra/overrides.yaml"))
-        overrides = file.hydra.overrides.task if sweep else file
-        return _comparable([str(override) for override in overrides], sweep)
-    except Exception:  # a file that was cut short
-        return None
 
 
 def is_running(folder: Path) -> bool:

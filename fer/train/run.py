@@ -1,7 +1,5 @@
 """One training run, from its config to the artifact: data, model, training, report, export."""
 
-import csv
-import errno
 import logging
 import math
 import warnings
@@ -20,7 +18,7 @@ from fer.artifact.export import export
 from fer.artifact.metadata import git_commit
 from fer.checks import check_choice, check_flag, check_number, check_path
 from fer.data.datamodule import EmotionDataModule
-from fer.errors import ConfigError, TrainingError
+from fer.errors import ConfigError
 from fer.evaluate import report
 from fer.files import expand
 from fer.models import checkpoints
@@ -37,8 +35,7 @@ _OF_THE_DATA = ("name", "batch_size", "workers", "balanced", "votes", "drop_non_
 _OF_THE_MODEL = (
     "model", "input_size", "progressive", "label_smoothing", "mixup", "cutmix", "optimizer", "scheduler", "seed",
 )  # fmt: skip
-_WORST = 100
-"""Rows of mistakes.csv that become a table in W&B."""
+_NOT_RECORDED = ("run_dir", "logger", "resume", "trust")
 
 
 def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float]:
@@ -64,14 +61,7 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
             return leaderboard.read_metrics(folder / "metrics.json")
         if not cfg.resume:
             resume.check_unused(folder)
-        try:
-            return _run(cfg, folder, watchers)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise TrainingError(
-                f"no room in {folder} ({error.strerror}); free some, and the same command with resume=auto continues"
-            ) from error
+        return _run(cfg, folder, watchers)
 
 
 def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[str, float]:
@@ -196,28 +186,16 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     return model
 
 
-def _recorded(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the config for the checkpoint, without the user's folders, which are nobody's business.
+def _recorded(value: Any) -> Any:
+    """Return a config without the user's folders: only the last name of absolute paths is kept.
 
-    Only the last name of paths of data is kept. Relative paths of models stay, so that a run can be repeated.
+    Relative paths stay, so that a run can be repeated.
     """
-
-    def name(path: str | None) -> str | None:
-        return path and Path(path).name
-
-    def without_home(path: str | None) -> str | None:
-        return name(path) if path and expand(path).is_absolute() else path
-
-    left_out = ("run_dir", "logger", "resume", "trust")
-    recorded = {k: v for k, v in values.items() if k not in left_out}
-    recorded["data"] = {k: name(v) if k in ("root", "votes") else v for k, v in values["data"].items()}
-    recorded["data"]["reader"] = {k: name(v) if k == "root" else v for k, v in values["data"]["reader"].items()}
-    recorded["init_from"] = without_home(values["init_from"])
-    teachers = [without_home(path) for path in distil.paths_of("", values["distillation"]["teachers"])]
-    recorded["distillation"] = values["distillation"] | {"teachers": teachers}
-    recorded["trainer"] = {k: v for k, v in values["trainer"].items() if k not in ("default_root_dir", "plugins")}
-    recorded["callbacks"] = {k: v for k, v in values["callbacks"].items() if k in ("ema", "early_stopping")}
-    return recorded
+    if isinstance(value, dict):
+        return {key: _recorded(item) for key, item in value.items() if key not in _NOT_RECORDED}
+    if isinstance(value, list):
+        return [_recorded(item) for item in value]
+    return Path(value).name if isinstance(value, str) and expand(value).is_absolute() else value
 
 
 def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
@@ -266,9 +244,5 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
         if isinstance(logger, WandbLogger):
             for picture in sorted(folder.glob("*.png")):
                 logger.log_image(picture.stem, [str(picture)])
-            with (folder / "mistakes.csv").open(newline="", encoding="utf-8") as file:
-                header, *rows = csv.reader(file)
-            typed = [[int(row[0]), *row[1:4], *map(float, row[4:])] for row in rows[:_WORST]]
-            logger.log_table("worst_mistakes", columns=header, data=typed)
             logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
         logger.finalize("success")

@@ -70,7 +70,7 @@ def make_model() -> Callable[..., Path]:
 @pytest.fixture
 def no_pictures(monkeypatch) -> None:
     """Draw nothing: matplotlib takes longer than everything else."""
-    for name in ("confusion_matrix", "reliability", "mistakes", "robustness", "sheet"):
+    for name in ("confusion_matrix", "reliability", "mistakes", "sheet"):
         monkeypatch.setattr(plots, name, lambda *_, **__: None)
 
 

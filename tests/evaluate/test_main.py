@@ -1,6 +1,5 @@
 """The command."""
 
-import csv
 import json
 import os
 import subprocess
@@ -40,17 +39,13 @@ def test_everything_is_written(run_folder, make_model, run, tmp_path, capsys):
     result = run(f"models=['{run_folder}/model.ts','{other}']")
     assert list(result["models"]) == [f"{run_folder.parent.name}/today", "other"]
     assert json.loads((out / "metrics.json").read_text()) == result
-    with (out / "models.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["model"] for row in rows] == list(result["models"])
-    assert float(rows[1]["robustness/noise/3"]) == result["models"]["other"]["robustness/noise/3"]
+    assert 0 <= result["models"]["other"]["robustness/noise/3"] <= 1
     text, printed = (out / "report.md").read_text(), capsys.readouterr().out
     for words in ("McNemar's exact test", "Accuracy under corruptions", "Classes of other", "95 % interval"):
         assert words in text
         assert words in printed
     names = {path.name for path in (out / "2_other").iterdir()}
     assert names == {"confusion_matrix.png", "reliability.png", "mistakes.png"}
-    assert (out / "robustness.png").stat().st_size > 0
     assert str(tmp_path) not in text + (out / "metrics.json").read_text()
 
 

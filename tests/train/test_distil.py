@@ -54,7 +54,7 @@ def test_soft_labels_are_the_mean_over_originals_and_mirror_images(paths):
 
 
 def test_written_soft_labels_are_read_back_for_the_same_images_only(paths, tmp_path):
-    split, path = split_of(golden_batch(1, 48, 6)[:, 0].numpy()), str(tmp_path / "soft.npz")
+    split, path = split_of(golden_batch(1, 48, 6)[:, 0].numpy()), str(tmp_path / "new" / "soft.npz")
     probabilities = distil.soft_labels(paths, split)
     distil.write(path, probabilities, split)
     again = distil.soft_labels([path], split)
@@ -76,16 +76,6 @@ def test_damaged_and_missing_soft_labels_are_one_line(tmp_path):
         with pytest.raises(ArtifactError, match=f"{name} holds no soft labels") as caught:
             distil.soft_labels([str(tmp_path / name)], split)
         assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("rows", [ROWS - 1, ROWS * 2, ROWS * 0, ROWS * np.nan, ROWS * np.inf])
-def test_rows_that_are_no_probabilities_are_not_learnt(rows, tmp_path):
-    split, path = split_of(np.zeros((6, 48, 48), np.uint8)), tmp_path / "soft.npz"
-    distil.write(path, ROWS, split)
-    assert np.allclose(distil.soft_labels([str(path)], split), ROWS, atol=1e-3)
-    distil.write(path, rows, split)
-    with pytest.raises(ArtifactError, match="rows that are no probabilities"):
-        distil.soft_labels([str(path)], split)
 
 
 def test_labels_target_distributions_and_soft_labels_are_mixed():
@@ -129,7 +119,6 @@ def test_the_program_writes_soft_labels_of_the_training_images(teachers, cfg, ca
         ("teachers", None, "teachers= is empty"),
         ("teachers", [3], "teachers=3 must be a path"),
         ("out", "soft.txt", r"out=soft\.txt must end in \.npz"),
-        ("out", "no/such/soft.npz", r"out=no/such/soft\.npz .*make its folder"),
         ("trust", "x", "trust=x is unknown"),
     ],
 )

@@ -56,7 +56,7 @@ def test_no_folder_of_the_machine_is_named(written):
 def test_the_terminal_shows_whole_numbers_in_80_columns(written):
     shown = written[1]
     assert max(map(len, shown.split("\nmodel=c seed=1: ")[0].splitlines())) <= 80
-    for number in ("70.00%", "±14.14", "±.1414", "1.40M", "25.6M", "228", "1.5"):
+    for number in ("70.00% ±14.14%", "1.40M", "25.6M", "228", "1.5"):
         assert number in shown
     assert "model=c seed=1: no room" in shown
     assert "…" not in shown.replace("…/", "")
