@@ -106,7 +106,7 @@ def judged(paths: list[Path], splits: dict[str, Split]) -> dict[str, dict[str, A
     face = artifact.golden_batch(1, 48, 1)
     torch.set_num_threads(THREADS)
     result: dict[str, dict[str, Any]] = {}
-    for candidate in predict.load_models([str(path) for path in paths], torch.device("cpu")):
+    for candidate in predict.load_models([str(path) for path in paths], "cpu"):
         loaded = artifact.load(candidate.path)
         result[candidate.name] = {
             "parameters": loaded.metadata.parameters,
@@ -347,7 +347,7 @@ def ensemble(paths: list[Path], scales: list[float]) -> None:
     trust.accept(map(str, paths))
     with tempfile.TemporaryDirectory() as folder:
         draft = save_ensemble(paths, Path(folder) / "draft.ts", flip=True, scales=scales)
-        (candidates,) = predict.load_models([str(draft)], torch.device("cpu"))
+        (candidates,) = predict.load_models([str(draft)], "cpu")
         said = {name: predictions_of(candidates, splits[name]) for name in ("val", "test")}
     temperature = scores.fit_temperature(said["val"].logits, splits["val"].labels)
     metrics = {"val/temperature": temperature, "members": float(len(paths))}

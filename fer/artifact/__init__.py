@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from fer.artifact import formats, trust
-from fer.artifact.formats import FORMATS, Format, torchscript
+from fer.artifact.formats import FORMATS, Format, onnx, torchscript
 from fer.artifact.formats.base import Predict
 from fer.artifact.metadata import Metadata
 from fer.artifact.network import PARITY, InferenceModel, golden_batch
+from fer.checks import check_choice
 from fer.errors import ArtifactError, ConfigError
 from fer.files import atomic_write, expand
 
@@ -68,6 +69,20 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
     return artifact
 
 
+def device_of(name: str, path: str | Path) -> torch.device:
+    """Return the device for `device=<name>`; "auto" is the GPU if there is one and the model in `path` can run on it.
+
+    Raises:
+        ConfigError: The name is unknown, or there is no GPU for "cuda".
+    """
+    check_choice("device", name, ("auto", "cpu", "cuda"))
+    gpu = torch.cuda.is_available()
+    if name == "cuda" and not gpu:
+        raise ConfigError("device=cuda, but PyTorch finds no CUDA GPU; use device=cpu or device=auto")
+    usable = gpu and (Path(path).suffix != ".onnx" or onnx.gpu())
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and usable) else "cpu")
+
+
 def read_metadata(path: str | Path) -> Metadata:
     """Read and check the metadata of an artifact. Of a TorchScript file nothing else is loaded, or run.
 
@@ -93,14 +108,12 @@ def backbone_weights(path: str | Path) -> dict[str, Tensor]:
     """Return the weights of a TorchScript artifact's backbone, named as in the model that it was made from.
 
     Raises:
-        ArtifactError: The file is of another format, is not an artifact, or averages several models.
+        ArtifactError: The file is of another format, is not an artifact, or is an ensemble.
     """
     path = expand(path)
-    members = read_metadata(path).config.get("members", [])
-    if len(members) > 1:
-        raise ArtifactError(f"{path} is an ensemble of several models; give one of them")
-    prefix = "members.0.backbone." if members else "backbone."
-    state = torchscript_module(path).state_dict()
+    if "members" in read_metadata(path).config:
+        raise ArtifactError(f"{path} is an ensemble; give one of its members")
+    prefix, state = "backbone.", torchscript_module(path).state_dict()
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 

@@ -14,8 +14,6 @@ from fer.labels import is_name
 
 METADATA_FILE = "metadata.json"
 """Name of the metadata inside every artifact."""
-_KINDS: dict[str, Any] = dict.fromkeys(("classes", "mean", "std"), tuple)
-_KINDS |= dict.fromkeys(("metrics", "data", "config", "versions"), dict) | {"created": str, "git_commit": str | None}
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,8 @@ class Metadata:
     schema_version: int = 1
 
     def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            if kind is tuple and isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
-            elif not isinstance(value, kind):
-                raise ConfigError(f"{name} cannot be {reprlib.repr(value)}")
+        for name in ("classes", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or not all(map(is_name, self.classes)):
             raise ConfigError(f"classes must be two or more different names, not {reprlib.repr(self.classes)}")
         check_choice("channels", self.channels, (1, 3))

@@ -119,24 +119,26 @@ def network_of(model: EmotionClassifier) -> Network:
     return lambda images: model(model.prepare(images.to(model.device))).float().cpu()
 
 
-def load_models(paths: Sequence[str], device: torch.device, reserved: Sequence[str] = ()) -> list[Model]:
+def load_models(paths: Sequence[str], device: str, reserved: Sequence[str] = ()) -> list[Model]:
     """Load checkpoints (`.ckpt`) and artifacts.
 
     Args:
         paths: Their files; "bundled" is the artifact that comes with fer.
-        device: Where they run.
+        device: auto, cpu or cuda.
         reserved: Names that none of them may get.
 
     Raises:
         ArtifactError: A file is missing or is neither.
+        ConfigError: The device is unknown or missing.
     """
     files = [artifact.BUNDLED if path == "bundled" else expand(path) for path in paths]
     return [_load(path, name, device) for path, name in zip(files, _names(files, reserved), strict=True)]
 
 
-def _load(path: Path, name: str, device: torch.device) -> Model:
+def _load(path: Path, name: str, device_name: str) -> Model:
     if path.is_dir():
         raise ArtifactError(f"{path} is a folder; give a file in it, such as model.ts or checkpoints/best.ckpt")
+    device = artifact.device_of(device_name, path)
     if path.suffix == ".ckpt":
         backbone, metadata, _ = from_checkpoint(path, flip=False, temperature=1.0)
         module: Network = InferenceModel(backbone, metadata).eval().to(device)

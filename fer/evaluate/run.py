@@ -73,10 +73,6 @@ def _models(cfg: DictConfig) -> list[Model]:
         check_flag(name, cfg[name])
     check_number("seed", cfg.seed, 0, 2**32 - 1, whole=True)
     check_number("threads", cfg.threads, 1, 4096, whole=True, optional=True)
-    check_choice("device", cfg.device, ("auto", "cpu", "cuda"))
-    gpu = torch.cuda.is_available()
-    if cfg.device == "cuda" and not gpu:
-        raise ConfigError("device=cuda, but PyTorch finds no GPU here; set device=cpu")
     paths = list(cfg.models) if isinstance(cfg.models, ListConfig) else [cfg.models]
     if not paths or not all(isinstance(path, str) and path for path in paths):
         raise ConfigError("models= names no model; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled")
@@ -86,8 +82,7 @@ def _models(cfg: DictConfig) -> list[Model]:
         torch.set_num_threads(cfg.threads)
     if cfg.trust:
         trust.accept(paths)
-    device = torch.device("cuda" if gpu and cfg.device != "cpu" else "cpu")
-    models = predict.load_models(paths, device, [AVERAGE] if cfg.average else [])
+    models = predict.load_models(paths, cfg.device, [AVERAGE] if cfg.average else [])
     if cfg.average:
         check_compatible([(model.path, model.metadata) for model in models])
     return models

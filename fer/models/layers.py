@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def conv_norm(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -10,11 +10,31 @@ def conv_norm(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
 
 
-def he_init(network: nn.Module) -> None:
-    """Initialise every convolution as in He et al. 2015, section 2.2."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+class Backbone(nn.Module):
+    """A network with a pooled head: float32 (N, C, S, S) → logits (N, K). A subclass has `forward_features`.
+
+    A subclass calls `make_head` when it has its layers.
+    """
+
+    def make_head(self, features: int, num_classes: int, drop_rate: float) -> None:
+        """Add the head and initialise every convolution as in He et al. 2015, section 2.2."""
+        self.num_classes, self.num_features = num_classes, features
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(drop_rate), nn.Linear(features, num_classes))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last feature map, (N, features, h, w)."""
+        raise NotImplementedError
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return the logits (N, K) of a feature map."""
+        return self.head(self.pool(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
 
 
 def own_arguments(pretrained: bool, arguments: dict[str, Any]) -> dict[str, Any]:

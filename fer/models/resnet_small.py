@@ -6,7 +6,7 @@ from typing import Any
 from timm.models import register_model
 from torch import Tensor, nn
 
-from fer.models.layers import conv_norm, he_init, own_arguments
+from fer.models.layers import Backbone, conv_norm, own_arguments
 
 
 class Block(nn.Module):
@@ -29,7 +29,7 @@ class Block(nn.Module):
         return self.act(self.second(self.act(self.first(x))) + self.shortcut(x))
 
 
-class ResNetSmall(nn.Module):
+class ResNetSmall(Backbone):
     """Float32 (N, in_chans, S, S) → logits (N, num_classes). Made for S = 48; works from 16 pixels up.
 
     The stem halves the image: at full resolution a layer costs a CPU four times as much and gains little on faces this
@@ -54,8 +54,6 @@ class ResNetSmall(nn.Module):
         deep_stem: bool = True,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.num_features = widths[-1]
         if not deep_stem:
             self.stem = nn.Sequential(conv_norm(in_chans, widths[0], 2, kernel=5), nn.ReLU(inplace=True))
         else:
@@ -73,20 +71,10 @@ class ResNetSmall(nn.Module):
                 blocks.append(Block(inputs, width, stride=2 if stage and number == 0 else 1))
                 inputs = width
         self.blocks = nn.Sequential(*blocks)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(drop_rate), nn.Linear(inputs, num_classes))
-        he_init(self)
+        self.make_head(widths[-1], num_classes, drop_rate)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last feature map, (N, widths[-1], h, w)."""
         return self.blocks(self.stem(x))
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Return the logits (N, num_classes) of a feature map."""
-        return self.head(self.pool(features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 @register_model

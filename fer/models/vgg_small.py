@@ -6,10 +6,10 @@ from typing import Any
 from timm.models import register_model
 from torch import Tensor, nn
 
-from fer.models.layers import conv_norm, he_init, own_arguments
+from fer.models.layers import Backbone, conv_norm, own_arguments
 
 
-class VGGSmall(nn.Module):
+class VGGSmall(Backbone):
     """Float32 (N, in_chans, S, S) → logits (N, num_classes). Works from 16 pixels up.
 
     Stages of `depths[i]` convolutions with batch norm, max pooling between stages, and global average pooling instead
@@ -32,8 +32,6 @@ class VGGSmall(nn.Module):
         drop_rate: float = 0.3,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.num_features = widths[-1]
         layers: list[nn.Module] = []
         inputs = in_chans
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -43,20 +41,10 @@ class VGGSmall(nn.Module):
                 layers += [conv_norm(inputs, width), nn.ReLU(inplace=True)]
                 inputs = width
         self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(drop_rate), nn.Linear(inputs, num_classes))
-        he_init(self)
+        self.make_head(widths[-1], num_classes, drop_rate)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last feature map, (N, widths[-1], h, w)."""
         return self.features(x)
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Return the logits (N, num_classes) of a feature map."""
-        return self.head(self.pool(features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
 
 @register_model

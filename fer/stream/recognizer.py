@@ -67,7 +67,7 @@ class Recognizer:
         if trust and artifact is not None:
             accept([str(artifact)])
         _limit_threads(threads)
-        self.classify = load_face_classifier(None if artifact is None else str(artifact), device)
+        self.classify = load_face_classifier(artifact, device)
         self.classes: tuple[str, ...] = self.classify.classes
 
     def detect(self, frame: Frame) -> Faces:

@@ -53,6 +53,5 @@ def _read(path: str) -> tuple[dict[str, Tensor], dict[str, Any], Sequence[str], 
         source = checkpoints.load(path)
         return source.deployable().state_dict(), source.hparams["model"], source.classes, source.mean, source.std
     metadata = artifact.read_metadata(path)
-    config = metadata.config.get("members", [metadata.config])[0]
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (metadata.mean, metadata.std))
-    return artifact.backbone_weights(path), config.get("model", {}), metadata.classes, mean, std
+    return artifact.backbone_weights(path), metadata.config.get("model", {}), metadata.classes, mean, std

@@ -7,12 +7,10 @@ import torch
 from fer import artifact
 from fer.evaluate import predict
 
-CPU = torch.device("cpu")
-
 
 def test_predictions_of_an_artifact_are_its_probabilities(make_model, splits, tmp_path):
     path = make_model(tmp_path / "m.ts", 0, flip=True)
-    (model,) = predict.load_models([str(path)], CPU)
+    (model,) = predict.load_models([str(path)], "cpu")
     split = splits["val"]
     plain, mirrored = (predict.logits(model.network, split.images, flip) for flip in (False, True))
     predictions = predict.Predictions(plain, mirrored, split.labels, model.temperature)
@@ -26,7 +24,7 @@ def test_a_classifier_its_checkpoint_and_its_artifact_agree(classifier, run_fold
     images = splits["val"].images
     wanted = predict.softmax(predict.logits(predict.network_of(classifier), images))
     files = [str(run_folder / "checkpoints" / "best.ckpt"), str(run_folder / "model.ts")]
-    checkpoint, exported = predict.load_models(files, CPU)
+    checkpoint, exported = predict.load_models(files, "cpu")
     assert checkpoint.temperature is None
     assert exported.temperature == exported.metadata.temperature
     for model in (checkpoint, exported):

@@ -1,13 +1,12 @@
 """Emotions of faces: all faces of one or several frames are cropped and classified as one batch."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from fer.checks import check_choice
-from fer.errors import ConfigError
 from fer.stream.types import Array, Faces, Frame
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class FaceClassifier:
         return np.split(probabilities, np.cumsum([len(faces) for _, faces in frames])[:-1])
 
 
-def load_face_classifier(path: str | None = None, device: str = "auto") -> FaceClassifier:
+def load_face_classifier(path: str | Path | None = None, device: str = "auto") -> FaceClassifier:
     """Load an artifact for classification.
 
     Args:
@@ -78,15 +77,7 @@ def load_face_classifier(path: str | None = None, device: str = "auto") -> FaceC
         ConfigError: The device is unknown or not available.
         ArtifactError: The file is not an artifact.
     """
-    check_choice("device", device, ("auto", "cpu", "cuda"))
-    import torch
+    from fer import artifact  # torch takes seconds to import
 
-    from fer import artifact
-    from fer.artifact.formats import onnx
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda, but PyTorch finds no CUDA GPU; use device=cpu or device=auto")
-    if device == "auto":
-        gpu = torch.cuda.is_available() and (not str(path).endswith(".onnx") or onnx.gpu())
-        device = "cuda" if gpu else "cpu"
-    return FaceClassifier(artifact.load(artifact.BUNDLED if path is None else path, device))
+    path = artifact.BUNDLED if path is None else path
+    return FaceClassifier(artifact.load(path, artifact.device_of(device, path)))
