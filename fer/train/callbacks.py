@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Write checkpoints that appear under their name only when they are complete and on the disk."""
+    """Write each checkpoint completely before it gets its name, so that a killed run leaves no damaged one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path, content = Path(path), io.BytesIO()
-        torch.save(checkpoint, content)  # not into the file, where a full disk would be a mere RuntimeError
+        torch.save(checkpoint, content)  # torch would turn a full disk into a RuntimeError
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, sync=True) as part:
             part.write_bytes(content.getbuffer())
@@ -30,7 +30,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class History(L.Callback):
     """Record and log every epoch, and the time and speed of training.
 
-    All of it is saved in checkpoints, so that a resumed run has the whole history.
+    Checkpoints contain the history, so that a resumed run has all of it.
 
     Attributes:
         epochs: For each epoch `epoch` (from 1), `train/loss`, `lr`, and `val/loss` and `val/accuracy` of the latest
@@ -43,11 +43,11 @@ class History(L.Callback):
         self._start = self._step_start = time.perf_counter()
 
     def minutes(self) -> float:
-        """Wall time of the training, over all processes that have continued it one after the other."""
+        """Return the wall time of the training, including the runs that this one continues."""
         return self._minutes + (time.perf_counter() - self._start) / 60
 
     def images_per_second(self) -> float:
-        """Images of one process trained on, divided by the time of its training steps."""
+        """Return how many images one process trains on per second of its training steps."""
         return self._images / self._seconds if self._images else 0.0
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -84,7 +84,7 @@ class FiniteWeights(L.Callback):
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             raise TrainingError(
                 f"the training has diverged by step {trainer.global_step} (learning rate {rate:.3g}): weights are "
-                "infinite or NaN; lower optimizer.lr or trainer.gradient_clip_val, last.ckpt is from before"
+                "infinite or NaN; lower optimizer.lr or trainer.gradient_clip_val; last.ckpt is of an earlier epoch"
             )
 
     on_validation_start = on_save_checkpoint

@@ -17,7 +17,7 @@ from fer.tables import Table
 
 # The metric that configurations are ranked by.
 KEY = "val/accuracy"
-# By column of the CSV: the metric and, for the other tables, a heading, what to divide by, and a format.
+# Column of the CSV → metric and, for the other tables, heading, divisor and format.
 COSTS = {
     "parameters": ("model/parameters", "params", 1e6, "{:.2f}M"),
     "macs": ("model/macs", "MACs", 1e6, "{:.1f}M"),
@@ -31,9 +31,9 @@ class Row:
     """One configuration.
 
     Attributes:
-        overrides: What sets it apart from the others.
+        overrides: The overrides that make it different from the others.
         metrics: For each seed that finished, the contents of its metrics.json.
-        note: Such as why there are no metrics.
+        note: A remark, such as why there are no metrics.
     """
 
     overrides: Sequence[str]
@@ -41,22 +41,22 @@ class Row:
     note: str = ""
 
     def values(self, key: str) -> list[float]:
-        """The metric of each seed that has it, without NaN and numbers too large to average."""
+        """Return the metric of each seed that has it, without NaN and numbers too large to average."""
         return [metrics[key] for metrics in self.metrics if abs(metrics.get(key, math.nan)) < 1e100]
 
     def mean(self, key: str) -> float | None:
-        """The mean over the seeds; None where none has the metric."""
+        """Return the mean over the seeds, or None if no seed has the metric."""
         values = self.values(key)
         return statistics.fmean(values) if values else None
 
     def sd(self, key: str) -> float | None:
-        """The standard deviation over the seeds, with n - 1; None for fewer than two."""
+        """Return the sample standard deviation over the seeds, or None for fewer than two seeds."""
         values = self.values(key)
         return statistics.stdev(values) if len(values) > 1 else None
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """Read the metrics.json of a run. Raises `DataError` where the file does not hold numbers by name."""
+    """Read the metrics.json of a run. Raises `DataError` if the file is not a JSON object of numbers."""
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict) or not all(isinstance(value, int | float) for value in values.values()):
@@ -68,7 +68,7 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 
 def varying(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The overrides of each job that not all jobs share; all of them for a single job."""
+    """Return, for each job, the overrides that not all jobs share; for a single job, all of them."""
     shared = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
     return [[override for override in job if override not in shared] for job in jobs]
 
@@ -76,7 +76,7 @@ def varying(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
 def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None = None) -> None:
     """Print the table and write `leaderboard.md` and, last, `leaderboard.csv` into `folder`.
 
-    The best mean is first, equal ones are ordered by name, and failures are last.
+    The best mean comes first, equal means are sorted by name, and failures come last.
     """
     rows = sorted(rows, key=_rank)
     scores = [name for name, _ in metrics.columns().values()]

@@ -43,10 +43,10 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
 
     Args:
         cfg: conf/train.yaml, composed.
-        watchers: Callbacks beside those of the config, such as one that ends a trial early.
+        watchers: Further callbacks, such as one that prunes a trial.
 
     Returns:
-        What `metrics.json` holds; nothing in the further processes of a run.
+        The contents of `metrics.json`; an empty dict in all processes but the first.
 
     Raises:
         FerError: Something that the user can fix.
@@ -115,7 +115,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
 def _quiet() -> None:
     """Silence warnings that a user can do nothing about."""
     for message in (
-        "does not have many workers",  # a CPU trains fastest with no loader processes beside it
+        "does not have many workers",  # on a CPU, training without loader processes is fastest
         "number of training batches",  # losses are logged by epoch, whatever the interval
         "dirpath has changed",  # of a run whose folder was moved before it is continued
         "exists and is not empty",  # Hydra has already put .hydra/ and train.log there
@@ -128,7 +128,7 @@ def _quiet() -> None:
 
 
 def _check(cfg: DictConfig) -> None:
-    """Check the values that are used here; data, model, optimiser and trainer check their own."""
+    """Check the values used in this file; data, model, optimiser and trainer check their own."""
     config.check_groups(cfg, *_GROUPS)
     check_path("run_dir", cfg.run_dir, optional=False)
     check_path("init_from", cfg.init_from)
@@ -146,7 +146,7 @@ def _check(cfg: DictConfig) -> None:
     formats.get(cfg.export.format)
     check_number("export.crop_margin", cfg.export.crop_margin, -0.4, 2)
     if cfg.callbacks.get("checkpoint") is None:
-        raise ConfigError("callbacks.checkpoint=null leaves nothing to evaluate and export; take it out")
+        raise ConfigError("callbacks.checkpoint=null leaves nothing to evaluate and export; remove it")
 
 
 def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
@@ -199,7 +199,7 @@ def _recorded(value: Any) -> Any:
 
 
 def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
-    """Build the loggers. In the folder of a resumed run they continue its curves."""
+    """Build the loggers. For a resumed run, they continue its curves."""
     if ckpt_path:
         log.info("continue from %s", ckpt_path)
     earlier = {"id": resume.wandb_id(folder), "resume": "allow"} if ckpt_path and resume.wandb_id(folder) else {}
@@ -215,7 +215,7 @@ def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
 def _check_processes(trainer: L.Trainer, one_of_many: bool) -> None:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if one_of_many and trainer.world_size > 1 and not (environment and environment.creates_processes_externally):
-        # Lightning starts them with the command line of the first: each would begin the sweep anew.
+        # Lightning would start each with the command line of the whole sweep.
         raise ConfigError(
             "a job of a sweep or search cannot start processes of its own; set trainer.devices=1, or let "
             "hydra/launcher=submitit_slurm start them with hydra.launcher.tasks_per_node"
@@ -223,7 +223,7 @@ def _check_processes(trainer: L.Trainer, one_of_many: bool) -> None:
 
 
 def _facts(cfg: DictConfig, trainer: L.Trainer, model: EmotionClassifier, history: History) -> dict[str, float]:
-    """Return what metrics.json says of the training and of the model's cost."""
+    """Return the speed, duration and seed of the training, and the cost of the model."""
     parameters, macs = models.cost(model.deployable(), model.hparams["channels"], cfg.input_size)
     facts = {
         "train/images_per_second": history.images_per_second(),

@@ -1,4 +1,4 @@
-"""Searches, `search=<space>`: trials that Optuna proposes, prunes and keeps on disk."""
+"""Hyperparameter searches, `search=<space>`: Optuna proposes trials, prunes them and stores them on disk."""
 
 import json
 import logging
@@ -32,9 +32,9 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
-    """Run the trials that `cfg.run_dir` lacks, then write their leaderboard.
+    """Run trials until the study in `cfg.run_dir` has `cfg.search.trials` of them, then write their leaderboard.
 
-    Trials that were running when the search was killed go on from their last checkpoints.
+    Trials that were running when a search was killed continue from their last checkpoints.
 
     Returns:
         The metrics of the best trial.
@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         TrainingError: No trial finished.
     """
     if config.in_sweep():
-        raise ConfigError("search= chooses the values itself; take -m out, or sweep without search=")
+        raise ConfigError("search= chooses the values itself; remove -m, or sweep without search=")
     check_number("search.trials", cfg.search.trials, 1, whole=True)
     check_number("search.seed", cfg.search.seed, whole=True)
     given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("search", "+search", "resume="))]
@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
 
 def _space(node: DictConfig, given: list[str]) -> dict[str, Any]:
-    """The distribution of each parameter of `search.space`. Hydra raises where one is not an override of train.py."""
+    """Return the distribution of each parameter. Hydra raises an error if one is not an override of train.py."""
     space: dict[str, Any] = {}
     for name, values in cast(dict[str, Any], OmegaConf.to_container(node) if node else {}).items():
         try:
@@ -83,7 +83,7 @@ def _distribution(values: Any) -> CategoricalDistribution | FloatDistribution | 
 
 
 def _text(value: Any) -> str:
-    """A value as it is written after the = of an override."""
+    """Return a value in the syntax of overrides."""
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list | bool | None) else str(value)
 
 
@@ -99,7 +99,7 @@ def _study(search: DictConfig, folder: Path) -> optuna.Study:
 
 def _run_trial(study: optuna.Study, trial: Trial, given: list[str], folder: Path) -> None:
     own = [f"{name}={value}" for name, value in trial.params.items()]
-    cfg = compose("train", ["evaluate.test=false", *given, *own, "resume=auto"])  # reads test only where asked to
+    cfg = compose("train", ["evaluate.test=false", *given, *own, "resume=auto"])  # the test split is opt-in
     cfg.run_dir = str(folder / str(trial.number))
     if cfg.logger.get("wandb"):
         cfg.logger.wandb |= {"group": folder.name, "name": config.name_of(own)[:128]}

@@ -1,4 +1,4 @@
-"""Sweeps, `train.py -m`: a job that fails does not end the others, and a leaderboard over the seeds ends the sweep."""
+"""Sweeps, `train.py -m`: other jobs continue when one fails, and a leaderboard over the seeds is written at the end."""
 
 import logging
 from pathlib import Path
@@ -12,12 +12,12 @@ from fer.train import leaderboard
 from fer.train import run as experiment
 
 log = logging.getLogger("train")
-# Holds the cause, in one line, in the folder of a job that failed.
+# File in the folder of a failed job, with the cause in one line.
 FAILED = "failed.txt"
 
 
 def cause_of(error: Exception, what: str) -> str:
-    """Log why a job or trial failed and return it in one line; errors that are bugs are logged with their traceback."""
+    """Log why a job or trial failed and return it in one line. Bugs are logged with their traceback."""
     text = " ".join(str(error).split())
     if isinstance(error, FerError):
         log.error("this %s failed: %s", what, text)
@@ -27,9 +27,9 @@ def cause_of(error: Exception, what: str) -> str:
 
 
 def job(cfg: DictConfig) -> dict[str, float]:
-    """Run one job of a sweep. Returns its metrics; none where it fails."""
+    """Run one job of a sweep and return its metrics. If it fails, write the cause and return no metrics."""
     cause = Path(cfg.run_dir) / FAILED
-    cause.unlink(missing_ok=True)  # of an earlier try
+    cause.unlink(missing_ok=True)  # from an earlier attempt
     try:
         return experiment.run(cfg)
     except Exception as error:
@@ -38,7 +38,7 @@ def job(cfg: DictConfig) -> dict[str, float]:
 
 
 def rows(folder: Path) -> list[leaderboard.Row]:
-    """The rows of the leaderboard: one for each configuration over its seeds, one for each job that failed."""
+    """Return a row for each configuration over its seeds, then a row for each job that failed."""
     jobs = {
         path.parent.parent: [str(o) for o in OmegaConf.load(path) if not str(o).startswith("resume=")]
         for path in sorted(folder.glob("**/.hydra/overrides.yaml"))
@@ -60,7 +60,7 @@ def rows(folder: Path) -> list[leaderboard.Row]:
 
 
 class Leaderboard(Callback):
-    """Ends a sweep with its leaderboard. Where jobs failed it says how many, and the exit status is 1."""
+    """Write the leaderboard when a sweep ends. If jobs failed, print how many and exit with status 1."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
