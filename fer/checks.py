@@ -1,4 +1,4 @@
-"""Checks of configuration values, each made once, where the value is used."""
+"""Checks of configuration values. Each value is checked once, by the code that uses it."""
 
 import math
 from collections.abc import Collection
@@ -22,8 +22,8 @@ def check_number(
 
     Args:
         name: Key of the value in the config, such as "detector.score".
-        value: What the user gave. Booleans are no numbers.
-        low, high: The range, ends included.
+        value: The value from the config. Booleans are not numbers.
+        low, high: The range, inclusive.
         whole: Accept integers only.
         above: Exclude `low` itself.
         optional: Accept None as well.
@@ -50,7 +50,7 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     Raises:
         ConfigError: It is not. The message names the key and all choices.
     """
-    # True and 1 are equal, but a flag is no number
+    # True == 1, but a flag is not a number
     if any(value == choice and type(value) is type(choice) for choice in choices):
         return
     words = ["null" if c is None else str(c).lower() if isinstance(c, bool) else str(c) for c in choices]

@@ -1,6 +1,6 @@
-"""Metrics of predictions. One that is registered here is in every table, every file and in training's validation.
+"""Metrics of predictions. A registered metric is part of every table and file, and of validation during training.
 
-Of your own:
+To add your own:
 
     @metric("top2", "top 2")
     def top2(probabilities, labels):
@@ -26,12 +26,12 @@ class Metric:
     Attributes:
         name: Key in `compute`, such as "accuracy".
         function: What computes it.
-        title: Heading in tables.
+        title: Heading of its column.
         format: How tables show a value: ".2%" shows 0.712 as 71.20%.
-        per_class: The function returns one number for each class; the keys are `<name>/<class>`.
-        flip: Reports also have it for the mean over an image and its mirror image, as `<name>_flip`.
-        before: Its key in reports before the temperature; None where the temperature changes nothing.
-        after: Its key in reports after the temperature; None for `name`.
+        per_class: Whether the function returns one number for each class, with the keys `<name>/<class>`.
+        flip: Whether reports also have it with flip averaging, as `<name>_flip`.
+        before: Its key in reports without the temperature; None if the temperature does not change it.
+        after: Its key in reports with the temperature; None for `name`.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Metric:
     after: str | None = None
 
     def text(self, value: float) -> str:
-        """A value as tables show it."""
+        """Return a value as tables show it."""
         return f"{value:{self.format}}"
 
 
@@ -62,7 +62,7 @@ def metric(name: str, title: str | None = None, **options: Any) -> Callable[[F],
 
 
 def columns() -> dict[str, tuple[str, Metric]]:
-    """Title and metric of every key of a report that is one number, in the order of tables."""
+    """Return title and metric for each key of a report that is one number, in the order of tables."""
     result = {}
     for name, entry in METRICS.items():
         if not entry.per_class:
@@ -75,7 +75,7 @@ def columns() -> dict[str, tuple[str, Metric]]:
 
 
 def compute(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """All registered metrics of some predictions.
+    """Compute all registered metrics.
 
     Args:
         probabilities: Float (N, K), rows that sum to 1.
@@ -83,7 +83,7 @@ def compute(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
         classes: The K names.
 
     Returns:
-        Flat figures: `<name>`, or `<name>/<class>` for metrics by class.
+        `<name>`, or `<name>/<class>` for metrics by class → value.
     """
     figures: dict[str, float] = {}
     for name, entry in METRICS.items():
@@ -95,7 +95,7 @@ def compute(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str
 
 @metric("accuracy", flip=True)
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the images whose most probable class is the true one."""
+    """Share of images whose most probable class is the true one."""
     return float((probabilities.argmax(1) == labels).mean())
 
 
@@ -122,14 +122,14 @@ def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 @metric("precision", per_class=True)
 def precision(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Share of the images predicted as a class that are of it; 0 where none is predicted."""
+    """Share of the images predicted as a class that belong to it; 0 if there are none."""
     counts = _counts(probabilities, labels)
     return np.diag(counts) / np.maximum(counts.sum(0), 1)
 
 
 @metric("recall", per_class=True)
 def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Share of the images of a class that are predicted as it; 0 where there is none."""
+    """Share of the images of a class that are predicted as it; 0 if there are none."""
     counts = _counts(probabilities, labels)
     return np.diag(counts) / np.maximum(counts.sum(1), 1)
 
@@ -146,18 +146,18 @@ def _counts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Confusion matrix, int64 (K, K): rows are the true classes, columns the predicted ones."""
+    """Return the confusion matrix, int64 (K, K): rows are the true classes, columns the predicted ones."""
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def worst(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows of the wrong predictions, int64 (M,), lowest probability of the true class first."""
+    """Return the rows of wrong predictions, int64 (M,), lowest probability of the true class first."""
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     return wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature, 0.05 to 20, with the lowest negative log-likelihood (Guo et al. 2017, section 4.2).
+    """Return the temperature, 0.05 to 20, with the lowest negative log-likelihood (Guo et al. 2017, section 4.2).
 
     Args:
         logits: Float (N, K), up to a constant in each row.
@@ -176,7 +176,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def interval(correct: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of the share of True in bool (N,) (Wilson 1927)."""
+    """Return the 95 % interval of the share of True in bool (N,) (Wilson 1927)."""
     from scipy.stats import binomtest
 
     limits = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, "wilson")
@@ -187,11 +187,11 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
     """McNemar's exact test (1947): whether one of two models is right more often on the same images.
 
     Args:
-        first, second: Bool (N,), where each model is right.
+        first, second: Bool (N,), which images each model classifies correctly.
 
     Returns:
-        How many images only the first and only the second model gets right, and the two-sided p value, 1 where there
-        is no such image.
+        The number of images that only the first and only the second model classifies correctly, and the two-sided p
+        value, 1 if there are no such images.
     """
     from scipy.stats import binomtest
 

@@ -1,4 +1,4 @@
-"""The pictures of a report. They take arrays and names, and are drawn by matplotlib without a screen."""
+"""Pictures of a report, drawn from arrays and names by matplotlib, which needs no screen."""
 
 from __future__ import annotations
 
@@ -109,8 +109,7 @@ def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
     """Draw losses, validation accuracy and learning rate by epoch.
 
     Args:
-        rows: One for each epoch: `epoch` from 1 and, where there are any, `train/loss`, `val/loss`, `val/accuracy`
-            and `lr`.
+        rows: One for each epoch: `epoch` from 1 and, if known, `train/loss`, `val/loss`, `val/accuracy` and `lr`.
         title, path: Of the picture.
     """
     figure = _figure(11, 3.4, title)

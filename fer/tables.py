@@ -1,4 +1,4 @@
-"""Tables of text: on the terminal, in Markdown and as CSV."""
+"""Tables: on the terminal, in Markdown and as CSV."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from rich.markup import escape
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the names of the columns, and rows with one text for each."""
+    """A title, column names, and rows with one text per column."""
 
     title: str
     header: Sequence[str]
@@ -22,7 +22,7 @@ class Table:
 
 
 def show(tables: Sequence[Table], console: Console | None = None) -> None:
-    """Print tables. The first column is text, which may be folded; the others are numbers, which stay in one piece."""
+    """Print tables. Text in the first column may be wrapped; the other columns are numbers, which are not."""
     console = console or Console()
     for table in tables:
         drawn = rich.table.Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -37,7 +37,7 @@ def show(tables: Sequence[Table], console: Console | None = None) -> None:
 
 
 def markdown(title: str, tables: Sequence[Table]) -> str:
-    """The tables as one Markdown document."""
+    """Return the tables as one Markdown document."""
     text = [f"# {title}"]
     for table in tables:
         dashes = ["---"] + ["---:"] * (len(table.header) - 1)
@@ -46,12 +46,12 @@ def markdown(title: str, tables: Sequence[Table]) -> str:
 
 
 def line(cells: Sequence[str]) -> str:
-    """One line of a Markdown table."""
+    """Return one line of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows as CSV."""
+    """Return rows as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()

@@ -14,12 +14,12 @@ from fer.errors import ConfigError
 from fer.models.classifier import EmotionClassifier
 
 SEED = 2013
-# Images of each class in the fixed set.
+# Number of images of each class.
 PER_CLASS = 2
 
 
 def maps(model: EmotionClassifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Show which parts of images a prediction rests on (eq. 1 and 2 of the paper).
+    """Compute which parts of images determine the prediction (eq. 1 and 2 of the paper).
 
     The map is that of the most probable class, on the last feature map of a convolutional backbone.
 
@@ -53,13 +53,13 @@ def maps(model: EmotionClassifier, images: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def fixed_rows(split: Split) -> np.ndarray:
-    """Row numbers of `PER_CLASS` images of each class, the same for every run on the same split."""
+    """Return the rows of `PER_CLASS` images of each class, the same in every run on the same split."""
     order = np.random.default_rng(SEED).permutation(len(split))
     return np.concatenate([order[split.labels[order] == label][:PER_CLASS] for label in range(len(split.classes))])
 
 
 def draw(model: EmotionClassifier, split: Split, temperature: float, path: Path) -> None:
-    """Draw the fixed images of `split`, each beside its map. Raises `ConfigError` as `maps` does."""
+    """Draw the fixed images of `split`, each next to its map. Raises `ConfigError` as `maps` does."""
     rows = fixed_rows(split)
     images = np.array(split.images[rows])
     heat, logits = maps(model, images)
@@ -68,7 +68,7 @@ def draw(model: EmotionClassifier, split: Split, temperature: float, path: Path)
     for image, values, row, shares in zip(images, heat, rows, probabilities, strict=True):
         cells.append((image, f"{split.classes[split.labels[row]]}, row {row}"))
         cells.append((_overlay(image, values), f"predicted {split.classes[shares.argmax()]} {shares.max():.0%}"))
-    plots.sheet([("", cells)], "Grad-CAM: what the prediction rests on, red most", path)
+    plots.sheet([("", cells)], "Grad-CAM: what determines the prediction, red most", path)
 
 
 def _overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:

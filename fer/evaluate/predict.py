@@ -32,11 +32,11 @@ class Model:
     """A model from a file.
 
     Attributes:
-        name: Short, and unlike those of the models it is compared with.
+        name: Short, and different from those of the other models.
         path: Its file.
         metadata: As in artifacts.
-        network: Gives logits before the temperature and without mirror images.
-        temperature: Its own; None for a checkpoint, for which it is yet to be fitted.
+        network: Returns logits before the temperature, without flip averaging.
+        temperature: From the artifact; None for a checkpoint, which needs to be fitted.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Predictions:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax of each row, float32 (N, K)."""
+    """Return the softmax of each row, float32 (N, K)."""
     return torch.from_numpy(logits).softmax(1).numpy()
 
 
@@ -100,7 +100,7 @@ def logits(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarr
 def logits_of_all(
     models: Sequence[Model], images: np.ndarray, average: bool, flip: bool = False
 ) -> dict[str, np.ndarray]:
-    """Logits of each model by name and, with `average`, of the mean of their calibrated probabilities."""
+    """Return the logits of each model by name; with `average`, also of the mean of their calibrated probabilities."""
     result = {model.name: logits(model.network, images, flip) for model in models}
     if average:
         members = [softmax(result[model.name] / (model.temperature or 1.0)) for model in models]
@@ -109,13 +109,13 @@ def logits_of_all(
 
 
 def predictions_of(network: Network, split: Split, temperature: float | None) -> Predictions:
-    """Predict a split; where `temperature` is None, it is fitted to it."""
+    """Predict a split. If `temperature` is None, fit it on the split."""
     plain, mirrored = logits(network, split.images), logits(network, split.images, flip=True)
     return Predictions(plain, mirrored, split.labels, temperature or fit_temperature(plain, split.labels))
 
 
 def network_of(model: EmotionClassifier) -> Network:
-    """The network of a classifier in eval mode, on the device that it is on."""
+    """Return the network of a classifier in eval mode, on the classifier's device."""
     return lambda images: model(model.prepare(images.to(model.device))).float().cpu()
 
 
@@ -123,12 +123,12 @@ def load_models(paths: Sequence[str], device: str, reserved: Sequence[str] = ())
     """Load checkpoints (`.ckpt`) and artifacts.
 
     Args:
-        paths: Their files; "bundled" is the artifact that comes with fer.
+        paths: The files; "bundled" is the artifact that comes with fer.
         device: auto, cpu or cuda.
         reserved: Names that none of them may get.
 
     Raises:
-        ArtifactError: A file is missing or is neither.
+        ArtifactError: A file is missing, or is neither a checkpoint nor an artifact.
         ConfigError: The device is unknown or missing.
     """
     files = [artifact.BUNDLED if path == "bundled" else expand(path) for path in paths]
@@ -155,7 +155,7 @@ def _load(path: Path, name: str, device_name: str) -> Model:
 
 
 def _names(paths: Sequence[Path], reserved: Sequence[str]) -> list[str]:
-    """Short, different names: `fast`, or `resnet_small/2026-01-31_12-00-00` for a file in a run folder."""
+    """Return short, distinct names: `fast`, or `resnet_small/2026-01-31_12-00-00` for a file in a run folder."""
     names: list[str] = []
     for path in paths:
         name = path.stem

@@ -21,10 +21,10 @@ from fer.tables import Table
 
 log = logging.getLogger(__name__)
 
-# Flat, by key. All lie in 0 to 1 but losses, temperature, counts and costs.
+# Key → value. All values are from 0 to 1, except losses, temperature, counts and costs.
 Figures = dict[str, float]
 
-# What tables show beside the registered metrics: a title, and a template over figures.
+# Rows of tables after those of the registered metrics: title → template that figures fill.
 _ROWS = {
     "95 % interval": "{accuracy_low:.2%} – {accuracy_high:.2%}",
     "accuracy without duplicates": "{accuracy_without_duplicates:.2%}",
@@ -34,7 +34,7 @@ _ROWS = {
 
 
 def figures_of(predictions: Predictions, classes: Sequence[str]) -> Figures:
-    """All registered metrics of predictions with their variants, and `support/<class>`, how many images there are."""
+    """Compute all registered metrics with their variants, and `support/<class>`, the number of images of a class."""
     calibrated, raw, flip = (
         metrics.compute(probabilities, predictions.labels, classes)
         for probabilities in (predictions.calibrated, predictions.raw, predictions.flip)
@@ -58,11 +58,11 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
         model: In eval mode.
         splits: With "train", "val" and, for `test`, "test".
         folder: Where to write.
-        test: Evaluate the test split as well.
+        test: Also evaluate the test split.
 
     Returns:
-        `<split>/<key>` for the keys of `figures_of`, `val/temperature`, and `test/accuracy_without_duplicates`: without
-        the images that are in train as well.
+        `<split>/<key>` for the keys of `figures_of`, `val/temperature`, and `test/accuracy_without_duplicates`, which
+        leaves out images that are also in train.
     """
     result: Figures = {}
     for name in ("val", "test") if test else ("val",):
@@ -78,7 +78,7 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
     write_file(folder / "mistakes.csv", mistakes(predictions, split))
     try:
         gradcam.draw(model, splits["val"], result["val/temperature"], folder / "gradcam.png")
-    except Exception as error:  # a picture is not worth losing a training, and backbones are of many kinds
+    except Exception as error:  # backbones vary, and a missing picture must not end a run
         log.warning("no gradcam.png: %s", " ".join(f"{str(error) or type(error).__name__}".split()))
     return result
 
@@ -94,9 +94,9 @@ def draw(predictions: Predictions, split: Split, title: str, folder: Path) -> No
 
 
 def mistakes(predictions: Predictions, split: Split) -> str:
-    """CSV of the images that are classified wrongly, the worst first.
+    """Return a CSV of the wrongly classified images, the worst first.
 
-    A row has the image's row in the split, its file where it has one, the true and the predicted class, and the
+    The columns are the row in the split, the file if there is one, the true and the predicted class, and the
     probability of each class.
     """
     names, classes, rows = split.names or [""] * len(split), split.classes, []
@@ -125,16 +125,16 @@ def show(result: Figures, exported: Path) -> None:
 
 
 def compare(predictions: dict[str, Predictions], extra: dict[str, Figures], classes: Sequence[str]) -> dict[str, Any]:
-    """Put models side by side on the same images.
+    """Compare models on the same images.
 
     Args:
-        predictions: By name of the model.
-        extra: More figures of each model.
+        predictions: Name of the model → its predictions.
+        extra: Name of the model → further figures.
         classes: The K names.
 
     Returns:
-        `models` (figures by name) and `mcnemar`: for each pair, how many images only `first` and only `second` gets
-        right, and p.
+        `models` (name → figures) and `mcnemar` (for each pair, the number of images that only `first` and only
+        `second` classifies correctly, and p).
     """
     models, pairs = {}, []
     for name, own in predictions.items():
@@ -154,7 +154,7 @@ def write(result: dict[str, Any], predictions: dict[str, Predictions], split: Sp
         result: As from `compare`, with `data`, `split`, `images` and `without_duplicates`.
         predictions: By name of the model.
         split: What was predicted.
-        out: Is made where it does not exist.
+        out: Folder; created if it does not exist.
 
     Raises:
         OSError: It cannot be written.
@@ -182,7 +182,7 @@ def write(result: dict[str, Any], predictions: dict[str, Predictions], split: Sp
 
 
 def _tables(title: str, columns: dict[str, Figures]) -> list[Table]:
-    """A table with a column for each model or split, and one with the metrics by class for each of them."""
+    """Return a table with a column for each model or split, then for each of them a table of the metrics by class."""
     rows = {name: f"{{{key}:{metric.format}}}" for key, (name, metric) in metrics.columns().items()}
     result = [_table(title, columns, rows | _ROWS)]
     by_class = [metric for metric in METRICS.values() if metric.per_class]
@@ -196,7 +196,7 @@ def _tables(title: str, columns: dict[str, Figures]) -> list[Table]:
 
 
 def _table(title: str, columns: dict[str, Figures], rows: Mapping[str, str]) -> Table:
-    """A row for each template that the figures of any column can fill."""
+    """Return a table with a row for each template that the figures of at least one column can fill."""
 
     def cell(template: str, figures: Figures) -> str:
         try:

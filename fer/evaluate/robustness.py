@@ -1,4 +1,4 @@
-"""Accuracy on images as bad cameras make them.
+"""Accuracy on images corrupted as bad cameras and bad light do.
 
 After Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations".
 """
@@ -75,7 +75,7 @@ def corrupted(images: np.ndarray, name: str, strength: int, seed: int = 0) -> np
         images: uint8 (N, S, S), or RGB (N, S, S, 3).
         name: One of `CORRUPTIONS`.
         strength: 1 to 3.
-        seed: What is random in an image follows from this, the corruption, the strength and the row alone.
+        seed: Randomness depends only on this, the corruption, the strength and the row of the image.
 
     Returns:
         The same shape and dtype.
@@ -92,16 +92,16 @@ def corrupted(images: np.ndarray, name: str, strength: int, seed: int = 0) -> np
 def evaluate(
     predict: Callable[[np.ndarray], dict[str, np.ndarray]], images: np.ndarray, labels: np.ndarray, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Accuracy of models under every corruption and strength.
+    """Measure the accuracy of models under every corruption and strength.
 
     Args:
-        predict: Images → logits (N, K) by name of the model.
+        predict: Images → {name of the model: logits (N, K)}.
         images: As in `corrupted`.
         labels: Int (N,).
         seed: As in `corrupted`.
 
     Returns:
-        By model: `robustness/<corruption>/<strength>`, and `robustness/mean` over all of them.
+        Name of the model → `robustness/<corruption>/<strength>`, and `robustness/mean` over all of them.
     """
     result: dict[str, dict[str, float]] = {}
     for name, strength in itertools.product(CORRUPTIONS, STRENGTHS):

@@ -33,7 +33,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate as `conf/evaluate.yaml` describes.
 
     Returns:
-        What `metrics.json` holds: `report.compare`, and `data`, `split`, `images` and `without_duplicates`.
+        The contents of `metrics.json`: those of `report.compare`, and `data`, `split`, `images` and
+        `without_duplicates`.
 
     Raises:
         FerError: A value, a model or the data cannot be used.
@@ -68,7 +69,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _models(cfg: DictConfig) -> list[Model]:
-    """Check all values but those of the data, and load the models."""
+    """Check all values except those of the data, and load the models."""
     for name in ("without_duplicates", "average", "robustness", "trust"):
         check_flag(name, cfg[name])
     check_number("seed", cfg.seed, 0, 2**32 - 1, whole=True)
@@ -94,10 +95,10 @@ def _check_data(models: Sequence[Model], train: Split, cfg: DictConfig) -> None:
         if classes != train.classes:
             other = ", ".join(train.classes)
             raise ConfigError(f"{model.path} has the classes {', '.join(classes)}, but the data has {other}")
-        # an image folder is split by its seed: with another one, images of the training are evaluated
+        # the seed decides how an image folder is split: with another one, training images would be evaluated
         other_split = data.get("fingerprint") != train.fingerprint and seed != cfg.seed
         if other_split and cfg.data.name == "image_folder" == data.get("name"):
-            text = "set the same seed unless the folder has split folders, or images of its training are evaluated"
+            text = "set the same seed, or training images are evaluated (unless the folder has split folders)"
             print(f"{model.name} was trained with seed={seed}: {text}", file=sys.stderr)
 
 
@@ -110,7 +111,7 @@ def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Spl
     for key, images in (("val", splits["val"]), (name, split)):  # temperatures are fitted on val
         if not len(images):
             fix = "set without_duplicates=false" if len(splits[key]) else "add some"
-            raise DataError(f"split={key} has no images that could be used; {fix}")
+            raise DataError(f"split={key} has no images to evaluate; {fix}")
     return split
 
 

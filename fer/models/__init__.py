@@ -1,6 +1,6 @@
-"""Backbones: every timm model by its name, and our own, which are registered with timm.
+"""Backbones: all timm models, and our own, which are registered with timm.
 
-Every file of this folder is imported, so a new backbone is one new file.
+All files of this folder are imported, so a new backbone is one new file.
 """
 
 import difflib
@@ -32,7 +32,7 @@ def create(name: str, classes: int, channels: int, pretrained: bool = False, **a
         channels: 1 for grey, 3 for RGB.
         pretrained: Download timm's weights; three-channel ones are summed for grey images.
         arguments: Further arguments of the network, such as `drop_rate`. Those of timm itself, such as
-            `checkpoint_path`, are refused: the arguments may come from somebody else's checkpoint.
+            `checkpoint_path`, are refused, since the arguments may come from somebody else's checkpoint.
 
     Returns:
         A module: float32 (N, channels, S, S) → logits (N, K).
@@ -58,7 +58,7 @@ def create(name: str, classes: int, channels: int, pretrained: bool = False, **a
 
 
 def _arguments(name: str) -> set[str]:
-    """Return the names of all arguments that the networks in the same file take."""
+    """Return the names of all arguments of the networks in the model's file."""
     file = sys.modules[timm.models.model_entrypoint(name).__module__]
     networks = [value for value in vars(file).values() if isinstance(value, type) and issubclass(value, nn.Module)]
     return {argument for network in networks for argument in inspect.signature(network).parameters}
@@ -78,7 +78,7 @@ def check_sizes(backbone: nn.Module, channels: int, sizes: Iterable[int]) -> Non
 
 
 def cost(backbone: nn.Module, channels: int, size: int) -> tuple[int, int]:
-    """Return the number of parameters, and of multiply-accumulates in a forward pass for one image of `size` pixels."""
+    """Return the number of parameters, and of multiply-accumulates for one image of `size` × `size` pixels."""
     with FlopCounterMode(display=False) as counter:
         _forward(backbone, 1, channels, size)
     return sum(p.numel() for p in backbone.parameters()), counter.get_total_flops() // 2

@@ -1,4 +1,4 @@
-"""Reading the checkpoints of train.py. They hold plain values only, so reading one runs none of its code."""
+"""Load checkpoints of train.py. They contain only plain values, so that loading one cannot run code."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def load(path: str) -> EmotionClassifier:
     """Load the classifier of a checkpoint, in eval mode on the CPU.
 
     Raises:
-        ArtifactError: There is no such file, or it is not a checkpoint of train.py.
+        ArtifactError: The file does not exist or is not a checkpoint of train.py.
     """
     checkpoint = read(path)
     try:
@@ -21,12 +21,12 @@ def load(path: str) -> EmotionClassifier:
         model = EmotionClassifier(**values | {"model": values["model"] | {"pretrained": False}})
         model.load_state_dict(checkpoint["state_dict"])
         return model.eval()
-    except Exception as error:  # a dictionary of another shape can raise anything
+    except Exception as error:  # other dictionaries can raise anything
         raise _not_ours(path, error) from None
 
 
 def read(path: str) -> dict[str, Any]:
-    """Read the dictionary of a checkpoint; its tensors are on the CPU. Raises `ArtifactError` as `load` does."""
+    """Read a checkpoint as a dictionary with tensors on the CPU. Raises `ArtifactError` as `load` does."""
     try:
         return torch.load(expand(path), map_location="cpu", weights_only=True)
     except FileNotFoundError:

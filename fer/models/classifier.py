@@ -34,14 +34,14 @@ class EmotionClassifier(L.LightningModule):
         label_smoothing: 0 to 1 (Szegedy et al. 2016, section 7).
         class_weights: K factors of the loss.
         mixup, cutmix: Alpha of the Beta distribution, 0 for none (Zhang et al. 2018; Yun et al. 2019).
-        target_distribution: How target distributions are learnt, where the data has any. `use` "mixed" mixes them into
-            the labels, `weight` is their share; `use` "auxiliary" gives them a second head, `weight` is the factor of
-            its loss.
+        target_distribution: How target distributions are learnt, None if the data has none. With `use` "mixed" they
+            are mixed with the labels and `weight` is their share; with "auxiliary" they have a second head and `weight`
+            is the factor of its loss.
         optimizer: Hydra node with `_target_`.
         scheduler: Hydra node with `_target_`, and `interval` ("step" or "epoch") and `monitor` for Lightning. A value
             "total_steps" becomes the number of optimiser steps of the run.
-        seed: Seed of what is random in a step.
-        data, config, git_commit: Recorded, not used.
+        seed: Seed of the randomness of a step, such as dropout.
+        data, config, git_commit: Only recorded in the checkpoint.
 
     Raises:
         ConfigError: A value is out of range, or the backbone cannot be created.
@@ -86,7 +86,7 @@ class EmotionClassifier(L.LightningModule):
         self.teachers: Callable[[Tensor], Tensor] | None = None
         self.teacher_weight = 0.0
         self.backbone = models.create(classes=len(classes) * (1 + self.auxiliary), channels=channels, **model)
-        self.hparams["model"] = {**model, "pretrained": False}  # a checkpoint has its own weights
+        self.hparams["model"] = {**model, "pretrained": False}  # weights come from the checkpoint
         if self.auxiliary:
             self._head(self.backbone)  # raises if there is none
         self.to(memory_format=torch.channels_last)
@@ -102,7 +102,7 @@ class EmotionClassifier(L.LightningModule):
         return self._heads(x)[:, : len(self.classes)]
 
     def _heads(self, x: Tensor) -> Tensor:
-        # In half precision the logits would cost the loss its last digits.
+        # Logits in half precision would make the loss less exact.
         return self.backbone(x.contiguous(memory_format=torch.channels_last)).float()
 
     def deployable(self) -> nn.Module:
@@ -117,7 +117,7 @@ class EmotionClassifier(L.LightningModule):
         return backbone
 
     def head_weights(self) -> set[str]:
-        """Return the names of the weights of the backbone that make logits."""
+        """Return the names of the weights of the head."""
         name, head = self._head(self.backbone)
         return {f"{name}.{key}" for key in head.state_dict()}
 
@@ -125,7 +125,7 @@ class EmotionClassifier(L.LightningModule):
         outputs = len(self.classes) * (1 + self.auxiliary)
         heads = [(n, m) for n, m in backbone.named_modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
         if not heads:
-            raise ConfigError(f"{self.hparams['model']['name']} does not end in a linear layer, which this needs")
+            raise ConfigError(f"{self.hparams['model']['name']} does not end in a linear layer, as this needs")
         return heads[-1]
 
     def distil(self, teachers: Callable[[Tensor], Tensor], weight: float) -> None:
@@ -147,7 +147,7 @@ class EmotionClassifier(L.LightningModule):
         return self._side(shares[-1] if shares else 1.0)
 
     def sizes(self) -> set[int]:
-        """Return all sides in pixels of images that the backbone will see."""
+        """Return the sides in pixels of all images that the backbone will see."""
         return {self._side(share) for share in (1.0, *(share for _, share in self.hparams["progressive"]))}
 
     def _side(self, share: float) -> int:
@@ -175,9 +175,9 @@ class EmotionClassifier(L.LightningModule):
         return loss
 
     def _targets(self, images: Tensor, labels: Tensor, distributions: Tensor | None = None) -> Tensor:
-        """Return probabilities (N, K), or (N, 2 K) where the second head has targets of its own."""
+        """Return probabilities (N, K), or (N, 2 K) with the targets of a second head."""
         if distributions is not None and distributions.shape[1] > len(self.classes):
-            return distributions  # already those of both heads, see `fer.train.distil.mix`
+            return distributions  # of both heads already, see `fer.train.distil.mix`
         targets = F.one_hot(labels, len(self.classes)).float()
         if distributions is not None and not self.auxiliary:
             targets = torch.lerp(targets, distributions, float(self.hparams["target_distribution"]["weight"]))
@@ -196,7 +196,7 @@ class EmotionClassifier(L.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        # Under DDP each process has batch-norm statistics of its own images; those of rank zero are kept and judged.
+        # Under DDP, batch-norm statistics differ between processes; those of rank zero are saved, so validate them.
         if self.trainer.world_size > 1:
             for buffer in self.backbone.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -212,13 +212,13 @@ class EmotionClassifier(L.LightningModule):
         if self.trainer.world_size > 1:
             logits, labels = (torch.cat(gather_all_tensors(part)) for part in (logits, labels))
         figures = metrics.compute(logits.softmax(1).cpu().numpy(), labels.cpu().numpy(), self.classes)
-        for name in figures.keys() & metrics.METRICS:  # those by class are in the report at the end
+        for name in figures.keys() & metrics.METRICS:  # the report at the end has those by class
             self.log(f"val/{name}", figures[name], prog_bar=name == "accuracy", sync_dist=True)
 
     def _total_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches
         if steps == math.inf:
-            raise ConfigError("without an end there is no schedule; give trainer.max_epochs or +trainer.max_steps")
+            raise ConfigError("the learning-rate schedule needs an end; set trainer.max_epochs or +trainer.max_steps")
         return int(steps)
 
     def configure_optimizers(self) -> Any:

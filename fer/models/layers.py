@@ -11,9 +11,9 @@ def conv_norm(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn
 
 
 class Backbone(nn.Module):
-    """A network with a pooled head: float32 (N, C, S, S) → logits (N, K). A subclass has `forward_features`.
+    """A network with global average pooling and a linear head: float32 (N, C, S, S) → logits (N, K).
 
-    A subclass calls `make_head` when it has its layers.
+    Subclasses create their layers, then call `make_head`, and implement `forward_features`.
     """
 
     def make_head(self, features: int, num_classes: int, drop_rate: float) -> None:

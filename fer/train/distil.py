@@ -1,8 +1,8 @@
-"""Distillation (Hinton et al. 2015): a student learns the probabilities of other artifacts beside the labels.
+"""Distillation (Hinton et al. 2015): a student learns from the probabilities of other artifacts and the labels.
 
     python -m fer.train.distil teachers=[a.ts,b.ts] out=soft_labels.npz
 
-writes the probabilities of all training images once, for trainings with `distillation.teachers=[soft_labels.npz]`.
+writes the probabilities of all training images once, for `train.py distillation.teachers=[soft_labels.npz]`.
 """
 
 import functools
@@ -30,7 +30,7 @@ SOFT_LABELS = ".npz"
 
 
 def paths_of(name: str, value: Any) -> list[str]:
-    """Return the list of files that a config key holds; a single file need not be a list. Raises `ConfigError`."""
+    """Return the value of a config key, a path or list of paths, as a list. Raises `ConfigError` for other values."""
     paths = list(value) if isinstance(value, list | ListConfig) else [] if value is None else [value]
     for path in paths:
         check_path(name, path, optional=False)
@@ -40,7 +40,7 @@ def paths_of(name: str, value: Any) -> list[str]:
 def teachers(paths: Sequence[str], classes: Sequence[str]) -> Callable[[Tensor], Tensor]:
     """Return the mean of artifacts as a function: uint8 (N, C, H, W) → probabilities float32 (N, K).
 
-    It is for exactly the images that the student sees, augmentation included (Beyer et al. 2022, "A good teacher is
+    Teachers see exactly the images that the student sees, including augmentation (Beyer et al. 2022, "A good teacher is
     patient and consistent").
 
     Args:
@@ -49,7 +49,7 @@ def teachers(paths: Sequence[str], classes: Sequence[str]) -> Callable[[Tensor],
 
     Raises:
         ArtifactError: A file is not an artifact.
-        ConfigError: A file has other classes, or holds soft labels.
+        ConfigError: A file has other classes, or contains soft labels.
     """
     files = [str(artifact.BUNDLED) if path == "bundled" else path for path in paths]
     for path in files:
@@ -73,11 +73,11 @@ def soft_labels(paths: Sequence[str], split: Split) -> np.ndarray:
     """Return the teachers' mean probabilities of the original images and their mirror images, float32 (N, K).
 
     Args:
-        paths: Artifacts, or files that `write` has made for the same split.
+        paths: Artifacts, or files written by `write` for the same split.
         split: The images.
 
     Raises:
-        ArtifactError: A file is neither.
+        ArtifactError: A file is neither an artifact nor soft labels.
         ConfigError: A file belongs to other images or classes.
     """
     return np.mean([_read(p, split) if p.endswith(SOFT_LABELS) else _predict(p, split) for p in paths], axis=0)
@@ -110,10 +110,10 @@ def _read(path: str, split: Split) -> np.ndarray:
             probabilities = probabilities.astype(np.float32)
     except Exception as error:  # damaged files raise almost anything
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:120] or type(error).__name__
-        raise ArtifactError(f"{path} holds no soft labels ({reason}); make some with fer.train.distil") from error
+        raise ArtifactError(f"{path} contains no soft labels ({reason}); make some with fer.train.distil") from error
     theirs = (tuple(classes.tolist()), str(fingerprint), probabilities.shape)
     if theirs != (split.classes, split.fingerprint, (len(split), len(split.classes))):
-        raise ConfigError(f"{path} was made for other images than these; make it again with fer.train.distil")
+        raise ConfigError(f"{path} belongs to other images; make new ones with fer.train.distil")
     return probabilities / probabilities.sum(1, keepdims=True)  # rounded to float16 in the file
 
 
@@ -123,9 +123,9 @@ def mix(split: Split, probabilities: np.ndarray, weight: float, target_distribut
     Args:
         split: The training images.
         probabilities: Soft labels, float32 (N, K).
-        weight: Their share, above 0 to 1.
-        target_distribution: `use` and `weight` of the target distributions that the split has already. Those of a
-            second head ("auxiliary") follow the others, which makes (N, 2 K).
+        weight: Their share, above 0 up to 1.
+        target_distribution: `use` and `weight` of target distributions that the split already has. With "auxiliary",
+            those of the second head are appended: (N, 2 K).
     """
     targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     second_head = split.targets is not None and target_distribution["use"] == "auxiliary"
@@ -138,10 +138,10 @@ def mix(split: Split, probabilities: np.ndarray, weight: float, target_distribut
 
 
 def run(cfg: DictConfig) -> None:
-    """Write the soft labels as `conf/distil.yaml` says. Raises `FerError`."""
+    """Write soft labels for the values of `conf/distil.yaml`. Raises `FerError`."""
     paths, out = paths_of("teachers", cfg.teachers), expand(cfg.out)
     if not paths:
-        raise ConfigError("teachers= is empty; give artifacts, teachers=[a.ts,b.ts]")
+        raise ConfigError("teachers= is empty; set artifacts, as in teachers=[a.ts,b.ts]")
     if out.suffix != SOFT_LABELS:
         raise ConfigError(f"out={cfg.out} must end in {SOFT_LABELS}")
     check_flag("trust", cfg.trust)
@@ -151,7 +151,7 @@ def run(cfg: DictConfig) -> None:
     probabilities = soft_labels(paths, split)
     write(out, probabilities, split)
     agree = (probabilities.argmax(1) == split.labels).mean()
-    print(f"{cfg.out}: {len(split)} images, {agree:.1%} as their labels say", file=sys.stderr)
+    print(f"{cfg.out}: {len(split)} images, {agree:.1%} agree with their labels", file=sys.stderr)
 
 
 main = config.program("distil", run)

@@ -1,4 +1,4 @@
-"""Start a training from the weights of a checkpoint or an artifact."""
+"""Initialise a model with the weights of a checkpoint or an artifact."""
 
 import logging
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ log = logging.getLogger(__name__)
 def start_from(model: EmotionClassifier, path: str) -> None:
     """Copy weights, mean and standard deviation from another model into `model`.
 
-    In the head, classes that both know keep their weights; the others start anew.
+    In the head, only the weights of classes that both models know are copied.
 
     Args:
         model: The classifier to change.
         path: A checkpoint or TorchScript artifact; "bundled" is the included one.
 
     Raises:
-        ArtifactError: The file is neither.
-        ConfigError: It is of another network.
+        ArtifactError: The file is neither a checkpoint nor a TorchScript artifact.
+        ConfigError: The file contains another network.
     """
     path = str(artifact.BUNDLED) if path == "bundled" else path
     weights, arguments, classes, mean, std = _read(path)
@@ -35,7 +35,7 @@ def start_from(model: EmotionClassifier, path: str) -> None:
     shapes = {name: (len(classes), *value.shape[1:]) if name in head else value.shape for name, value in own.items()}
     if mean.shape != model.mean.shape or any(n not in weights or weights[n].shape != s for n, s in shapes.items()):
         hint = " ".join(f"model.{name}={value}" for name, value in arguments.items() if name != "pretrained")
-        raise ConfigError(f"init_from={path} is of another network; set {hint} data.channels={mean.shape[1]}")
+        raise ConfigError(f"init_from={path} contains another network; set {hint} data.channels={mean.shape[1]}")
     known = [name for name in model.classes if name in classes]
     for name in head:
         values = own[name].clone()

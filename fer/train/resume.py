@@ -1,4 +1,4 @@
-"""`resume=auto`: find the run that was stopped and continue it in its own folder."""
+"""`resume=auto`: continue the newest unfinished run in its own folder."""
 
 import csv
 import re
@@ -25,7 +25,7 @@ _LOCK = ".running"
 def finished(folder: Path) -> bool:
     """Whether the run, sweep or search in `folder` has ended.
 
-    A run then has its metrics and, written after them, its artifact; the others have their leaderboard.
+    A finished run has its metrics and, written after them, its artifact; the others have a leaderboard.
     """
     models = (folder / f"model{format.suffix}" for format in FORMATS.values())
     run = (folder / "metrics.json").exists() and any(path.exists() for path in models)
@@ -39,13 +39,13 @@ def arguments(given: list[str]) -> list[str]:
     `resume=auto`, if it names a folder, and if there is no such run.
 
     Raises:
-        ConfigError: The folder that the command line names holds another run.
+        ConfigError: The folder in the command line contains another run.
     """
     sweep = bool({"-m", "--multirun"} & set(given))
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     values = dict(argument.split("=", 1) for argument in given if "=" in argument)
     if key in values and not sweep and AUTO not in given and "${" not in values[key]:
-        # now, before Hydra overwrites the files of the run that is there
+        # check before Hydra overwrites files of the other run
         check_unused(Path(values[key].strip("'\"")).absolute())
     if AUTO not in given or key in values:
         return given
@@ -58,7 +58,7 @@ def arguments(given: list[str]) -> list[str]:
 
 
 def _comparable(overrides: Iterable[str], sweep: bool) -> list[str]:
-    """Return what is equal for two command lines with the same meaning. The order of a sweep's numbers its jobs."""
+    """Return overrides, equal for equivalent command lines. In a sweep, their order numbers the jobs."""
     kept = [override for override in overrides if not override.startswith("resume=")]
     return kept if sweep else sorted(kept)
 
@@ -76,17 +76,17 @@ def is_first_process() -> bool:
 
 
 def check_unused(folder: Path) -> None:
-    """Raise `ConfigError` if `folder` holds a run.
+    """Raise `ConfigError` if `folder` contains a run.
 
-    The further processes of a run do not check: they may see its first checkpoint already.
+    Only the first process of a run checks: the others may see its first checkpoint already.
     """
     used = (folder / "metrics.json").exists() or any((folder / "checkpoints").glob("*.ckpt"))
     if used and is_first_process():
-        raise ConfigError(f"{folder} holds a run already; continue it with resume=auto, or set another hydra.run.dir")
+        raise ConfigError(f"{folder} contains a run; continue it with resume=auto, or set another hydra.run.dir")
 
 
 def is_running(folder: Path) -> bool:
-    """Whether another run is at work in `folder`."""
+    """Whether another process is training in `folder`."""
     try:
         with alone_in(folder):
             return False
@@ -96,12 +96,12 @@ def is_running(folder: Path) -> bool:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a run folder; the system releases the lock of a killed process.
+    """Lock a run folder; the system releases the lock if the process is killed.
 
-    Only the first process of a run holds the lock, and the further ones do not ask for it.
+    Only the first process of a run takes the lock.
 
     Raises:
-        ConfigError: Another run holds it.
+        ConfigError: Another run has the lock.
     """
     if not is_first_process():
         yield
@@ -114,7 +114,7 @@ def alone_in(folder: Path) -> Iterator[None]:
                 (folder / _LOCK).unlink(missing_ok=True)
     except Timeout:
         raise ConfigError(
-            f"another process is training in {folder}; wait for it or give another hydra.run.dir"
+            f"another process is training in {folder}; wait for it or set another hydra.run.dir"
         ) from None
 
 
@@ -126,7 +126,7 @@ def wandb_id(folder: Path) -> str | None:
 
 
 def restore_rows(logger: CSVLogger, folder: Path, steps: int) -> None:
-    """Keep the rows of `metrics.csv` from before `steps`; the logger alone would delete them all."""
+    """Keep the rows of `metrics.csv` before step `steps`; the logger would delete all of them."""
     path = folder / "metrics.csv"
     if path.exists():
         with path.open(newline="") as file:  # a row that was cut short lacks values
@@ -136,9 +136,9 @@ def restore_rows(logger: CSVLogger, folder: Path, steps: int) -> None:
 
 
 def check_same_run(path: str, model: EmotionClassifier) -> None:
-    """Raise `ConfigError` if the checkpoint is of a run with other values.
+    """Raise `ConfigError` if the checkpoint comes from a run with other values.
 
-    A schedule and an optimiser's state fit only the run that they come from.
+    The state of its optimiser and schedule would not fit.
     """
     old, new = checkpoints.load(path).hparams, model.hparams
     pairs = [(name, old.get(name), new[name]) for name in new if name not in ("config", "git_commit")]

@@ -73,7 +73,7 @@ def test_damaged_and_missing_soft_labels_are_one_line(tmp_path):
     with (tmp_path / "array.npz").open("wb") as file:
         np.save(file, np.zeros(3))
     for name in ("torn.npz", "foreign.npz", "array.npz", "nowhere.npz"):
-        with pytest.raises(ArtifactError, match=f"{name} holds no soft labels") as caught:
+        with pytest.raises(ArtifactError, match=f"{name} contains no soft labels") as caught:
             distil.soft_labels([str(tmp_path / name)], split)
         assert "\n" not in str(caught.value)
 

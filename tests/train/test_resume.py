@@ -204,9 +204,9 @@ def test_a_run_whose_export_failed_is_only_exported(finished, overrides, tmp_pat
 
 def test_a_second_run_does_not_mix_into_a_used_folder(finished, overrides):
     before = (finished / "metrics.json").read_bytes()
-    with pytest.raises(ConfigError, match="holds a run already; continue it with resume=auto"):
+    with pytest.raises(ConfigError, match="contains a run; continue it with resume=auto"):
         experiment.run(config(*overrides, run_dir=finished))
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="contains a run"):
         resume.arguments([*overrides, f"hydra.run.dir='{finished}'"])
     assert (finished / "metrics.json").read_bytes() == before
 
