@@ -1,8 +1,8 @@
-"""The artifact: one file that knows its classes, input size, preprocessing, calibration and provenance.
+"""Artifacts: one file with a model, its classes, input size, preprocessing, calibration and provenance.
 
     python -m fer.artifact checkpoint=runs/…/checkpoints/best.ckpt out=model.ts
 
-Loading one needs neither a config nor the training half. `fer.artifact.export` makes one from a checkpoint.
+Loading one needs neither a config nor `fer.train`. `fer.artifact.export` makes one from a checkpoint.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
     Args:
         path: A TorchScript file must be included with fer, made on this computer, or trusted (`fer.artifact.trust`).
         device: Where it runs.
-        raw: Give the probabilities before the temperature and without the mirrored image, as evaluation needs them.
+        raw: Return probabilities before the temperature and without flip averaging, for evaluation.
 
     Raises:
         ArtifactError: The file is missing, damaged, not an artifact or not trusted.
@@ -84,7 +84,7 @@ def device_of(name: str, path: str | Path) -> torch.device:
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """Read and check the metadata of an artifact. Of a TorchScript file nothing else is loaded, or run.
+    """Read and check the metadata of an artifact, without loading or running anything else in the file.
 
     Raises:
         ArtifactError: The file is missing or is not an artifact, or its metadata is not valid.
@@ -100,12 +100,12 @@ def read_metadata(path: str | Path) -> Metadata:
 
 
 def _format_of(path: Path) -> Format:
-    """The format with the suffix of `path`; TorchScript for any other suffix."""
+    """Return the format with the suffix of `path`; TorchScript for unknown suffixes."""
     return next((format for format in FORMATS.values() if format.suffix == path.suffix), FORMATS["torchscript"])
 
 
 def backbone_weights(path: str | Path) -> dict[str, Tensor]:
-    """Return the weights of a TorchScript artifact's backbone, named as in the model that it was made from.
+    """Return the weights of a TorchScript artifact's backbone, with the names of the original model.
 
     Raises:
         ArtifactError: The file is of another format, is not an artifact, or is an ensemble.
@@ -128,7 +128,7 @@ def torchscript_module(path: Path) -> torch.jit.ScriptModule:
 def check_torchscript(path: Path) -> None:
     """Check that the weights of an artifact can be read. Raises `ArtifactError` for a format other than TorchScript."""
     if _format_of(path).name != "torchscript":
-        raise ArtifactError(f"{path} has no weights to read; give the .ts or the checkpoint that it was made from")
+        raise ArtifactError(f"{path} has no readable weights; give the .ts or the checkpoint that it was made from")
 
 
 def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
@@ -136,9 +136,9 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
 
     Args:
         backbone: float32 (N, C, S, S) → logits (N, K). It is moved to the CPU and put into evaluation mode.
-        metadata: What the file says about itself.
-        path: The file, with the suffix of its format. It appears when it is complete and has been compared with the
-            model: their probabilities for `golden_batch` differ by at most `PARITY`.
+        metadata: The metadata to store in the file.
+        path: The file, with the suffix of its format. It is written only if its probabilities for `golden_batch` differ
+            from the model's by at most `PARITY`.
         format: One of `FORMATS`.
 
     Returns:
@@ -153,7 +153,7 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
 
 
 def write(model: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
-    """Write a model, uint8 (N, 1 or 3, H, W) → float32 (N, K) probabilities; otherwise as `save`."""
+    """Write a model, uint8 (N, 1 or 3, H, W) → float32 (N, K) probabilities; see `save`."""
     chosen, path = formats.get(format), expand(path)
     if path.suffix != chosen.suffix:
         raise ArtifactError(f"out={path} must end in {chosen.suffix} for format={format}; rename it or set format=")
@@ -178,7 +178,7 @@ def write(model: nn.Module, metadata: Metadata, path: str | Path, format: str = 
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged or foreign file raises into one line that names it."""
+    """Turn any exception of a damaged or foreign file into one line that names the file."""
     try:
         yield
     except ConfigError:

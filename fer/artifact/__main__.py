@@ -8,7 +8,7 @@ from fer.config import program
 
 
 def run(cfg: DictConfig) -> None:
-    """Export as `conf/artifact.yaml` says and print where to. Raises `FerError`."""
+    """Export for the values of `conf/artifact.yaml` and print the path. Raises `FerError`."""
     check_path("checkpoint", cfg.checkpoint, optional=False)
     check_path("out", cfg.out, optional=False)
     check_choice("format", cfg.format, (None, *FORMATS))

@@ -19,16 +19,16 @@ from fer.files import expand
 class Ensemble(nn.Module):
     """The mean of the calibrated probabilities of several models, calibrated again.
 
-    `forward(images)` is as that of `InferenceModel`; each member prepares the images in its own way. The logarithm of
-    the mean is divided by a temperature, since a mean is less confident than it is accurate (Rahaman & Thiery 2021).
+    `forward(images)` has the input and output of `InferenceModel`; each member has its own preprocessing. The logarithm
+    of the mean is divided by a temperature, since means are underconfident (Rahaman & Thiery 2021).
 
     Args:
         members: The models.
-        metadata: Its temperature divides the logarithm of the mean. With `flip`, the probabilities of the image and of
-            the mirrored one are averaged after that. Images are brought to `input_size` for other scales than 1.
-        scales: The sizes at which the members see the face: 1 is the image as it is, 2 its middle half; below 1 its
-            border is repeated around it (multi-scale testing, Simonyan & Zisserman 2015, section 3.2). The mean is over
-            scales and members.
+        metadata: Its temperature divides the logarithm of the mean. With `flip`, the probabilities of the image and its
+            mirror image are averaged after that. For scales other than 1, images are resized to `input_size`.
+        scales: Sizes at which the members see the face: 1 is the whole image, 2 its middle half; below 1, the border is
+            repeated around it (multi-scale testing, Simonyan & Zisserman 2015, section 3.2). The mean is over scales
+            and members.
     """
 
     def __init__(self, members: Sequence[nn.Module], metadata: Metadata, scales: Sequence[float] = (1.0,)) -> None:
@@ -62,7 +62,7 @@ class Ensemble(nn.Module):
 
 
 def check_compatible(models: Sequence[tuple[Path, Metadata]]) -> None:
-    """Check that models, each a file and its metadata, can be averaged.
+    """Check that models, given as files and metadata, can be averaged.
 
     Raises:
         ArtifactError: They differ in classes or crop margin, or one is neither a TorchScript artifact nor a checkpoint.
@@ -86,8 +86,8 @@ def save_ensemble(
 ) -> Path:
     """Write the mean of several TorchScript artifacts as one artifact, which loads and is used like any other.
 
-    Members are averaged without flip averaging of their own. The new file has the largest of their input sizes and
-    channels, the sums of their parameters and multiply-accumulates, and their configs under `members`.
+    Flip averaging of the members is turned off. The new file has the largest of their input sizes and channels, the
+    sums of their parameters and multiply-accumulates, and their configs under `members`.
 
     Args:
         paths: The members.

@@ -1,4 +1,4 @@
-"""From a checkpoint to an artifact. The only file of this folder that imports the training half."""
+"""Export a checkpoint as an artifact. The only file of this folder that imports `fer.models`."""
 
 import importlib.metadata
 import json
@@ -33,7 +33,7 @@ def export(checkpoint: str | Path, out: str | Path, **overrides: Any) -> Path:
     """
     backbone, metadata, format = from_checkpoint(checkpoint, **overrides)
     if overrides.get("temperature") is None and "val/temperature" not in metadata.metrics:
-        print("this checkpoint has no metrics.json: its probabilities are not calibrated", file=sys.stderr)
+        print("no metrics.json beside this checkpoint: its probabilities are not calibrated", file=sys.stderr)
     return save(backbone, metadata, out, format)
 
 
@@ -49,9 +49,8 @@ def from_checkpoint(
 
     Args:
         checkpoint: A `.ckpt` of a run.
-        format, flip, crop_margin: From the checkpoint's own config where they are None.
-        temperature: Where it is None, from `metrics.json` of the run folder if the checkpoint is the best one and still
-            there, else 1.
+        format, flip, crop_margin: None for the values in the checkpoint's config.
+        temperature: None for that in `metrics.json` of the run folder if this is its `best.ckpt`, else 1.
 
     Returns:
         The backbone, float32 (N, C, S, S) → logits (N, K), with its metadata and format.

@@ -1,4 +1,4 @@
-"""What an artifact says about itself, checked before anything else of the file is used."""
+"""Metadata of artifacts, checked before the rest of a file is used."""
 
 import dataclasses
 import json
@@ -18,25 +18,25 @@ METADATA_FILE = "metadata.json"
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an artifact says about itself.
+    """Metadata of an artifact.
 
     Attributes:
-        classes: Names in the order of the output's columns.
-        channels: 1 or 3, what the network sees.
-        input_size: Side of the square it sees, in pixels.
+        classes: Names, in the order of the output's columns.
+        channels: Channels of the network's input, 1 or 3.
+        input_size: Side of the network's input in pixels.
         mean, std: Per channel, of pixels scaled to 0–1.
         crop_margin: Share of a detected face's longer side that is added on each side of the square crop.
         temperature: Divisor of the logits.
-        flip: Whether the probabilities are averaged with those of the mirrored image.
+        flip: Whether the probabilities are averaged with those of the mirror image.
         parameters: Weights of the network.
-        macs: Multiply-accumulates of one forward pass of one image.
+        macs: Multiply-accumulates for one image.
         metrics: As in `metrics.json` of the run.
         data: Name and fingerprint of the training split.
-        config: The whole configuration of the run or, under `members`, those of the runs that are averaged.
-        git_commit: Of the source tree that trained it.
-        versions: Of the packages that trained it.
+        config: Configuration of the run; for an ensemble, those of all runs under `members`.
+        git_commit: Commit of the source tree that trained it.
+        versions: Versions of the packages that trained it.
         created: ISO 8601, UTC.
-        schema_version: Of these keys.
+        schema_version: Version of these keys.
 
     Raises:
         ConfigError: A value is of the wrong type or out of range.
@@ -80,7 +80,7 @@ class Metadata:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Metadata":
-        """Parse and check. Unknown keys are ignored, and missing ones that have a default get it.
+        """Parse and check metadata. Unknown keys are ignored; missing keys get their default.
 
         Raises:
             ArtifactError: The text is not a JSON object, a key without a default is missing, or a value is not valid.
@@ -98,7 +98,7 @@ class Metadata:
 
 
 def git_commit() -> str | None:
-    """Return the commit of this source tree, with "-dirty" where files differ from it; None outside a checkout."""
+    """Return the commit of this source tree, with "-dirty" if files differ from it; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

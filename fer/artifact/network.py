@@ -1,4 +1,4 @@
-"""The network inside an artifact: preprocessing and softmax around a backbone."""
+"""The network in an artifact: preprocessing, backbone and softmax."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from fer.artifact.metadata import Metadata
 
 PARITY = 1e-5
-"""Largest difference of a probability between an exported file and the model that it was made from."""
+"""Largest difference between the probabilities of an exported file and those of its model."""
 
 
 class InferenceModel(nn.Module):
@@ -21,8 +21,8 @@ class InferenceModel(nn.Module):
     Args:
         backbone: float32 (N, C, S, S) → logits (N, K).
         metadata: Channels, input size, normalization, temperature and flip.
-        any_shape: Accept 1 or 3 channels, no images at all, and check the input. Without it the module takes only
-            (N, 3, H, W) and has no branches, which `torch.export` needs.
+        any_shape: Accept 1 or 3 channels and N = 0, and check the input. Otherwise the module takes only (N, 3, H, W)
+            and has no branches, as `torch.export` needs.
     """
 
     def __init__(self, backbone: nn.Module, metadata: Metadata, any_shape: bool = True) -> None:
@@ -61,7 +61,7 @@ class InferenceModel(nn.Module):
 
 
 def exportable(backbone: Any, metadata: Metadata) -> tuple[nn.Module, tuple[Tensor], dict[str, Any]]:
-    """Return what `torch.export` and `torch.onnx.export` take: the module, an example input and its dynamic shapes."""
+    """Return the arguments of `torch.export` and `torch.onnx.export`: module, example input and dynamic shapes."""
     dim = torch.export.Dim
     shapes = {"images": {0: dim("n", min=1, max=4096), 2: dim("h", min=2), 3: dim("w", min=2)}}
     example = golden_batch(3, metadata.input_size + 3, 2)
@@ -69,7 +69,7 @@ def exportable(backbone: Any, metadata: Metadata) -> tuple[nn.Module, tuple[Tens
 
 
 def golden_batch(channels: int, size: int, count: int = 5) -> Tensor:
-    """Return the fixed images of every parity check: uint8 (count, channels, size, size), noise over smooth ramps."""
+    """Return the images of all parity checks: uint8 (count, channels, size, size), noise over smooth ramps."""
     generator = torch.Generator().manual_seed(2013)
     noise = torch.randint(0, 96, (count, channels, size, size), generator=generator)
     ramp = torch.linspace(0, 159, size)

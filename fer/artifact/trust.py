@@ -1,4 +1,4 @@
-"""Which TorchScript files are loaded: such a file can run code, so one made elsewhere has to be trusted first."""
+"""Trust in TorchScript files: they can run code, so files made elsewhere must be trusted before they are loaded."""
 
 import contextlib
 import hashlib
@@ -13,11 +13,11 @@ from fer.files import expand
 
 INCLUDED = Path(__file__).parents[1] / "weights"
 """Folder of the models that come with this package."""
-_in_this_process: set[str] = set()  # for users whose list cannot be written
+_in_this_process: set[str] = set()  # in case the list cannot be written
 
 
 def list_file() -> Path:
-    """The list of trusted files, a digest and a name a line: `FER_TRUST` if set, else in the user's data folder."""
+    """Return the list of trusted files (digest and name per line): `FER_TRUST`, or a file in the user's data folder."""
     return Path(os.environ.get("FER_TRUST") or platformdirs.user_data_path("fer") / "trusted.txt")
 
 
@@ -27,7 +27,7 @@ def digest(path: Path) -> str:
 
 
 def add(path: Path) -> None:
-    """Trust the content of a file, wherever it is moved, until it changes."""
+    """Trust the content of a file. It may be moved, but not changed."""
     known = digest(path)
     if known in _trusted():
         return
@@ -40,14 +40,14 @@ def add(path: Path) -> None:
 
 
 def accept(paths: Iterable[object]) -> None:
-    """Trust those of `paths` that are files, which is what `trust=true` on the command line does."""
+    """Trust those of `paths` that are files, as `trust=true` on the command line asks."""
     for path in paths:
         if isinstance(path, str | Path) and expand(path).is_file():
             add(expand(path))
 
 
 def check(path: Path) -> None:
-    """Check that a file is included with this package, was made on this computer, or was trusted before.
+    """Check that a file comes with this package, was made on this computer, or was trusted before.
 
     Raises:
         ArtifactError: It is none of these.

@@ -14,7 +14,7 @@ from fer.checks import check_choice
 from fer.errors import ConfigError
 
 Predict = Callable[[Tensor], Tensor]
-"""uint8 (N, 1 or 3, H, W), RGB if 3, on any device → float32 (N, K) probabilities."""
+"""uint8 (N, 1 or 3, H, W), RGB if 3, on any device → probabilities, float32 (N, K)."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Format:
     """A file format of exported models.
 
     Attributes:
-        name: What `export.format` calls it.
+        name: Value of `export.format`.
         suffix: Ending of its files, with the dot.
         save: `save(model, metadata, path)` writes the file, with the metadata inside. The model maps uint8
             (N, 1 or 3, H, W) to probabilities (N, K) and has a `backbone`; see `InferenceModel`.
-        load: `load(path, metadata, device, raw)` reads it. With `raw` the probabilities come before the temperature
-            and without the mirrored image. May raise anything for a damaged file.
-        read_metadata: `read_metadata(path)` runs no code of the file and may raise anything. None for a format that
-            is only for other programs; `fer.artifact.load` then refuses its files.
-        runs_code: Whether loading a file can run code in it, so that a file from elsewhere must be trusted first.
+        load: `load(path, metadata, device, raw)` reads it. With `raw`, probabilities are before the temperature and
+            without flip averaging. May raise anything for a damaged file.
+        read_metadata: `read_metadata(path)` runs no code of the file and may raise anything. None for formats that are
+            only for other programs; `fer.artifact.load` refuses their files.
+        runs_code: Whether loading a file can run code in it, so that files from elsewhere must be trusted first.
         needs: Packages that `save` imports beyond this project's own.
     """
 

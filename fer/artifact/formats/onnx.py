@@ -1,4 +1,4 @@
-"""ONNX: `model.onnx`, run by ONNX Runtime. It holds no code, so that a file from elsewhere needs no trust."""
+"""ONNX: `model.onnx`, run by ONNX Runtime. It contains no code, so files from elsewhere need not be trusted."""
 
 import importlib.util
 import warnings
@@ -29,7 +29,7 @@ def save(model: InferenceModel, metadata: Metadata, path: Path) -> None:
 
 
 def gpu() -> bool:
-    """Whether an ONNX Runtime that can use a CUDA GPU is installed."""
+    """Whether the installed ONNX Runtime supports CUDA."""
     if importlib.util.find_spec("onnxruntime") is None:
         return False
     import onnxruntime
@@ -38,14 +38,14 @@ def gpu() -> bool:
 
 
 def _session(path: Path, device: torch.device) -> Any:
-    """Open a file with as many threads as PyTorch has now."""
+    """Open a file with as many threads as PyTorch uses."""
     import onnxruntime
 
     if device.type != "cpu" and not gpu():
         raise ConfigError(f"{path} on {device.type}: this ONNX Runtime has no CUDA; use device=cpu, or onnxruntime-gpu")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # errors are raised, which is enough
+    options.log_severity_level = 4  # errors are raised anyway
     providers = ["CPUExecutionProvider"] if device.type == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
@@ -59,9 +59,9 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def load(path: Path, metadata: Metadata, device: torch.device, raw: bool) -> Predict:
-    """Open a session. `raw` takes the temperature back out of the probabilities, which needs a file without flip."""
+    """Open a session. `raw` undoes the temperature, which is impossible with flip averaging."""
     if raw and metadata.flip:
-        raise ArtifactError("it averages over the mirrored image, which evaluation cannot undo; export with flip=false")
+        raise ArtifactError("evaluation cannot undo its flip averaging; export with flip=false")
     session = _session(path, device)
 
     def predict(images: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from fer.errors import ArtifactError
 
 
 def save(model: nn.Module, metadata: Metadata, path: Path) -> None:
-    """Script a model. A backbone is traced first, since it may be any Python code."""
+    """Script a model. Backbones are traced first, since they may contain Python that cannot be scripted."""
     buffer = io.BytesIO()  # TorchScript's own file writer ends the process when the disk is full
     with warnings.catch_warnings(action="ignore"):
         if isinstance(model, InferenceModel):
@@ -30,7 +30,7 @@ def save(model: nn.Module, metadata: Metadata, path: Path) -> None:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Read the metadata from the zip archive that a TorchScript file is. Runs none of its code."""
+    """Read the metadata from the file, a zip archive, without running its code."""
     with zipfile.ZipFile(path) as archive:
         names = {name.partition("/")[2]: name for name in archive.namelist()}  # without the archive's own folder
         if f"extra/{METADATA_FILE}" not in names:
@@ -45,7 +45,7 @@ def read_module(path: Path, device: torch.device) -> torch.jit.ScriptModule:
 
 
 def load(path: Path, metadata: Metadata, device: torch.device, raw: bool) -> Predict:
-    """Load and freeze a file and, on a CPU, optimize it: batch norms folded, a layout that suits its convolutions."""
+    """Load and freeze a file and, on a CPU, optimize it: fold batch norms, choose a fast memory layout."""
     module = read_module(path, device)
     if raw:
         module.temperature, module.flip = 1.0, False
@@ -60,7 +60,7 @@ def load(path: Path, metadata: Metadata, device: torch.device, raw: bool) -> Pre
                     if torch.allclose(optimized(images), expected, rtol=0, atol=PARITY):
                         fastest = optimized
                 except RuntimeError:
-                    pass  # some layers cannot be optimized, and fail when they first run
+                    pass  # some layers cannot be optimized and fail in their first run
     return lambda images: fastest(images.to(device))
 
 
