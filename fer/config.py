@@ -1,6 +1,6 @@
-"""Hydra: how a program starts, how a config builds objects, and the resolvers that configs use.
+"""Hydra: the start of every program, building objects from configs, and the resolvers in configs.
 
-A config is code: whatever its `_target_` names is called. Run only configs that you trust.
+A config is code: it can call any function by a `_target_`. Run only configs that you trust.
 """
 
 import difflib
@@ -52,20 +52,20 @@ def program(
     """Return the `main()` of a program that is configured by conf/<name>.yaml and the command line.
 
     It composes the config, imports the modules of `plugins`, and calls `run`. Errors become one line on standard error:
-    exit status 2 for a `FerError`, 1 for a key or option that Hydra does not know, 130 for Ctrl-C, 141 for an output
-    that nobody reads any more. `HYDRA_FULL_ERROR=1` in the environment shows their traceback instead.
+    exit status 2 for a `FerError`, 1 for an unknown key or option, 130 for Ctrl-C, 141 for a closed output. With
+    `HYDRA_FULL_ERROR=1` in the environment, the traceback is shown instead.
 
     Args:
         name: Name of the config.
-        run: The program. What it imports lazily does not slow down `--help`.
-        positional: Key that a first word without a key is given to.
-        paths: Keys whose values are taken literally, whatever Hydra's grammar says: spaces, commas, brackets, `${`.
-        arguments: Changes the command line before Hydra reads it.
+        run: The program. Its lazy imports do not slow down `--help`.
+        positional: Key of the first word if that has none.
+        paths: Keys with literal values: spaces, commas, brackets and `${` have no meaning in them.
+        arguments: A function that changes the command line before Hydra reads it.
     """
 
     def main() -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
+            sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of file names
         given = _words(sys.argv[1:], positional, paths)
         full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
 
@@ -73,7 +73,7 @@ def program(
             with env_override({"HYDRA_FULL_ERROR": full_error}), _one_line():
                 _import_plugins(cfg.get("plugins"))
                 if cfg.get("trust") and not any(word.lstrip("+").startswith("trust=") for word in given):
-                    raise ConfigError("trust=true counts on the command line only; take it out of the config")
+                    raise ConfigError("trust=true counts on the command line only; remove it from the config")
                 return run(cfg)
 
         with _one_line(name):
@@ -88,7 +88,7 @@ def program(
 
 
 def _words(given: list[str], positional: str | None, paths: Sequence[str]) -> list[str]:
-    """Name the first word and quote paths; a whole number stays one, since `source=0` is a camera."""
+    """Add the key to the first word and quote paths. Whole numbers are not quoted: `source=0` is a camera."""
     words = list(given)
     if positional and words and not words[0].startswith("-") and not _OVERRIDE.match(words[0]):
         words[0] = f"{positional}={words[0]}"
@@ -99,14 +99,14 @@ def _quoted(word: str, paths: Sequence[str]) -> str:
     key, _, value = word.partition("=")
     if key not in paths or value in ("", "null"):
         return word
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf takes a backslash for an escape only before `${`
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # only before `${` is a backslash an escape for OmegaConf
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def _check_options(given: list[str]) -> None:
     for word in get_args_parser().parse_known_args(given)[1]:
         if word.startswith("-"):
-            raise HydraException(f"{word} is not an option; values are given as key=value, and --help lists the keys")
+            raise HydraException(f"{word} is not an option; values are given as key=value; --help lists the keys")
 
 
 def _import_plugins(modules: Any) -> None:
@@ -126,15 +126,15 @@ def _one_line(composing: str | None = None) -> Iterator[None]:
     """Turn errors into one line and an exit status.
 
     Args:
-        composing: Name of the config if Hydra composes one, so that any exception is about the command line or the
-            launcher.
+        composing: Name of the config that Hydra composes in the block; all its exceptions concern the command line or
+            the launcher.
     """
     try:
         yield
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of the output, such as `head`, is gone
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes
         sys.exit(141)
     except Exception as error:
@@ -153,7 +153,7 @@ def _one_line(composing: str | None = None) -> Iterator[None]:
 
 
 def _explained(error: Exception) -> tuple[int, str] | None:
-    """Exit status and message for an error that a user can fix, None for a bug."""
+    """Return exit status and message of an error that the user can fix, None for a bug."""
     if isinstance(error, FerError):
         return 2, str(error)
     if missing := _missing_opencv(error):
@@ -174,7 +174,7 @@ def _explained(error: Exception) -> tuple[int, str] | None:
 
 
 def _missing_opencv(error: BaseException | None) -> str | None:
-    """Say what to install where OpenCV cannot be loaded, as on a server without libGL; None for other errors."""
+    """Return what to install if OpenCV cannot be loaded, as on a server without libGL; None for other errors."""
     while error is not None:
         if isinstance(error, ImportError) and error.name == "cv2":
             return (
@@ -186,7 +186,7 @@ def _missing_opencv(error: BaseException | None) -> str | None:
 
 
 def _unknown(key: str, node: Any) -> str:
-    """Say that `key` does not exist below `node`, and which one may have been meant."""
+    """Return a message that `key` does not exist in `node`, with the most similar key."""
 
     def keys(values: Any, start: str = "") -> Iterator[str]:
         for name, value in values.items() if isinstance(values, dict) else ():
@@ -207,15 +207,15 @@ def build(node: Any, group: str, *values: Any, **arguments: Any) -> Any:
 
     Args:
         node: The node of the config.
-        group: Where the node is in the config, such as "optimizer"; for the message.
-        *values, **arguments: More arguments for the outermost target.
+        group: Key of the node, such as "optimizer", for the message.
+        *values, **arguments: Further arguments of the outermost target.
 
     Raises:
-        ConfigError: A target does not exist, or refuses its arguments.
+        ConfigError: A target does not exist or does not take its arguments.
     """
     try:
         return instantiate(node, *values, **arguments)
-    except (InstantiationException, TypeError) as error:  # Hydra raises TypeErrors for its own flags
+    except (InstantiationException, TypeError) as error:  # Hydra raises TypeError for its own flags
         if isinstance(error.__cause__, FerError):
             raise error.__cause__ from None
         raise _refused(group, error) from error
@@ -229,7 +229,7 @@ def reader(node: Any) -> Callable[[], Any]:
     """
     function = build(node, "data.reader")
     if not callable(function):
-        raise ConfigError("data.reader is not a function that reads data; see conf/data")
+        raise ConfigError("data.reader is not a function; see conf/data")
     try:
         inspect.signature(function).bind()
     except (TypeError, ValueError) as error:
@@ -239,7 +239,7 @@ def reader(node: Any) -> Callable[[], Any]:
 
 def _refused(group: str, error: Exception) -> ConfigError:
     cause = error.__cause__ or error
-    if isinstance(cause, ZeroDivisionError):  # a warm-up of no steps
+    if isinstance(cause, ZeroDivisionError):  # a one-cycle schedule without warm-up steps
         return ConfigError(f"{group}: too few steps; raise trainer.max_epochs or set scheduler=cosine")
     reason = " ".join(str(cause).split()) or type(cause).__name__
     easy = ", or set trainer=auto, which uses what is there" if group == "trainer" else ""
@@ -247,11 +247,7 @@ def _refused(group: str, error: Exception) -> ConfigError:
 
 
 def check_groups(cfg: DictConfig, *names: str) -> None:
-    """Check that each name is still a group of values, which it is not after `callbacks=null`.
-
-    Raises:
-        ConfigError: It is not. The message names the group.
-    """
+    """Raise `ConfigError` if one of `names` is not a group of values, as after `callbacks=null`."""
     for name in names:
         group = cfg.get(name)
         if not isinstance(group, DictConfig):
@@ -264,7 +260,7 @@ def in_sweep() -> bool:
 
 
 def name_of(overrides: Sequence[str]) -> str:
-    """Return overrides as the name of a run: one line, without folders."""
+    """Return overrides as the name of a run, without folders."""
     return " ".join(without_folders(override, spaces=True) for override in overrides)
 
 
@@ -275,7 +271,7 @@ def _job_overrides() -> list[str]:
 
 
 def _has_gpu() -> bool:
-    import torch  # takes seconds, and most programs need no such resolver
+    import torch  # takes seconds to import; most programs do not use this resolver
 
     return torch.cuda.is_available()
 
@@ -294,7 +290,7 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "auto_precision": lambda accelerator: "bf16-mixed" if accelerator != "cpu" and _has_gpu() else "32-true",
     "jobs_at_once": lambda: 1 if _has_gpu() else os.cpu_count() or 1,
     "gpus_of_a_job": lambda: int(_has_gpu()),
-    "job_name": lambda otherwise: name_of(_job_overrides())[:128] or otherwise,  # W&B takes no longer names
+    "job_name": lambda otherwise: name_of(_job_overrides())[:128] or otherwise,  # the longest name in W&B
     "job_tags": lambda: ListConfig([name_of([override])[:64] for override in _job_overrides()]),
     "sweep_name": lambda: Path(HydraConfig.get().sweep.dir).name[:128] if in_sweep() else None,
 }

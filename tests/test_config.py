@@ -215,8 +215,8 @@ def test_anything_that_can_be_imported_is_built():
     [
         ({"_target_": "fer.data.synthetic.read", "_partial_": True, "foo": 1}, "unexpected keyword argument 'foo'"),
         ({"_target_": "fer.data.folder.read", "_partial_": True}, "missing a required argument: 'root'"),
-        ({"_target_": "fer.data.synthetic.read", "train": 7, "val": 7, "test": 7}, "not a function that reads data"),
-        (None, "not a function that reads data"),
+        ({"_target_": "fer.data.synthetic.read", "train": 7, "val": 7, "test": 7}, "not a function"),
+        (None, "not a function"),
     ],
 )
 def test_a_reader_that_cannot_be_called_is_refused_before_it_reads(node, words):

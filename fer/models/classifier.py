@@ -212,8 +212,9 @@ class EmotionClassifier(L.LightningModule):
         if self.trainer.world_size > 1:
             logits, labels = (torch.cat(gather_all_tensors(part)) for part in (logits, labels))
         figures = metrics.compute(logits.softmax(1).cpu().numpy(), labels.cpu().numpy(), self.classes)
-        for name in figures.keys() & metrics.METRICS:  # the report at the end has those by class
-            self.log(f"val/{name}", figures[name], prog_bar=name == "accuracy", sync_dist=True)
+        for name, value in figures.items():
+            if name in metrics.METRICS:  # the report at the end has those by class
+                self.log(f"val/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
 
     def _total_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches

@@ -45,7 +45,7 @@ def test_validation_counts_every_image_once(finished):
     with (finished / "metrics.csv").open(newline="") as file:
         (row,) = (row for row in csv.DictReader(file) if row["val/accuracy"])
     judged = json.loads((finished / "metrics.json").read_text())
-    for name in ("val/accuracy", "val/f1_macro", "val/loss", "val/recall/happy"):
+    for name in ("val/accuracy", "val/f1_macro", "val/loss"):
         assert float(row[name]) == pytest.approx(judged[name], abs=1e-6)
 
 

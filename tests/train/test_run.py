@@ -261,7 +261,7 @@ def composed():
         ("target_distribution.use", "never", "target_distribution.use=never is unknown; choose mixed or auxiliary"),
         ("target_distribution.weight", 1.5, "target_distribution.weight=1.5 must be a number from 0 to 1"),
         ("optimizer.lr", -1, "optimizer.lr=-1 must be a number from 0"),
-        ("data.reader._partial_", False, "data.reader is not a function that reads data"),
+        ("data.reader._partial_", False, "data.reader is not a function"),
         ("callbacks", None, "callbacks=None must be a group"),
         ("callbacks.checkpoint", None, "callbacks.checkpoint=null leaves nothing"),
     ],
