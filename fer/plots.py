@@ -100,8 +100,6 @@ def sheet(parts: Sequence[tuple[str, Sequence[Cell]]], title: str, path: Path) -
         for axes, (image, caption, *ink) in zip(all_axes, cells, strict=False):
             axes.imshow(image, cmap="gray", vmin=0, vmax=255)
             axes.set_title(caption, fontsize=7, color=(*ink, "black")[0])
-    if not parts:
-        figure.text(0.5, 0.4, "nothing to show", ha="center")
     figure.savefig(path, dpi=110, format="png")
 
 

@@ -23,7 +23,7 @@ from fer.artifact.ensemble import check_compatible, save_ensemble
 from fer.artifact.export import export
 from fer.checks import check_choice, check_flag, check_number
 from fer.data.base import Split, duplicates
-from fer.errors import ConfigError, DataError, SinkError
+from fer.errors import ConfigError, DataError
 from fer.evaluate import predict, report, robustness
 from fer.evaluate.predict import AVERAGE, Model, Predictions
 from fer.metrics import fit_temperature
@@ -58,10 +58,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     about = {"data": cfg.data.name, "split": cfg.split, "images": len(split)}
     result = about | {"without_duplicates": cfg.without_duplicates} | result
     out = Path(cfg.out)
-    try:
-        report.write(result, predictions, split, out)
-    except OSError as error:
-        raise SinkError(f"cannot write into {out} ({error.strerror or error}); set hydra.run.dir") from None
+    report.write(result, predictions, split, out)
     if cfg.average:
         metrics = {f"{cfg.split}/{key}": value for key, value in result["models"][AVERAGE].items()}
         _export(models, predictions[AVERAGE].temperature, metrics, out / "average.ts")

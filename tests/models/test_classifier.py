@@ -69,6 +69,11 @@ def test_norms_and_biases_are_not_decayed():
         ("optimizer", {"momentum": "x"}, "optimizer: '<' not supported"),
         ("optimizer", {"foo": 1}, "optimizer: .*unexpected keyword argument 'foo'"),
         ("scheduler", {"pct_start": 2}, "scheduler: Expected float between 0 and 1 pct_start"),
+        (
+            "scheduler",
+            {"pct_start": 0.01},
+            r"too few steps; raise trainer\.max_epochs or set scheduler=cosine",
+        ),
         ("scheduler", {"interval": "week"}, r"scheduler\.interval=week is unknown; choose step or epoch"),
     ],
 )
@@ -82,7 +87,7 @@ def test_what_an_optimizer_or_scheduler_refuses_is_one_line(group, change, words
 
 
 def test_a_training_without_an_end_has_no_schedule():
-    with pytest.raises(ConfigError, match=r"give trainer\.max_epochs or \+trainer\.max_steps"):
+    with pytest.raises(ConfigError, match=r"set trainer\.max_epochs or \+trainer\.max_steps"):
         at_step(small_classifier(), total=math.inf).train_size()
 
 
