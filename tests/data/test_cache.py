@@ -10,9 +10,9 @@ def splits(value: int = 0) -> dict[str, Split]:
 
 
 def test_kept_arrays_are_memory_mapped_and_equal():
-    found = cache.cached("k", splits)
-    assert isinstance(found["train"].images, np.memmap)
-    assert found["train"].fingerprint == splits()["train"].fingerprint
+    stored = cache.cached("k", splits)
+    assert isinstance(stored["train"].images, np.memmap)
+    assert stored["train"].fingerprint == splits()["train"].fingerprint
     assert cache.cached("k", lambda: pytest.fail("not from the cache"))["train"].classes == ("a", "b")
 
 

@@ -46,10 +46,10 @@ def test_shares_leave_out_what_is_no_class_and_fall_back_on_the_label():
     counts[0, votes.COLUMNS.index("happiness")] = 3
     counts[0, votes.COLUMNS.index("fear")] = 1
     counts[:, votes.COLUMNS.index("contempt")] = 6
-    found = votes.shares(counts, np.array([FEAR, FEAR]), EMOTIONS)
-    assert found.dtype == np.float32
-    assert found[0, [HAPPY, FEAR]].tolist() == [0.75, 0.25]
-    assert found[1].tolist() == np.eye(7)[FEAR].tolist()
+    shares = votes.shares(counts, np.array([FEAR, FEAR]), EMOTIONS)
+    assert shares.dtype == np.float32
+    assert shares[0, [HAPPY, FEAR]].tolist() == [0.75, 0.25]
+    assert shares[1].tolist() == np.eye(7)[FEAR].tolist()
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Stills(Source):
             try:
                 yield Frame(read_still(path), index, 0.0, file=name)
             except SourceError as error:
-                self.notes.append(f"{error} (its row says so)")
+                self.notes.append(f"{error} (see its row in the log)")
                 yield Frame(np.zeros((0, 0, 3), np.uint8), index, 0.0, file=name, error=str(error))
 
 

@@ -37,19 +37,19 @@ def page(path: Path, source: Source, *boxes: tuple[float, float, float, float], 
 class Tags(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.all: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.all.append((tag, dict(attrs)))
 
     def of(self, name: str) -> list[dict[str, str | None]]:
-        return [attrs for tag, attrs in self.found if tag == name]
+        return [attrs for tag, attrs in self.all if tag == name]
 
 
 def pictures(text: str) -> list[np.ndarray]:
-    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
-    read = [cv2.imdecode(np.frombuffer(b64decode(data), np.uint8), cv2.IMREAD_COLOR) for data in found]
+    encoded = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    read = [cv2.imdecode(np.frombuffer(b64decode(data), np.uint8), cv2.IMREAD_COLOR) for data in encoded]
     assert all(image is not None for image in read)
     return [image for image in read if image is not None]
 
@@ -73,7 +73,7 @@ def test_nothing_is_asked_of_the_network_and_all_is_escaped(tmp_path: Path) -> N
     tags = Tags(text)
     assert "secret" not in text and "token" not in text
     assert not tags.of("script") and "<b>model" not in text and "&lt;script&gt;" in text
-    for _, attributes in tags.found:
+    for _, attributes in tags.all:
         for name in ("src", "href", "srcset"):
             assert (attributes.get(name) or "data:").startswith("data:")
     assert not re.search(r"url\(|@import", text)

@@ -57,8 +57,8 @@ def watch(
     folder: Path, *faces: tuple[float, float, float, float], frames: int = 9, stills: bool = False, keeps: bool = True
 ) -> Stats:
     stats, source = Stats(), FakeSource(frames)
-    places = (folder / "snapshots", Collector(folder / "faces", 0.1, 24)) if keeps else (None, None)
-    view = window.Window("fake", stills, *places)
+    outputs = (folder / "snapshots", Collector(folder / "faces", 0.1, 24)) if keeps else (None, None)
+    view = window.Window("fake", stills, *outputs)
     state = TemporalState(Tracker(), Smoother())
     stream = results(source, FakeDetector(*faces), FakeFaceClassifier(EMOTIONS, 3), state, stats)
     run(stream, [view], stats)
