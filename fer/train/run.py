@@ -1,5 +1,6 @@
 """One training run, from its config to the artifact: data, model, training, report, export."""
 
+import csv
 import logging
 import math
 import warnings
@@ -35,6 +36,8 @@ _OF_THE_DATA = ("name", "batch_size", "workers", "balanced", "votes", "drop_non_
 _OF_THE_MODEL = (
     "model", "input_size", "progressive", "label_smoothing", "mixup", "cutmix", "optimizer", "scheduler", "seed",
 )  # fmt: skip
+_WORST = 100
+"""Rows of mistakes.csv that become a table in W&B."""
 _NOT_RECORDED = ("run_dir", "logger", "resume", "trust")
 
 
@@ -244,5 +247,9 @@ def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: 
         if isinstance(logger, WandbLogger):
             for picture in sorted(folder.glob("*.png")):
                 logger.log_image(picture.stem, [str(picture)])
+            with (folder / "mistakes.csv").open(newline="", encoding="utf-8") as file:
+                header, *rows = csv.reader(file)
+            typed = [[int(row[0]), *row[1:4], *map(float, row[4:])] for row in rows[:_WORST]]
+            logger.log_table("worst_mistakes", columns=header, data=typed)
             logger.experiment.log_artifact(str(exported), name=f"{logger.experiment.id}-model", type="model")
         logger.finalize("success")

@@ -134,7 +134,7 @@ def test_an_offline_wandb_run_holds_config_curves_pictures_and_artifact(finished
     (run,) = (finished / "wandb").glob("offline-run-*")
     (record,) = run.glob("*.wandb")
     settings, curves = (b"label_smoothing", b"max_epochs"), (b"train/loss", b"val/accuracy", b"lr-SGD")
-    words = (*settings, *curves, b"best/test/accuracy", b"-model", b"model.ts")
+    words = (*settings, *curves, b"best/test/accuracy", b"worst_mistakes", b"-model", b"model.ts")
     end = time.monotonic() + 20  # W&B's own process writes them, and may be late on a busy machine
     while time.monotonic() < end:
         missing = [word for word in words if word not in wandb_records(record)]
