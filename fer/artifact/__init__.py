@@ -108,12 +108,14 @@ def backbone_weights(path: str | Path) -> dict[str, Tensor]:
     """Return the weights of a TorchScript artifact's backbone, with the names of the original model.
 
     Raises:
-        ArtifactError: The file is of another format, is not an artifact, or is an ensemble.
+        ArtifactError: The file is of another format, is not an artifact, or is an ensemble of several models.
     """
     path = expand(path)
-    if "members" in read_metadata(path).config:
+    members = read_metadata(path).config.get("members", [])
+    if len(members) > 1:
         raise ArtifactError(f"{path} is an ensemble; give one of its members")
-    prefix, state = "backbone.", torchscript_module(path).state_dict()
+    prefix = "members.0.backbone." if members else "backbone."
+    state = torchscript_module(path).state_dict()
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 

@@ -11,15 +11,18 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from samples import TINY, config, fer_rows, options, tiny, write_csv, write_votes
+from samples import ROOT, TINY, config, fer_rows, options, small_classifier, tiny, write_csv, write_votes
 
 from fer import artifact
+from fer.artifact import trust
 from fer.data import synthetic
 from fer.errors import ArtifactError, ConfigError
 from fer.evaluate import predict
+from fer.labels import EMOTIONS
 from fer.metrics import ece
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
+from fer.train import initial_weights
 from fer.train import run as experiment
 
 PICTURES = {"curves", "confusion_matrix", "reliability", "mistakes", "gradcam"}
@@ -197,6 +200,18 @@ def test_every_recipe_composes_and_has_good_values(name):
     experiment._check(cfg)
     OmegaConf.resolve(cfg)
     assert cfg.name == name
+
+
+FINE_TUNED = [n for n in options("experiment") if "teachers/" in str(config(f"experiment={n}").init_from)]
+
+
+@pytest.mark.parametrize("name", FINE_TUNED)
+def test_every_recipe_starts_from_weights_that_fit_its_network(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cfg = config(f"experiment={name}")
+    trust.accept([cfg.init_from])
+    model = small_classifier(model=OmegaConf.to_container(cfg.model), classes=EMOTIONS, input_size=48)
+    initial_weights.start_from(model, cfg.init_from)
 
 
 def test_the_command_line_has_the_final_word():
