@@ -17,7 +17,6 @@ by `table`.
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -267,7 +266,6 @@ def reproduce() -> None:
             git = ["git", "-C", str(ROOT), "worktree"]
             subprocess.run([*git, "add", "-q", "--detach", str(then), str(metadata.git_commit)], check=True)
             try:
-                shutil.copyfile(__file__, then / "benchmarks" / "fer2013.py")
                 command = [sys.executable, "benchmarks/fer2013.py", "first-epoch", str(path)]
                 environment = os.environ | {"FER2013_ROOT": str(Path(os.environ["FER2013_ROOT"]).resolve())}
                 answer = subprocess.run(

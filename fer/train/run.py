@@ -38,7 +38,7 @@ _OF_THE_MODEL = (
 )  # fmt: skip
 _WORST = 100
 """Rows of mistakes.csv that become a table in W&B."""
-_NOT_RECORDED = ("run_dir", "logger", "resume", "trust")
+_NOT_RECORDED = ("run_dir", "logger", "resume", "trust", "dirpath", "default_root_dir")
 
 
 def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float]:
