@@ -22,10 +22,10 @@ def test_without_libgl_a_program_says_what_to_install(command, tmp_path):
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file', name='cv2')")
     (tmp_path / "photo.png").touch()
     paths = [str(ROOT / word) if word.endswith(".py") else word for word in command]
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, *paths],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "libGL.so.1" in done.stderr and "apt-get install libgl1" in done.stderr
+    assert (completed.returncode, completed.stderr.count("\n")) == (2, 1), completed.stderr
+    assert "libGL.so.1" in completed.stderr and "apt-get install libgl1" in completed.stderr

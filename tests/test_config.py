@@ -237,10 +237,10 @@ def test_help_needs_no_torch(tmp_path):
         "import sys\nfrom fer.train.__main__ import main\n"
         "try: main()\nfinally: assert not {'torch', 'cv2'} & set(sys.modules)"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, "--help"],
         capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "python train.py experiment=quickstart" in done.stdout
+    assert completed.returncode == 0, completed.stderr
+    assert "python train.py experiment=quickstart" in completed.stdout
     assert list(tmp_path.iterdir()) == []

@@ -61,16 +61,16 @@ anything = st.recursive(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The working folder. Nothing is written beside it, or into the project."""
-    place = tmp_path_factory.mktemp("fuzz") / "run"
-    place.mkdir()
+    root = tmp_path_factory.mktemp("fuzz") / "run"
+    root.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("HOME", str(place))
-        patch.setenv("FER_CACHE", str(place / "cache"))
+        patch.chdir(root)
+        patch.setenv("HOME", str(root))
+        patch.setenv("FER_CACHE", str(root / "cache"))
         patch.setattr(signal, "signal", lambda *_: None)
         before = set(ROOT.iterdir())
-        yield place
-        assert list(place.parent.iterdir()) == [place]
+        yield root
+        assert list(root.parent.iterdir()) == [root]
         assert set(ROOT.iterdir()) - before <= {ROOT / ".hypothesis"}
 
 
@@ -88,8 +88,8 @@ def one_line_only(error: BaseException) -> None:
 def test_metadata(changes: dict[str, Any]) -> None:
     text = json.dumps(json.loads(META.to_json()) | changes)
     try:
-        found = Metadata.from_json(text)
-        assert Metadata.from_json(found.to_json()) == found or "NaN" in text
+        actual = Metadata.from_json(text)
+        assert Metadata.from_json(actual.to_json()) == actual or "NaN" in text
     except ArtifactError as error:
         one_line_only(error)
 
@@ -104,10 +104,10 @@ def test_any_text_as_metadata(text: str | bytes) -> None:
 def test_any_metrics_are_a_row_or_one_line(folder: Path, value: Any) -> None:
     (folder / "metrics.json").write_text(json.dumps(value))
     try:
-        found = leaderboard.read_metrics(folder / "metrics.json")
+        actual = leaderboard.read_metrics(folder / "metrics.json")
     except DataError as error:
         return one_line_only(error)
-    row = leaderboard.Row(["a=1"], [found, found])
+    row = leaderboard.Row(["a=1"], [actual, actual])
     return leaderboard.write([row], folder, "fuzz", leaderboard.Console(file=io.StringIO()))
 
 
@@ -137,9 +137,9 @@ damages = st.builds(
 def models(folder: Path) -> dict[str, bytes]:
     """Small models, by suffix."""
     network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16, 3))
-    found = {".ts": artifact.save(network, META, folder / "m.ts").read_bytes()}
+    actual = {".ts": artifact.save(network, META, folder / "m.ts").read_bytes()}
     with contextlib.suppress(FerError):
-        found[".onnx"] = artifact.save(network, META, folder / "m.onnx", "onnx").read_bytes()
+        actual[".onnx"] = artifact.save(network, META, folder / "m.onnx", "onnx").read_bytes()
     small = {"name": "resnet_small", "widths": [4, 8], "depths": [1, 1], "drop_rate": 0.0}
     model = EmotionClassifier(small, classes=("a", "b"), channels=1, input_size=16, mean=[0.4], std=[0.3])
     with warnings.catch_warnings():
@@ -147,7 +147,7 @@ def models(folder: Path) -> dict[str, bytes]:
         trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.strategy.connect(model)
     trainer.save_checkpoint(folder / "m.ckpt")
-    return found | {".ckpt": (folder / "m.ckpt").read_bytes()}
+    return actual | {".ckpt": (folder / "m.ckpt").read_bytes()}
 
 
 def answers(path: Path) -> None:
@@ -190,34 +190,34 @@ def test_a_damaged_checkpoint(folder: Path, models: dict[str, bytes], damage: Da
 def pictures() -> dict[str, bytes]:
     """Small pictures of every kind, by name."""
     rgb = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    whole, found = Image.fromarray(rgb), {}
+    picture, files = Image.fromarray(rgb), {}
 
     def keep(name: str, image: Image.Image, kind: str, **options: Any) -> None:
         buffer = io.BytesIO()
         image.save(buffer, kind, **options)
-        found[name] = buffer.getvalue()
+        files[name] = buffer.getvalue()
 
-    keep("one pixel", whole.crop((0, 0, 1, 1)), "PNG")
+    keep("one pixel", picture.crop((0, 0, 1, 1)), "PNG")
     keep("one row", Image.new("RGB", (20_000, 1), (9, 90, 200)), "PNG")
     keep("one column", Image.new("L", (1, 20_000), 90), "JPEG")
-    keep("CMYK", whole.convert("CMYK"), "JPEG")
+    keep("CMYK", picture.convert("CMYK"), "JPEG")
     for mode in ("RGBA", "LA", "P", "L", "1"):
-        keep(f"{mode} PNG", whole.convert(mode), "PNG")
+        keep(f"{mode} PNG", picture.convert(mode), "PNG")
     keep("16 bits", Image.fromarray(rgb[..., 0].astype(np.uint16) * 257), "PNG")
     keep("16 bits TIFF", Image.fromarray(rgb[..., 0].astype(np.uint16) * 257), "TIFF")
-    keep("CMYK TIFF", whole.convert("CMYK"), "TIFF")
+    keep("CMYK TIFF", picture.convert("CMYK"), "TIFF")
     for turn in (3, 6, 8):
         exif = Image.Exif()
         exif[0x112] = turn
-        keep(f"EXIF {turn}", whole, "JPEG", exif=exif)
+        keep(f"EXIF {turn}", picture, "JPEG", exif=exif)
     for kind in ("GIF", "WEBP", "PNG"):
-        keep(f"moving {kind}", whole, kind, save_all=True, append_images=[whole.rotate(90)], duration=40)
+        keep(f"moving {kind}", picture, kind, save_all=True, append_images=[picture.rotate(90)], duration=40)
     for kind in ("BMP", "PPM", "WEBP", "JPEG2000", "ICO"):
-        keep(kind, whole, kind)
-    found["grey PFM"] = b"Pf\n4 4\n-1.0\n" + np.ones(16, np.float32).tobytes()
-    found["PFM"] = b"PF\n4 4\n-1.0\n" + np.ones(48, np.float32).tobytes()
-    found["HDR"] = cv2.imencode(".hdr", rgb.astype(np.float32))[1].tobytes()
-    return found
+        keep(kind, picture, kind)
+    files["grey PFM"] = b"Pf\n4 4\n-1.0\n" + np.ones(16, np.float32).tobytes()
+    files["PFM"] = b"PF\n4 4\n-1.0\n" + np.ones(48, np.float32).tobytes()
+    files["HDR"] = cv2.imencode(".hdr", rgb.astype(np.float32))[1].tobytes()
+    return files
 
 
 PICTURES = pictures()

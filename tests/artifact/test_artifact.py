@@ -107,8 +107,11 @@ try:
 except ArtifactError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, f"cannot write {path}: File too large; choose another out=\n")
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (completed.returncode, completed.stdout) == (
+        0,
+        f"cannot write {path}: File too large; choose another out=\n",
+    )
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"before"
 
@@ -170,8 +173,8 @@ def test_damaged_code_of_a_trusted_file_is_one_line(model, tmp_path):
 def test_loading_imports_no_training_library():
     names = "lightning", "timm", "wandb", "onnx", "onnxruntime", "fer.models", "fer.data"
     code = f"import sys, fer.artifact; print([m for m in {names} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert completed.stdout.strip() == "[]"
 
 
 def test_an_unknown_format_is_refused(net, meta, tmp_path):

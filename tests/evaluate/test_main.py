@@ -215,8 +215,8 @@ def test_the_program_runs(make_model, tmp_path):
         f"models={path}",
         "robustness=false",
     ]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, f"hydra.run.dir={tmp_path}/out"], capture_output=True, text=True, cwd=ROOT, env=os.environ
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "95 % interval" in done.stdout
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert "95 % interval" in completed.stdout

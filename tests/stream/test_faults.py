@@ -76,8 +76,8 @@ def test_the_disk_of_the_log_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.skip("this system has no /dev/full")
     with pytest.raises(SinkError, match="No space left on device"):
         go(FakeSource(500), JsonLines(Path("/dev/full")), JsonLines(tmp_path / "out.jsonl"))
-    found = rows(tmp_path)
-    assert found == list(range(len(found)))
+    actual = rows(tmp_path)
+    assert actual == list(range(len(actual)))
 
 
 def test_no_face_in_the_whole_run(tmp_path: Path) -> None:
@@ -112,9 +112,9 @@ def test_a_cut_file_is_processed_as_far_as_it_goes(make_clip: Callable[..., Path
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 2 // 3])
     with open_source(str(tmp_path / "cut.mkv")) as source:
         go(source, *outputs(tmp_path))
-    found = rows(tmp_path)
-    assert found == list(range(len(found))) and 5 < len(found) < 150
-    assert decoded(tmp_path / "out.mp4") == len(found)
+    actual = rows(tmp_path)
+    assert actual == list(range(len(actual))) and 5 < len(actual) < 150
+    assert decoded(tmp_path / "out.mp4") == len(actual)
     assert source.notes
 
 
@@ -126,9 +126,9 @@ def test_a_detector_that_fails_leaves_the_results_so_far(tmp_path: Path) -> None
 
     with pytest.raises(MemoryError):
         go(FakeSource(50), *outputs(tmp_path), detect=broken)
-    found = rows(tmp_path)
-    assert found == list(range(len(found)))
-    assert decoded(tmp_path / "out.mp4") == len(found)
+    actual = rows(tmp_path)
+    assert actual == list(range(len(actual)))
+    assert decoded(tmp_path / "out.mp4") == len(actual)
 
 
 def test_a_missing_artifact_is_reported_before_anything_is_written(tmp_path: Path) -> None:
@@ -161,6 +161,6 @@ def test_ctrl_c_at_any_moment(wait: float, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         go(Slow(100_000), *outputs(tmp_path))
     thread.join()
-    found = rows(tmp_path)
-    assert found == list(range(len(found)))
-    assert abs(len(found) - decoded(tmp_path / "out.mp4")) <= 1, "a frame may be written to only one of them"
+    actual = rows(tmp_path)
+    assert actual == list(range(len(actual)))
+    assert abs(len(actual) - decoded(tmp_path / "out.mp4")) <= 1, "a frame may be written to only one of them"

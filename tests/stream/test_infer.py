@@ -60,8 +60,8 @@ def program(
         status = 0
         try:
             infer.main()
-        except SystemExit as done:
-            status = int(done.code or 0)
+        except SystemExit as end:
+            status = int(end.code or 0)
         out, err = capfd.readouterr()
         return status, out, err
 
@@ -113,12 +113,12 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     assert [row["time"] for row in rows] == pytest.approx([i / 25 for i in range(8)], abs=1e-3)
     for row in rows:
         assert list(row) == ["frame", "time", "faces"]
-        (found,) = row["faces"]
-        assert list(found) == ["id", "box", "score", "emotion", "confidence", "uncertain", "probabilities", "smoothed"]
-        assert list(found["probabilities"]) == list(EMOTIONS)
-        assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-4)
-        assert found["confidence"] == found["smoothed"][found["emotion"]]
-        assert found["id"] == 1
+        (actual,) = row["faces"]
+        assert list(actual) == ["id", "box", "score", "emotion", "confidence", "uncertain", "probabilities", "smoothed"]
+        assert list(actual["probabilities"]) == list(EMOTIONS)
+        assert sum(actual["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+        assert actual["confidence"] == actual["smoothed"][actual["emotion"]]
+        assert actual["id"] == 1
     stats = json.loads((tmp_path / "out.json").read_text())
     assert (stats["frames"], stats["frames_with_faces"], stats["faces"], stats["dropped"]) == (8, 8, 8, 0)
     assert {"decode", "detect", "track", "classify", "annotate", "log", "save"} == set(stats["stages"])
@@ -430,12 +430,12 @@ def imported(*arguments: str) -> tuple[str, set[str]]:
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\nexcept SystemExit:\n    pass\n"
         "print('MODULES', *{name.split('.')[0] for name in sys.modules})"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, str(ROOT / "infer.py"), *arguments],
         capture_output=True, text=True, env=environment(), timeout=240,
     )  # fmt: skip
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    out, modules = done.stdout.rsplit("MODULES", 1)
+    assert completed.returncode == 0 and completed.stderr == "", completed.stderr
+    out, modules = completed.stdout.rsplit("MODULES", 1)
     return out, set(modules.split())
 
 

@@ -24,12 +24,12 @@ OVERRIDES += ["data.batch_size=8", "callbacks.ema.decay=0.6"]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ddp")
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "train.py", *OVERRIDES, f"hydra.run.dir={folder}"],
         capture_output=True, text=True, cwd=ROOT, timeout=200, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 1 of 1") == 1  # only one process logs
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.count("epoch 1 of 1") == 1  # only one process logs
     return folder
 
 

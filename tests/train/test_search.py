@@ -83,9 +83,9 @@ def fake_run(monkeypatch) -> list[tuple[str, float, int]]:
     def run(cfg, watchers):
         folder = Path(cfg.run_dir)
         folder.mkdir(exist_ok=True)
-        done = int((folder / "epochs").read_text()) if (folder / "epochs").exists() else 0
-        ran.append((folder.name, cfg.optimizer.lr, 4 - done))
-        for epoch in range(done, 4):
+        start = int((folder / "epochs").read_text()) if (folder / "epochs").exists() else 0
+        ran.append((folder.name, cfg.optimizer.lr, 4 - start))
+        for epoch in range(start, 4):
             if epoch == 2 and len(ran) in ran.fail:
                 raise ran.fail.pop(len(ran))
             metrics = {"val/accuracy": cfg.optimizer.lr * (1 + epoch)}

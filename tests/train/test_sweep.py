@@ -70,11 +70,11 @@ def test_a_sweep_ends_with_a_leaderboard_on_val(finished):
 def test_joblib_gives_the_same_figures(finished, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     command = [sys.executable, "train.py", "-m", *GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, f"hydra.sweep.dir={tmp_path}"],
         capture_output=True, text=True, cwd=ROOT, timeout=500, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     one, other = ([{key: row[key] for key in ALIKE} for row in figures(folder)] for folder in (finished, tmp_path))
     assert one == other
 
