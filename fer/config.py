@@ -218,6 +218,8 @@ def build(node: Any, group: str, *values: Any, **arguments: Any) -> Any:
     except (InstantiationException, TypeError) as error:  # Hydra raises TypeError for its own flags
         if isinstance(error.__cause__, FerError):
             raise error.__cause__ from None
+        if _missing_opencv(error):
+            raise
         raise _refused(group, error) from error
 
 

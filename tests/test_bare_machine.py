@@ -15,8 +15,9 @@ from samples import ROOT
         ["infer.py", "source=photo.png"],
         ["-m", "fer.evaluate", "models=bundled"],
         ["-m", "fer.data.audit", "."],
+        ["-m", "fer.train.distil", "teachers=[bundled]", "data=synthetic"],
     ],
-    ids=["train", "infer", "evaluate", "audit"],
+    ids=["train", "infer", "evaluate", "audit", "distil"],
 )
 def test_without_libgl_a_program_says_what_to_install(command, tmp_path):
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file', name='cv2')")
