@@ -1,12 +1,18 @@
 """Small data and small trainings for tests, and where the large data is."""
 
 import csv
+import importlib
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
+import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from fer.config import CONF
@@ -38,6 +44,28 @@ def config(*overrides: str, run_dir: Path | None = None) -> DictConfig:
     """Compose conf/train.yaml as train.py does."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", [*overrides, f"run_dir='{run_dir or 'none'}'"])
+
+
+def run_program(words: Sequence[str], patch: pytest.MonkeyPatch) -> None:
+    """Run one of the six programs in this process, as `train.py …`, `infer.py …` or `-m fer.evaluate …` would."""
+    program, *arguments = words[1:] if words[0] == "-m" else words
+    module = {"train.py": "fer.train", "infer.py": "fer.stream"}.get(program, program)
+    if module not in ("fer.train.distil", "fer.data.audit"):
+        module += ".__main__"
+    GlobalHydra.instance().clear()
+    patch.setattr(sys, "argv", [program, *arguments])
+    patch.setattr(signal, "signal", lambda *_: None)
+    importlib.import_module(module).main()
+
+
+def black_clip(path: Path) -> None:
+    """Write a video of five black frames, 64×48, at 25 frames per second."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(5):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        out.mux(stream.encode(None))
 
 
 def options(group: str) -> list[str]:

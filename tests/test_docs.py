@@ -7,39 +7,21 @@ import asyncio
 import re
 import shlex
 import shutil
-import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import cv2
 import lightning as L
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from samples import ROOT, config, fer_rows, write_csv, write_votes
+from samples import ROOT, black_clip, config, fer_rows, run_program, write_csv, write_votes
 
 from fer import artifact
-from fer.artifact.__main__ import main as artifact_main
 from fer.data import synthetic
-from fer.data.audit import main as audit_main
-from fer.evaluate.__main__ import main as evaluate_main
-from fer.stream.__main__ import main as infer_main
-from fer.train.__main__ import main as train_main
-from fer.train.distil import main as distil_main
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = {
-    "train.py": train_main,
-    "infer.py": infer_main,
-    "fer.evaluate": evaluate_main,
-    "fer.train.distil": distil_main,
-    "fer.artifact": artifact_main,
-    "fer.data.audit": audit_main,
-}
 RUN = ("hydra.run.dir=runs/votes", "experiment=own_faces data.root=faces hydra.run.dir", "hydra.run.dir=runs/a")
 """What the three trainings that are run have in their commands; later commands use their folders."""
 ELSEWHERE = ("trainer=ddp", "launcher=ray", "submitit_slurm", "source=browser", "…", "<", "search=")
@@ -91,12 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     for name in ("face.png", "photo.jpg", "photos/a.png", "folder/a.png"):
         cv2.imwrite(str(folder / name), np.zeros((64, 64, 3), dtype=np.uint8))
-    with av.open(str(folder / "clip.mp4"), "w") as out:
-        stream = out.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(5):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
-        out.mux(stream.encode(None))
+    black_clip(folder / "clip.mp4")
     shutil.copy(folder / "clip.mp4", folder / "video.mp4")
     for name in ("a.ts", "b.ts", "model.ts", "runs/b/model.ts", "runs/average/average.ts"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -114,14 +91,7 @@ def set_up_training(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -
 
     patch.setattr(L.Trainer, "fit", reach)
     with pytest.raises(Reached):
-        call("train.py", [*words, "data.batch_size=8", "logger=csv", f"hydra.run.dir={folder}"], patch)
-
-
-def call(program: str, arguments: list[str], patch: pytest.MonkeyPatch) -> None:
-    GlobalHydra.instance().clear()
-    patch.setattr(sys, "argv", [program, *arguments])
-    patch.setattr(signal, "signal", lambda *_: None)
-    PROGRAMS[program]()
+        run_program(["train.py", *words, "data.batch_size=8", "logger=csv", f"hydra.run.dir={folder}"], patch)
 
 
 @pytest.mark.parametrize(("page", "command"), [c for c in COMMANDS if not any(w in c[1] for w in ELSEWHERE)])
@@ -133,7 +103,7 @@ def test_a_command_works(page, command, home, tmp_path, monkeypatch, capsys):
     elif program == "train.py" and any(part in command for part in RUN):
         small = ["data.batch_size=8", "trainer=cpu", "trainer.max_epochs=1", "logger=csv"]
         grown = [] if "own_faces" in command else ["+model={widths:[8,16],depths:[1,1]}"]
-        call(program, [*words, *small, *grown], monkeypatch)
+        run_program([program, *words, *small, *grown], monkeypatch)
         assert "model.ts" in capsys.readouterr().out
         if "runs/a" in command:  # the other run that the page compares it with
             shutil.copytree(home / "runs" / "a", home / "runs" / "b", dirs_exist_ok=True)
@@ -145,13 +115,13 @@ def test_a_command_works(page, command, home, tmp_path, monkeypatch, capsys):
             set_up_training([w for w in words if w != "resume=auto"] + extra, tmp_path / "run", monkeypatch)
     elif program == "infer.py":
         words = [re.sub(r"source=(\d|rtsp:\S*)", "source=clip.mp4", word) for word in words]
-        call(program, [w.replace("device=cuda", "device=cpu") for w in words], monkeypatch)
+        run_program([program, *(w.replace("device=cuda", "device=cpu") for w in words)], monkeypatch)
         for word in words:
             key, _, value = word.partition("=")
             if key in ("save", "log", "stats", "timeline", "report"):
                 assert Path(value).exists(), word
     else:
-        call(program, words, monkeypatch)
+        run_program([program, *words], monkeypatch)
         printed = capsys.readouterr().out
         if program == "fer.evaluate":
             assert "95 % interval" in printed

@@ -3,31 +3,25 @@
 import json
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import cv2
 import lightning as L
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
-from samples import ROOT
+from samples import ROOT, black_clip, run_program
 
 from fer import artifact, labels
 from fer.artifact.formats import FORMATS
 from fer.data import synthetic
-from fer.evaluate.__main__ import main as evaluate_main
 from fer.metrics import METRICS
 from fer.stream import recognizer
-from fer.stream.__main__ import main as infer_main
 from fer.stream.fakes import FakeDetector
 from fer.stream.sinks import SINKS
 from fer.stream.sinks.window import KEYS
 from fer.stream.sources import OPENERS
-from fer.train.__main__ import main as train_main
 
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python .*", TEXT, re.MULTILINE)
@@ -55,12 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             path = folder / "faces_with_contempt" / name / label / "a.png"
             path.parent.mkdir(parents=True)
             cv2.imwrite(str(path), images[k])
-    with av.open(str(folder / "clip.mp4"), "w") as out:
-        stream = out.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(5):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
-        out.mux(stream.encode(None))
+    black_clip(folder / "clip.mp4")
     before, path = [dict(table) for table in TABLES], list(sys.path)
     yield folder
     sys.path[:] = path
@@ -76,13 +65,7 @@ class Reached(BaseException):
 
 
 def call(command: str, *extra: str, patch: pytest.MonkeyPatch) -> None:
-    _, *words = shlex.split(command)
-    program, words = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
-    main = {"train.py": train_main, "infer.py": infer_main, "fer.evaluate": evaluate_main}[program]
-    GlobalHydra.instance().clear()
-    patch.setattr(sys, "argv", [program, *words, *extra])
-    patch.setattr(signal, "signal", lambda *_: None)
-    main()
+    run_program([*shlex.split(command)[1:], *extra], patch)
 
 
 def section(title: str) -> list[str]:

@@ -1,26 +1,17 @@
 """The most likely mistakes: each message is one line that names the key and the fix."""
 
 import shlex
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
+from samples import run_program
 from torch import nn
 
 from fer import artifact
-from fer.artifact.__main__ import main as artifact_main
-from fer.data.audit import main as audit_main
-from fer.evaluate.__main__ import main as evaluate_main
 from fer.labels import EMOTIONS
-from fer.stream.__main__ import main as infer_main
-from fer.train.__main__ import main as train_main
-from fer.train.distil import main as distil_main
 
 SMALL = "data=synthetic +data.reader.train=14 +data.reader.val=7 +data.reader.test=7"
 MAKE_ONE = "python -m fer.artifact checkpoint="
@@ -80,15 +71,6 @@ TABLE = [
     ("fer.data.audit missing", "missing", "fer2013.csv"),
 ]
 
-PROGRAMS: dict[str, Callable[[], object]] = {
-    "train.py": train_main,
-    "infer.py": infer_main,
-    "fer.evaluate": evaluate_main,
-    "fer.train.distil": distil_main,
-    "fer.artifact": artifact_main,
-    "fer.data.audit": audit_main,
-}
-
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -111,12 +93,9 @@ def test_a_mistake_is_one_line_with_its_fix(
     command: str, words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(here)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
     before = {path for path in here.rglob("*") if path.is_file()}
-    GlobalHydra.instance().clear()
     with pytest.raises(SystemExit) as end:
-        PROGRAMS[sys.argv[0]]()
+        run_program(shlex.split(command), monkeypatch)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")

@@ -52,7 +52,7 @@ def zip_of(method: int) -> bytes:
 
 def tar_of(mode: str) -> bytes:
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode=mode) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=content, mode=mode) as archive:
         for name in KAGGLE:
             info = tarfile.TarInfo(name)
             info.size = len(FACE)

@@ -87,7 +87,7 @@ def test_statistics_are_written_unless_the_run_fails(error: type[BaseException],
         assert json.loads((tmp_path / "stats.json").read_text())["faces"] == 1
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full, a disk that is always full")
 def test_a_full_disk_is_one_line() -> None:
     with pytest.raises(SinkError, match="No space left"), JsonLines(Path("/dev/full")) as log:
         log.write(frame_result(0), None)
