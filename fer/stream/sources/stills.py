@@ -25,7 +25,6 @@ def open_stills(request: Request) -> Source | None:
     if path is None or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
         return None
     if path.is_file():
-        read_still(path)  # a single image that cannot be read is an error, and not only a note
         return Stills("image", path, [path])
     pattern = f"{glob.escape(str(path))}/*" if path.is_dir() else str(path)
     if not glob.has_magic(pattern):
@@ -40,6 +39,8 @@ def open_stills(request: Request) -> Source | None:
 class Stills(Source):
     """One or several images, in the given order. An unreadable one becomes a `Frame` with an `error` and adds a note.
 
+    A single image is read at once, so that `SourceError` is raised before a model is loaded.
+
     Args:
         kind: "image" or "folder".
         path: The image, or the folder or pattern of the images.
@@ -52,11 +53,13 @@ class Stills(Source):
         self.name = f"{path.resolve().name}/" if path.is_dir() else path.name
         root = os.path.commonpath([file.parent for file in files])
         self.names = [file.relative_to(root).as_posix() for file in files]
+        self._image = read_still(path) if kind == "image" else None
 
     def __iter__(self) -> Iterator[Frame]:
         for index, (path, name) in enumerate(zip(self.files, self.names, strict=True)):
             try:
-                yield Frame(read_still(path), index, 0.0, file=name)
+                image = read_still(path) if self._image is None else self._image
+                yield Frame(image, index, 0.0, file=name)
             except SourceError as error:
                 self.notes.append(f"{error} (see its row in the log)")
                 yield Frame(np.zeros((0, 0, 3), np.uint8), index, 0.0, file=name, error=str(error))
