@@ -46,6 +46,10 @@ def config(*overrides: str, run_dir: Path | None = None) -> DictConfig:
         return compose("train", [*overrides, f"run_dir='{run_dir or 'none'}'"])
 
 
+class Reached(BaseException):
+    """Raised in tests in place of a training: it would begin."""
+
+
 def run_program(words: Sequence[str], patch: pytest.MonkeyPatch) -> None:
     """Run one of the six programs in this process, as `train.py …`, `infer.py …` or `-m fer.evaluate …` would."""
     program, *arguments = words[1:] if words[0] == "-m" else words

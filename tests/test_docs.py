@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from samples import ROOT, black_clip, config, fer_rows, run_program, write_csv, write_votes
+from samples import ROOT, Reached, black_clip, config, fer_rows, run_program, write_csv, write_votes
 
 from fer import artifact
 from fer.data import synthetic
@@ -79,10 +79,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(artifact.BUNDLED, folder / name)
     return folder
-
-
-class Reached(BaseException):
-    """The training would begin."""
 
 
 def set_up_training(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:

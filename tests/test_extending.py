@@ -11,7 +11,7 @@ import cv2
 import lightning as L
 import numpy as np
 import pytest
-from samples import ROOT, black_clip, run_program
+from samples import ROOT, Reached, black_clip, run_program
 
 from fer import artifact, labels
 from fer.artifact.formats import FORMATS
@@ -58,10 +58,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for table, entries in zip(TABLES, before, strict=True):
         table.clear()
         table.update(entries)
-
-
-class Reached(BaseException):
-    """The training would begin."""
 
 
 def call(command: str, *extra: str, patch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
-from samples import TINY
+from samples import TINY, Reached
 from torch import nn
 
 from fer import artifact
@@ -373,10 +373,6 @@ def test_any_value_of_the_browser(capfd, key: str, value: str) -> None:
 
 
 TRAIN = [k for k in keys(OmegaConf.to_container(compose_config("train", *TINY, "run_dir=x"))) if "_target_" not in k]
-
-
-class Reached(BaseException):
-    """The training would begin."""
 
 
 @given(key=st.sampled_from(TRAIN), value=values)
