@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer.labels import colour
+from fer.labels import colours
 from fer.metrics import worst
 
 if TYPE_CHECKING:
@@ -80,10 +80,11 @@ def mistakes(
         title, path: Of the picture.
     """
     cells: list[Cell] = []
+    tints = colours(classes)
     for row in worst(probabilities, labels)[:32]:
         predicted = classes[probabilities[row].argmax()]
         caption = f"{predicted} {probabilities[row].max():.0%}\nnot {classes[labels[row]]}"
-        cells.append((images[row], caption, tuple(np.array(colour(predicted)) / 255 * 0.75)))
+        cells.append((images[row], caption, tuple(np.array(tints[predicted]) / 255 * 0.75)))
     sheet([("", cells)] if cells else [], f"{title}, {'the worst mistakes' if cells else 'no mistake'}", path)
 
 

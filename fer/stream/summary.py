@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fer.labels import colour, order
+from fer.labels import colours, order
 from fer.stream.sinks import Context
 
 _BAR = 24
@@ -50,9 +50,10 @@ def _table(context: Context, full: str) -> Table:
     unreadable = f", {stats.unreadable} unreadable" if stats.unreadable else ""
     table.add_row("frames", f"{stats.frames}, {stats.frames_with_faces} with faces{unreadable}")
     table.add_row("faces", str(stats.faces))
+    tints = colours(context.classes)
     for name in order(list(stats.emotions)):
         share = stats.emotions[name] / stats.faces
-        bar = f"[rgb({','.join(map(str, colour(name)))})]{full * max(1, round(share * _BAR)):<{_BAR}}[/]"
+        bar = f"[rgb({','.join(map(str, tints[name]))})]{full * max(1, round(share * _BAR)):<{_BAR}}[/]"
         table.add_row(escape(name), f"{bar} {share:6.1%}  {stats.emotions[name]}")
     table.add_row("speed", f"{stats.fps:.1f} frames/s over {stats.seconds:.1f} s")
     for i, (name, times) in enumerate(stats.stages().items()):

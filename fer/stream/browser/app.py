@@ -12,7 +12,7 @@ import gradio as gr
 from omegaconf import DictConfig
 
 from fer.errors import FerError
-from fer.labels import COLOURS, OTHER_COLOUR
+from fer.labels import colours
 from fer.stream.browser import uploads
 from fer.stream.browser.viewers import Viewers
 from fer.stream.recognizer import Recognizer
@@ -26,8 +26,8 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
     recognizer = Recognizer(cfg.artifact, **settings)
     viewers, handler = Viewers(recognizer), Uploads(recognizer, folder, cfg)
-    colours = json.dumps({**COLOURS, "": OTHER_COLOUR})
-    script = f"const COLOURS = {colours};\n{(_HERE / 'live.js').read_text()}"
+    tints = json.dumps(colours(recognizer.classes))
+    script = f"const COLOURS = {tints};\n{(_HERE / 'live.js').read_text()}"
 
     def recognize(request: dict[str, str]) -> dict[str, Any]:  # Gradio takes no methods
         return viewers.recognize(request)

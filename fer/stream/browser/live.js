@@ -13,7 +13,7 @@ let stream = null;
 
 const say = (text) => { note.textContent = text; };
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-const css = (name) => `rgb(${(COLOURS[name] || COLOURS[""]).join(",")})`;
+const css = (name) => `rgb(${COLOURS[name].join(",")})`;
 
 async function start() {
   if (!navigator.mediaDevices) {

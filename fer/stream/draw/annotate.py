@@ -5,7 +5,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from fer.labels import colour
+from fer.labels import colours
 from fer.stream.draw.text import Colour, label
 from fer.stream.faces.boxes import intersection
 from fer.stream.types import Array, FrameResult
@@ -26,11 +26,11 @@ def annotate(result: FrameResult) -> Array:
     thickness = max(1, round(2 * unit))
     last = np.array([width, height] * 2) - 1
     boxes = (np.round(result.faces.boxes) - (0, 0, 1, 1)).clip(0, last).astype(int)
-    emotions = result.emotions()
+    emotions, tints = result.emotions(), colours(result.classes)
     for box, (emotion, _) in zip(boxes.tolist(), emotions, strict=True):
         corners = box[:2], box[2:]
         cv2.rectangle(picture, *corners, (20, 20, 20), thickness + 2, cv2.LINE_AA)  # dark edges, for bright backgrounds
-        cv2.rectangle(picture, *corners, colour(emotion), thickness, cv2.LINE_AA)
+        cv2.rectangle(picture, *corners, tints[emotion], thickness, cv2.LINE_AA)
     labels = np.zeros((0, 4), int)
     # Labels are drawn after all boxes, so that no box crosses them.
     for i, (box, (emotion, confidence)) in enumerate(zip(boxes.tolist(), emotions, strict=True)):
@@ -39,7 +39,7 @@ def annotate(result: FrameResult) -> Array:
         # A small face in a large frame gets smaller letters, but never unreadable ones.
         points = round(max(9, min(18 * unit, max(12 * unit, 0.22 * (box[2] - box[0])))))
         texts = (f"{identity}{name} {100 * confidence:.0f} %", name)
-        chip = _fitting_label(texts, colour(emotion), points, width, height)
+        chip = _fitting_label(texts, tints[emotion], points, width, height)
         if chip is not None:
             left, top, right, bottom = spot = _position(chip, box, picture, labels, thickness)
             labels = np.vstack([labels, spot])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer.labels import colour
+from fer.labels import colours
 from fer.stream.draw.text import write
 from fer.stream.faces.boxes import area
 from fer.stream.types import Array, FrameResult
@@ -54,10 +54,11 @@ def _face(strip: Array, y: int, result: FrameResult, i: int) -> None:
     identity = "" if result.faces.ids is None else f"{result.faces.ids[i]}  "
     doubt = "  uncertain" if result.uncertain is not None and result.uncertain[i] else ""
     write(strip, f"{identity}{emotion}{doubt}", _MARGIN, y, _INK, 16)
+    tints = colours(result.classes)
     for k, (name, value) in enumerate(zip(result.classes, result.shown[i].tolist(), strict=True)):
         top, ink = y + _HEAD + k * _LINE, _INK if name == emotion else _DIM
         write(strip, name, _MARGIN, top, ink, 12)
-        for share, tint in ((1.0, _BAR), (value, colour(name))):
+        for share, tint in ((1.0, _BAR), (value, tints[name])):
             width = round((_RIGHT - _LEFT) * share)
             strip[top + 3 : top + 13, _LEFT : _LEFT + width] = tint
         write(strip, f"{value:.0%}".rjust(4), _RIGHT + 6, top, ink, 12)

@@ -11,7 +11,7 @@ from fer.stream.faces.classify import crop_face
 from fer.stream.sinks.base import FILMS, Context, Sink, sink, write_output
 from fer.stream.sinks.history import History, clock
 from fer.stream.sinks.pictures import encode
-from fer.stream.sinks.timeline import draw_timeline, hex_colour, tick
+from fer.stream.sinks.timeline import draw_timeline, hex_colours, tick
 from fer.stream.sources.live import without_password
 from fer.stream.types import Array, FrameResult
 
@@ -59,6 +59,7 @@ class Report(Sink):
 
     def __enter__(self) -> Self:
         self._history = History(self._context.classes)
+        self._tints = hex_colours(self._context.classes)
         return self
 
     def write(self, result: FrameResult, picture: Array | None = None) -> None:
@@ -108,7 +109,7 @@ class Report(Sink):
     def _shares(self, labels: Array) -> list[dict[str, Any]]:
         """Return the classes that were shown, the most frequent first, with their share of the time in per cent."""
         order = [(self._history.classes[k], labels[k]) for k in np.argsort(-labels, kind="stable") if labels[k] > 0]
-        return [{"name": k, "colour": hex_colour(k), "percent": 100 * v / labels.sum()} for k, v in order]
+        return [{"name": k, "colour": self._tints[k], "percent": 100 * v / labels.sum()} for k, v in order]
 
     def _track(self, identity: int) -> dict[str, Any]:
         track, keys = self._history.tracks[identity], self._keys.get(identity, {})
@@ -116,7 +117,7 @@ class Report(Sink):
         start, end = self._history.span
         scale = 1000 / (end - start), 100
         areas = [
-            {"colour": hex_colour(name), "path": _path(np.abs(polygon - (start, 1)) * scale)}  # y points down
+            {"colour": self._tints[name], "path": _path(np.abs(polygon - (start, 1)) * scale)}  # y points down
             for name, polygon in self._history.areas(identity)
         ]
         for share in shares:

@@ -1,8 +1,9 @@
 """The emotions of each face over time, drawn as a picture."""
 
 import io
+from collections.abc import Sequence
 
-from fer.labels import colour
+from fer.labels import colours
 from fer.stream.sinks.history import History, clock
 
 _PANELS = 8
@@ -27,6 +28,7 @@ def draw_timeline(history: History, ending: str = ".png") -> bytes:
     rows = len(tracks)
     figure = Figure(figsize=(11, 1.5 + 1.15 * rows), layout="constrained")
     start, end = history.span
+    tints = hex_colours(history.classes)
     for axes, identity in zip(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0], tracks, strict=True):
         axes.set(xlim=(start, end), ylim=(0, 1), yticks=[], facecolor="0.95")
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -34,23 +36,23 @@ def draw_timeline(history: History, ending: str = ".png") -> bytes:
             axes.text(0.5, 0.5, "no face was followed", transform=axes.transAxes, ha="center", va="center", color="0.4")
             continue
         for name, polygon in history.areas(identity):
-            axes.fill(*polygon.T, color=hex_colour(name), linewidth=0)
+            axes.fill(*polygon.T, color=tints[name], linewidth=0)
         total = history.tracks[identity].total
         axes.set_ylabel(f"face {identity}\n{clock(total)}", rotation=0, ha="right", va="center")
     axes.xaxis.set_major_locator(MultipleLocator(tick(end - start)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
     axes.set_xlabel(" · ".join(filter(None, ["time", history.rest(_PANELS)])))
     figure.suptitle("Emotions of each face, and how long it was in sight", x=0.01, ha="left", fontsize=11)
-    patches = [Patch(color=hex_colour(name), label=name) for name in history.classes]
+    patches = [Patch(color=tints[name], label=name) for name in history.classes]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(7, len(patches)), frameon=False)
     data = io.BytesIO()
     figure.savefig(data, format=ending.lower().removeprefix("."), dpi=120)
     return data.getvalue()
 
 
-def hex_colour(name: str) -> str:
-    """Return the colour of a class in hexadecimal, such as "#f0b429"."""
-    return "#{:02x}{:02x}{:02x}".format(*colour(name))
+def hex_colours(classes: Sequence[str]) -> dict[str, str]:
+    """Return the colour of each class in hexadecimal, such as "#f0b429"."""
+    return {name: "#{:02x}{:02x}{:02x}".format(*tint) for name, tint in colours(classes).items()}
 
 
 def tick(length: float) -> float:

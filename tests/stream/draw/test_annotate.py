@@ -68,6 +68,16 @@ def test_any_size_can_be_drawn_on(size: tuple[int, int]) -> None:
     assert count(picture, (128, 128, 128)) < size[0] * size[1], "something was drawn"
 
 
+def test_boxes_of_own_classes_have_different_colours() -> None:
+    classes = ("engaged", "bored", "focused", "contempt")
+    faces = Faces(
+        np.array([[100 * k + 10, 60, 100 * k + 80, 150] for k in range(4)], np.float32), np.ones(4, np.float32)
+    )
+    frame = Frame(np.full((360, 640, 3), 128, np.uint8), 0, 0.0)
+    picture = annotate(FrameResult(frame, faces, classes, np.eye(4, dtype=np.float32)))
+    assert len({tuple(picture[110, 100 * k + 10].tolist()) for k in range(4)}) == 4
+
+
 def test_letters_grow_with_the_frame() -> None:
     small, large = (
         count(annotate(result(w, w // 2, (w / 4, w / 8, w / 2, w / 3))), colour("happy")) for w in (400, 1600)
