@@ -1,11 +1,12 @@
 """The base class of all sources of frames, and the registry of functions that open one."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from fer.files import expand
 from fer.stream.types import Frame
@@ -55,8 +56,73 @@ class Source:
         """Yield the frames. Raise `SourceError` if the source breaks."""
         raise NotImplementedError
 
+    def reopen(self) -> Any:
+        """Return a second PyAV container of a film, for its sound; None for any other source.
+
+        Raises:
+            SourceError, OSError: It cannot be opened again.
+        """
+        return None
+
     def close(self) -> None:
         """Release files, cameras and connections. May be called twice."""
+
+
+class Clock:
+    """Turns the timestamps of a source's streams into seconds since its start.
+
+    Clocks restart where recordings are joined, wrap after 33 bits, and jump. Each such stretch of the source gets its
+    own offset, the same for all streams, so that it begins where the one before ended. The rule is that of FFmpeg's
+    program (`ts_discontinuity_detect` in fftools/ffmpeg_demux.c): a stretch begins where a stream runs back by more
+    than 0.1 s, or ahead by more than `ahead`. Unlike there, a stream may fall silent for longer while others go on.
+
+    Args:
+        start: Timestamp of the start of the source, in seconds.
+        ahead: The longest gap that is believed, in seconds.
+    """
+
+    _BACK = 0.1
+
+    def __init__(self, start: float = 0.0, ahead: float = 10.0) -> None:
+        self._offsets, self._ahead = [-start], ahead
+        self._newest = [-math.inf]  # per stretch, the last time of any stream
+        self._streams: dict[int, tuple[int, float, float]] = {}  # stretch, time, and end of the last packet
+
+    def offset(self, stream: int, stamp: float, duration: float = 0.0) -> float:
+        """Return the seconds to be added to the timestamps of the next packet of a stream.
+
+        Args:
+            stream: Index of the stream.
+            stamp: Decoding timestamp of the packet, in seconds.
+            duration: Duration of the packet, in seconds; 0 stands for that of the packet before.
+        """
+        latest = len(self._offsets) - 1
+        stretch, last, end = self._streams.get(stream, (latest, None, self._newest[latest]))
+        if not self._fits(stamp + self._offsets[stretch], last, self._newest[stretch]):
+            if stretch == latest:
+                self._offsets.append(end - stamp)
+                self._newest.append(end)
+            elif stamp + self._offsets[latest] < end - self._BACK:
+                self._offsets[latest] = end - stamp  # it ended later than the stream that began the stretch
+            stretch = len(self._offsets) - 1
+        now = stamp + self._offsets[stretch]
+        self._newest[stretch] = max(self._newest[stretch], now)
+        self._streams[stream] = stretch, now, now + (duration or (0.0 if last is None else max(0.0, now - last)))
+        return self._offsets[stretch]
+
+    def _fits(self, now: float, last: float | None, newest: float) -> bool:
+        """Whether a packet belongs to a stretch, given the last time of its own stream and of all streams."""
+        earliest = newest - self._ahead if last is None else last - self._BACK
+        return newest == -math.inf or earliest <= now <= newest + self._ahead
+
+
+def later(time: float, last: float | None, step: float) -> float:
+    """Return the time of a frame, in seconds: `time` if that is later than the `last` frame.
+
+    Else it is half a `step`, the seconds between two frames, after the last one: a clock that stood still for a frame
+    is soon caught up with.
+    """
+    return max(time, 0.0) if last is None else time if time > last else last + step / 2
 
 
 def believable_rate(*rates: Fraction | None) -> Fraction:

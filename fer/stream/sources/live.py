@@ -164,7 +164,7 @@ def open_network(request: Request) -> Source | None:
         return None
     name, container = without_password(url), _open_url(url)
     if container.duration and url.lower().startswith("http"):
-        return Video(container, name, None, request.threads)
+        return Video(container, partial(_open_url, url), name, None, request.threads)
     first = _connected(container, request.threads)
     return Live("network", name, lambda: _connected(_open_url(url), request.threads), first, request.retry_for)
 

@@ -11,6 +11,7 @@ from PIL import Image as PIL
 
 from fer.errors import SourceError
 from fer.stream.sources import open_source
+from fer.stream.sources.files import demux
 
 Clip = Callable[..., Path]
 
@@ -40,6 +41,39 @@ def test_times_count_from_the_start_of_the_file(make_clip: Clip) -> None:
         assert container.start_time == 9_000_000
     with open_source(str(path)) as source:
         assert next(iter(source)).time == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.flv"])
+def test_a_recording_that_is_joined_to_itself_goes_on(name: str, make_clip: Clip) -> None:
+    path = make_clip(name, frames=30, times=[9.0 + i / 25 for i in range(30)])
+    body = path.read_bytes()
+    path.write_bytes(body + body[13 * name.endswith("flv") :])  # without the head of a second FLV
+    with open_source(str(path)) as source:
+        times = [frame.time for frame in source]
+    assert times == pytest.approx([i / 25 for i in range(60)], abs=0.05)
+    assert times == sorted(set(times)) and source.notes == []
+
+
+def test_a_clock_that_wraps_goes_on(make_clip: Clip) -> None:
+    wrap = 2**33 / 90_000
+    with open_source(str(make_clip("a.ts", times=[wrap - 0.1 + i / 25 for i in range(6)]))) as source:
+        assert [frame.time for frame in source] == pytest.approx([i / 25 for i in range(6)], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_slow_films_and_gaps_are_believed(name: str, make_clip: Clip) -> None:
+    times = [0.0, 2.0, 4.0, 7.0, 7.04, 12.0]
+    with open_source(str(make_clip(name, times=times))) as source:
+        assert [frame.time for frame in source] == pytest.approx(times, abs=1e-3)
+
+
+def test_a_film_can_be_opened_again_with_the_same_clock(make_clip: Clip) -> None:
+    path = make_clip("a.ts")
+    path.write_bytes(2 * path.read_bytes())
+    with open_source(str(path)) as source, source.reopen() as container:
+        frames = [frame.time for frame in source]
+        packets = [p.pts * p.time_base for p in demux(container, container.streams.video[0]) if p.pts is not None]
+    assert [float(time) for time in packets] == pytest.approx(frames)
 
 
 @pytest.mark.parametrize(("quarter", "corner"), [(90, "right upper"), (180, "right lower"), (270, "left lower")])
