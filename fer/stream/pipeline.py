@@ -7,8 +7,11 @@ every frame is processed, in order. For live sources, only the newest frame is p
 counted. The first error in any thread stops all stages, closes all sinks, and is raised.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -17,7 +20,7 @@ from fer.checks import check_number
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import UNCONFIRMED, SceneCutDetector, Tracker, confirm
-from fer.stream.queues import BoundedQueue, close, start, with_end
+from fer.stream.queues import BoundedQueue, close, room, start, with_end
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
@@ -35,7 +38,7 @@ class Classify(Protocol):
 
 
 _QUEUED = 8
-"""Frames between two stages. More would cost memory and gain nothing."""
+"""The most frames between two stages. More would cost memory and gain nothing."""
 
 _BATCH = 8
 """Searched frames of a file whose faces are classified in one batch."""
@@ -95,8 +98,8 @@ def results(
     check_number("every", every, 1, whole=True)
     step = 1 if source.still else every
     is_cut = SceneCutDetector() if state.tracker else None
-    frames: BoundedQueue[Frame] = BoundedQueue(1 if source.live else _QUEUED, newest=source.live)
-    detections: BoundedQueue[Detections] = BoundedQueue(1 if source.live else _QUEUED)
+    frames = BoundedQueue[Frame](1 if source.live else _room, newest=source.live)
+    detections = BoundedQueue[Detections](1 if source.live else _room)
     searches = _detect(frames, detect, is_cut, stats, step)
     threads = [
         start("read", stats.timed("decode", iter(source)), frames.put, frames.end),
@@ -113,6 +116,11 @@ def results(
         for thread in threads:
             thread.join(5)
         source.close()
+
+
+def _room(value: "Frame | Detections | _Drawing") -> int:
+    """Return the length of a queue of frames as large as this one."""
+    return room(_QUEUED, (value if isinstance(value, Frame) else value.frame).image.nbytes)
 
 
 def _detect(
@@ -157,7 +165,11 @@ def _recognize(
                     buffered[last] = replace(buffered[last], faces=confirm(buffered[last].faces, item.faces))
             last = len(buffered) if item.searched else last
             buffered.append(item)
-            if len(buffered) < most and sum(each.searched for each in buffered) <= _BATCH:
+            # Confirming a face takes two frames.
+            if (
+                len(buffered) < room(most, item.frame.image.nbytes, least=min(2, most))
+                and sum(each.searched for each in buffered) <= _BATCH
+            ):
                 continue
         ready = len(buffered) if item is None or last == 0 else last
         batch = [only_confirmed(each) for each in buffered[:ready]]
@@ -174,13 +186,27 @@ def _recognize(
             yield carried
 
 
-def _write(sink: Sink, stats: Stats, result: FrameResult) -> None:
-    picture = None
-    if sink.draws and result.frame.error is None:
-        with stats.stage("annotate"):
-            picture = annotate(result)
+class _Drawing:
+    """A result and its annotated picture, which is drawn once, for the first sink that needs it."""
+
+    def __init__(self, result: FrameResult) -> None:
+        self.result, self.frame = result, result.frame
+        self._picture: Array | None = None
+        self._lock = threading.Lock()
+
+    def picture(self, stats: Stats) -> Array | None:
+        """Return the picture; None for a frame without an image."""
+        with self._lock:
+            if self._picture is None and self.frame.error is None:
+                with stats.stage("annotate"):
+                    self._picture = annotate(self.result)
+            return self._picture
+
+
+def _write(sink: Sink, stats: Stats, drawing: _Drawing) -> None:
+    picture = drawing.picture(stats) if sink.draws else None
     with stats.stage(sink.stage):
-        sink.write(result, picture)
+        sink.write(drawing.result, picture)
 
 
 def run(
@@ -193,33 +219,83 @@ def run(
 
     Each sink writes in its own thread, except `inline` ones (a window), which write in this one. A sink that raises
     `Stop` ends the run normally. Errors and Ctrl-C end it as well: results so far are written, all sinks are closed,
-    and the error is raised.
+    and the error is raised. A second Ctrl-C does not interrupt the closing.
     """
     stats.start()
-    with ExitStack() as stack:
-        stack.callback(stats.stop)  # after all sinks are closed
-        for sink in sinks:
-            stack.enter_context(sink)
-        inline = [sink for sink in sinks if sink.inline]
-        queues = {sink: BoundedQueue[FrameResult](_QUEUED) for sink in sinks if sink.frames and not sink.inline}
-        threads = [start(sink.stage, each, partial(_write, sink, stats), each.stop) for sink, each in queues.items()]
-        ended_by: BaseException | None = None
+    opened: list[Sink] = []
+    error: BaseException | None = None
+    with ExitStack() as closing:
+        closing.callback(stats.stop)
         try:
-            for result in results:
-                if not all([queue.put(result) for queue in queues.values()]):
-                    raise Stop  # the error of the sink is raised below
-                stats.count(result)
-                for sink in inline:
-                    _write(sink, stats, result)
-                after_frame()
-        except (Stop, KeyboardInterrupt) as error:
-            ended_by = error
-        finally:
-            close(results)
-            for queue in queues.values():  # the remaining results are still written
-                queue.end()
-            for thread in threads:
-                thread.join()
-        for raised in (*(queue.error for queue in queues.values()), ended_by):  # Ctrl-C does not hide a sink's error
-            if raised is not None and not isinstance(raised, Stop):
-                raise raised
+            for sink in sinks:
+                sink.__enter__()
+                opened.append(sink)
+            _deliver(results, opened, stats, after_frame, closing)
+        except BaseException as raised:
+            error = raised
+        failed = [_close(sink, error) for sink in reversed(opened)]
+    # Ctrl-C does not hide the error of a sink that could not be closed.
+    errors = [error, *failed] if not isinstance(error, KeyboardInterrupt) else [*failed, error]
+    for each in errors:
+        if each is not None:
+            raise each
+
+
+def _deliver(
+    results: Iterator[FrameResult],
+    sinks: Sequence[Sink],
+    stats: Stats,
+    after_frame: Callable[[], object],
+    closing: ExitStack,
+) -> None:
+    """Pass every result to every sink. `closing` gets the end of the time in which Ctrl-C is ignored."""
+    inline = [sink for sink in sinks if sink.inline]
+    queues = {sink: BoundedQueue[_Drawing](_room) for sink in sinks if sink.frames and not sink.inline}
+    threads = [start(sink.stage, each, partial(_write, sink, stats), each.stop) for sink, each in queues.items()]
+    ended_by: BaseException | None = None
+    try:
+        for result in results:
+            drawing = _Drawing(result)
+            if not all([queue.put(drawing) for queue in queues.values()]):
+                raise Stop  # the error of the sink is raised below
+            stats.count(result)
+            for sink in inline:
+                _write(sink, stats, drawing)
+            after_frame()
+    except (Stop, KeyboardInterrupt) as error:
+        ended_by = error
+    finally:
+        closing.enter_context(_uninterrupted())
+        close(results)
+        for queue in queues.values():  # the remaining results are still written
+            queue.end()
+        for thread in threads:
+            thread.join()
+    for raised in (*(queue.error for queue in queues.values()), ended_by):  # Ctrl-C does not hide a sink's error
+        if raised is not None and not isinstance(raised, Stop):
+            raise raised
+
+
+def _close(sink: Sink, error: BaseException | None) -> Exception | None:
+    """Close a sink after a run that `error` has ended. Return what it raises, so that the others are closed as well."""
+    try:
+        sink.__exit__(None if error is None else type(error), error)
+    except Exception as failed:
+        return failed
+    return None
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold off Ctrl-C, and `kill` where it acts like Ctrl-C, while outputs are completed."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that signals interrupt
+        yield
+        return
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is signal.default_int_handler]
+    for number in numbers:
+        signal.signal(number, lambda *_: os.write(2, b"still writing the outputs; please wait\n"))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)

@@ -9,16 +9,25 @@ from fer.errors import FerError
 
 T = TypeVar("T")
 
+_BYTES = 256 * 2**20
+_FRAMES = 48
+"""The queues and buffers of a run hold at most 48 frames, or 256 MB of them, but at least one each."""
+
+
+def room(most: int, image_bytes: int, least: int = 1) -> int:
+    """Return how many frames with images of this size a queue or buffer may hold: `most`, or fewer large ones."""
+    return max(least, min(most, most * _BYTES // (_FRAMES * max(1, image_bytes))))
+
 
 class BoundedQueue(Generic[T]):
     """A queue from one thread to another. Iterate over it to read.
 
     Args:
-        size: Maximum number of values.
+        size: Maximum number of values, or a function that gives it for the next value.
         newest: When the queue is full, `put` drops the oldest value and counts it in `dropped`, instead of waiting.
     """
 
-    def __init__(self, size: int, newest: bool = False) -> None:
+    def __init__(self, size: int | Callable[[T], int], newest: bool = False) -> None:
         self.dropped = 0
         self.error: BaseException | None = None
         self._size, self._newest = size, newest
@@ -28,8 +37,9 @@ class BoundedQueue(Generic[T]):
 
     def put(self, value: T) -> bool:
         """Add a value. Return False if the queue has ended, so that no more values are needed."""
+        size = self._size(value) if callable(self._size) else self._size
         with self._changed:
-            while len(self._values) >= self._size and not self._ended:
+            while len(self._values) >= size and not self._ended:
                 if self._newest:
                     self._values.popleft()
                     self.dropped += 1

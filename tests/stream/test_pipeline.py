@@ -1,5 +1,8 @@
+import os
+import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -92,6 +95,113 @@ def test_every_frame_reaches_every_sink() -> None:
 def test_pictures_are_only_drawn_for_sinks_that_want_them() -> None:
     stats = go(FakeSource(2), Collecting())
     assert "annotate" not in stats.stages()
+
+
+def test_a_frame_is_annotated_once_however_many_sinks_draw() -> None:
+    sinks = [Collecting(draws=True) for _ in range(3)]
+    sinks[2].inline = True
+    stats = go(FakeSource(5), *sinks, Collecting())
+    assert len(stats._times["annotate"]) == 5
+    for pictures in zip(*(sink.pictures for sink in sinks), strict=True):
+        assert all(picture is pictures[0] for picture in pictures)
+
+
+class Counting(FakeSource):
+    """A source that counts how many of its images are alive."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.alive, self.most = 0, 0
+        width, height = self._size
+        for index in range(self._frames):
+            image = np.empty((height, width, 3), np.uint8)  # takes no memory, since nothing is written to it
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            weakref.finalize(image, self._gone)
+            yield Frame(image, index, index / 25)
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "every", "most"),
+    [((3840, 2160), 1, 12), ((3840, 2160), 7, 12), ((7680, 4320), 1, 10), ((4320, 7680), 3, 10), ((64, 48), 1, 48)],
+)
+def test_the_frames_that_are_alive_are_bounded_by_their_bytes(
+    size: tuple[int, int], every: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Collecting):
+        def write(self, result: FrameResult, picture: Array | None) -> None:
+            time.sleep(0.01)
+            self.results.append(result.faces)
+
+    monkeypatch.setattr("fer.stream.pipeline.SceneCutDetector", lambda: lambda image: False)
+    source, slow, stats = Counting(60, size=size), Slow(), Stats()
+    state = TemporalState(Tracker(), Smoother())
+    run(results(source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), state, stats, every), [slow], stats)
+    assert source.most <= most
+    assert len(slow.results) == 60
+    if every == 1:
+        assert [len(faces) for faces in slow.results] == [1] * 60, "faces are still confirmed"
+
+
+def test_one_sink_that_cannot_be_closed_does_not_keep_the_others_from_closing() -> None:
+    class Failing(Collecting):
+        def close(self, complete: bool) -> None:
+            raise SinkError("no room")
+
+    first, second = Collecting(), Collecting()
+    with pytest.raises(SinkError, match="no room"):
+        go(FakeSource(3), first, Failing(), second, Failing())
+    assert (first.closed, second.closed) == (True, True)
+    stopped = Collecting(error=KeyboardInterrupt(), at=2)
+    stopped.inline = True
+    with pytest.raises(SinkError, match="no room"):
+        go(FakeSource(50), first, Failing(), stopped)
+    assert (first.closed, stopped.closed) == (True, True)
+    with pytest.raises(SourceError, match="frame 2"):  # the first error is the one that is shown
+        go(FakeSource(3, fails_at=2), first, Failing(), second)
+    assert (first.closed, second.closed) == (False, False)
+
+
+@pytest.mark.parametrize("where", ["write", "close"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_does_not_cut_off_outputs_that_are_being_completed(
+    where: str, number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Collecting):
+        def write(self, result: FrameResult, picture: Array | None) -> None:
+            if where == "write" and result.frame.index == 10:
+                pressed.wait(5)
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
+            super().write(result, picture)
+
+        def close(self, complete: bool) -> None:
+            if where == "close":
+                os.kill(os.getpid(), number)
+                time.sleep(0.01)
+            super().close(complete)
+
+    class Stops(Collecting):
+        def write(self, result: FrameResult, picture: Array | None) -> None:
+            if result.frame.index == 12:
+                threading.Timer(0.1, pressed.set).start()
+                raise KeyboardInterrupt
+            super().write(result, picture)
+
+    pressed, before = threading.Event(), signal.signal(number, signal.default_int_handler)
+    first, second, stops = Collecting(), Interrupted(), Stops()
+    stops.inline = True
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            go(FakeSource(60), first, second, stops)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert (first.closed, second.closed, stops.closed) == (True, True, True)
+    assert len(first.results) == len(second.results) == 13
+    assert "still writing" in capfd.readouterr().err
 
 
 def test_a_source_that_fails_closes_all_sinks_as_incomplete() -> None:

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from fer.errors import SourceError
-from fer.stream.queues import BoundedQueue, start, with_end
+from fer.stream.queues import BoundedQueue, room, start, with_end
 
 
 def test_values_come_in_order_and_end() -> None:
@@ -18,6 +18,21 @@ def test_the_oldest_value_is_dropped_for_the_newest() -> None:
         assert queue.put(value)
     queue.end()
     assert (list(queue), queue.dropped) == ([4], 4)
+
+
+def test_a_large_value_waits_for_an_empty_queue_and_never_longer() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(lambda value: 1 if value > 100 else 3)
+    thread = start("count", [1, 2, 3, 500, 600, 4], queue.put, queue.end)
+    assert list(queue) == [1, 2, 3, 500, 600, 4]
+    thread.join(5)
+    assert queue.put(1) is False
+
+
+def test_small_frames_fill_a_queue_and_large_ones_are_fewer() -> None:
+    hd, uhd, largest = (3 * w * h for w, h in ((1280, 720), (3840, 2160), (7680, 4320)))
+    assert [room(8, size) for size in (0, 1, hd, uhd, largest)] == [8, 8, 8, 1, 1]
+    assert [room(16, size, least=2) for size in (hd, uhd, largest, 10**12)] == [16, 3, 2, 2]
+    assert 48 * hd < 256 * 2**20
 
 
 def test_an_error_comes_after_the_values_before_it() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fer.checks import check_choice
 from fer.stream.faces.boxes import area, cover
-from fer.stream.queues import with_end
+from fer.stream.queues import room, with_end
 from fer.stream.types import Array, FrameResult
 
 _MARGIN = 0.35
@@ -72,7 +72,8 @@ class Blur:
                             known = (new["id"] > 0) & np.isin(new["id"], hidden["id"])
                             buffered[k] = earlier, np.concatenate([hidden, new[~known]])
                     buffered.append((result, regions))
-                while buffered and (len(buffered) > _BUFFERED or now - buffered[0][0].frame.time > _BEFORE):
+                most = room(_BUFFERED, buffered[0][0].frame.image.nbytes, least=4) if buffered else 0
+                while buffered and (len(buffered) > most or now - buffered[0][0].frame.time > _BEFORE):
                     yield _hidden(*buffered.popleft())
 
     def _regions(self, result: FrameResult) -> Array:
