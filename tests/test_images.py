@@ -68,12 +68,20 @@ def test_colours_are_in_the_order_of_rgb() -> None:
     assert np.unique(decode_image(content.getvalue()).reshape(-1, 3), axis=0).tolist() == [[200, 100, 50]]
 
 
-@pytest.mark.parametrize("data", [b"", b"no image at all", IMAGES["alpha.png"][:-60], b"Pf\n1 1\n-1.0\n\0\0\0\0"])
-def test_what_is_not_an_image_is_refused_without_a_word_from_opencv(data: bytes, capfd) -> None:
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "unknown format"),
+        (b"no image at all", "unknown format"),
+        (b"Pf\n1 1\n-1.0\n\0\0\0\0", "unknown format"),
+        (IMAGES["alpha.png"][:-60], "cut short, or damaged"),
+    ],
+)
+def test_what_is_not_an_image_is_refused_in_one_line(data: bytes, why: str, capfd) -> None:
     with pytest.raises(OSError) as caught:
         decode_image(data)
-    assert caught.value.strerror == "unknown format, or cut short"
-    assert "OpenCV" not in capfd.readouterr().err
+    assert caught.value.strerror == why
+    assert not capfd.readouterr().err
 
 
 def test_an_image_that_would_fill_the_memory_is_refused() -> None:

@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from fer.errors import SourceError
+from fer.images import IMAGE_SUFFIXES
 from fer.stream.sources.base import Clock, Kind, Request, Source, believable_rate, later, opener
 from fer.stream.types import Array, Frame
 
@@ -32,6 +33,9 @@ def open_video(request: Request) -> Source | None:
         container = reopen()
     except (av.error.FFmpegError, OSError):
         raise SourceError(_why_no_video(path)) from None
+    if container.format.name == "image2" and path.suffix.lower() in IMAGE_SUFFIXES:  # chosen by the ending alone
+        container.close()
+        raise SourceError(_why_no_video(path))
     return Video(container, reopen, path.name, path, request.threads)
 
 

@@ -3,74 +3,113 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fer.errors import SourceError
-from fer.images import read_image
+from fer.images import count_frames, decode_image, is_image, is_side_file, kind_of, read_image
+from fer.stream.sources.animations import Animation
 from fer.stream.sources.base import Kind, Request, Source, opener
 from fer.stream.types import Array, Frame
-
-_PHOTOS = {".jpg", ".jpeg", ".jpe", ".jp2", ".png", ".webp", ".avif", ".bmp", ".dib", ".tif", ".tiff"}
-IMAGE_SUFFIXES = frozenset(_PHOTOS | {".pbm", ".pgm", ".ppm", ".pnm", ".hdr", ".exr"})
-"""Endings of stills. Any other file is opened as a video, even a GIF, unless it is one of a folder of images."""
 
 
 @opener("stills")
 def open_stills(request: Request) -> Source | None:
     """Open an image, a folder of images, or a pattern that matches images."""
     path = request.path
-    if path is None or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
+    if path is None:
         return None
     if path.is_file():
-        return Stills("image", path, [path])
+        return open_picture(path, path.name)
     pattern = f"{glob.escape(str(path))}/*" if path.is_dir() else str(path)
     if not glob.has_magic(pattern):
         return None
-    matches = (Path(name) for name in glob.glob(pattern))  # noqa: PTH207 (a pattern may be absolute)
-    images = [file for file in matches if file.suffix.lower() in IMAGE_SUFFIXES | {".gif"} and file.is_file()]
+    matches = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 (a pattern may be absolute)
+    files = [match for match in matches if match.is_file()]
+    images = [file for file in files if is_image(file)]
+    others = [file for file in set(files).difference(images) if not is_side_file(file)]
     if not images:
         raise SourceError(f'no images in {path}; give source=<file>, or a pattern such as source="party/*/*.jpg"')
-    return Stills("folder", path, sorted(images, key=lambda file: (file.parent, by_number(file))))
+    return Stills(path, sorted(images, key=lambda file: (file.parent, by_number(file))), others)
+
+
+def open_picture(content: Path | bytes, name: str) -> Source | None:
+    """Open a picture, judged by its content: a still, or an animation, which is a video. None if it is neither.
+
+    Args:
+        content: The file, or its content.
+        name: The name used in messages.
+
+    Raises:
+        SourceError: It cannot be read.
+        OSError: The file cannot be opened.
+    """
+    kind = kind_of(content)
+    if kind is None:
+        return None
+    return Animation(content, name) if kind == "animation" else Still(content, name)
+
+
+class Still(Source):
+    """A single image, read at once, so that `SourceError` is raised before a model is loaded. See `open_picture`."""
+
+    kind: Kind = "image"
+    total = 1
+
+    def __init__(self, content: Path | bytes, name: str) -> None:
+        super().__init__()
+        self.name, self.path = name, content if isinstance(content, Path) else None
+        self._image = read_still(content, None if self.path else name)
+        if (pages := count_frames(content)) > 1:
+            self.notes.append(f"{name}: the first of its {pages} pages is used")
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield Frame(self._image, 0, 0.0, file=self.name)
 
 
 class Stills(Source):
-    """One or several images, in the given order. An unreadable one becomes a `Frame` with an `error` and adds a note.
-
-    A single image is read at once, so that `SourceError` is raised before a model is loaded.
+    """Several images, in the given order. An unreadable one becomes a `Frame` with an `error` and adds a note.
 
     Args:
-        kind: "image" or "folder".
-        path: The image, or the folder or pattern of the images.
+        path: The folder or pattern of the images.
         files: The images. Their `names` are their paths below the deepest folder that contains all of them.
+        others: The files among them that are not images, which a note counts.
     """
 
-    def __init__(self, kind: Kind, path: Path, files: list[Path]) -> None:
+    kind: Kind = "folder"
+
+    def __init__(self, path: Path, files: list[Path], others: Sequence[Path] = ()) -> None:
         super().__init__()
-        self.kind, self.path, self.files, self.total = kind, path, files, len(files)
+        self.path, self.files, self.total = path, files, len(files)
         self.name = f"{path.resolve().name}/" if path.is_dir() else path.name
         root = os.path.commonpath([file.parent for file in files])
         self.names = [file.relative_to(root).as_posix() for file in files]
-        self._image = read_still(path) if kind == "image" else None
+        if others:
+            what = f"{len(others)} files are not images and were not read, such as {min(others).name}"
+            self.notes.append(f"{self.name}: {what}")
 
     def __iter__(self) -> Iterator[Frame]:
+        several = []
         for index, (path, name) in enumerate(zip(self.files, self.names, strict=True)):
             try:
-                image = read_still(path) if self._image is None else self._image
-                yield Frame(image, index, 0.0, file=name)
-            except SourceError as error:
+                yield Frame(read_still(path), index, 0.0, file=name)
+                several += [name] if count_frames(path) > 1 else []
+            except (SourceError, OSError) as error:
                 self.notes.append(f"{error} (see its row in the log)")
                 yield Frame(np.zeros((0, 0, 3), np.uint8), index, 0.0, file=name, error=str(error))
+        if several:
+            what = f"{len(several)} images have several frames or pages; the first is used"
+            self.notes.append(f"{self.name}: {what}, as of {several[0]}; give one as source=<file> to play it")
 
 
-def read_still(path: Path) -> Array:
-    """Read an image as uint8 (H, W, 3) RGB. Raise `SourceError` if it cannot be read, or is cut short."""
+def read_still(content: Path | bytes, name: str | None = None) -> Array:
+    """Read an image as uint8 (H, W, 3) RGB. Raise `SourceError` with its name if it cannot be read, or is cut short."""
     try:
-        return read_image(path)
+        return decode_image(content) if isinstance(content, bytes) else read_image(content)
     except OSError as error:
-        why = f"{path} cannot be read as an image ({error.strerror})"
+        why = f"{name or str(content)} cannot be read as an image ({error.strerror})"
         raise SourceError(f"{why}; check the file, or save it again as PNG or JPEG") from None
 
 

@@ -30,7 +30,7 @@ def test_floating_point_pictures_are_read_or_refused(head: bytes, suffix: str, t
             (frame,) = source
         assert frame.image.shape == (4, 4, 3)
     except SourceError as error:
-        assert "cannot be read as an image" in str(error)
+        assert "neither a video nor an image" in str(error)
 
 
 def png(width: int, height: int) -> bytes:
@@ -77,7 +77,8 @@ def test_a_photo_is_turned_by_its_exif(tmp_path: Path, suffix: str) -> None:
         (np.full((5, 7), 100, np.uint8), [100, 100, 100]),
         (np.full((5, 7), 100 * 257, np.uint16), [100, 100, 100]),
         (np.full((5, 7, 3), (0, 100 * 257, 200 * 257), np.uint16), [200, 100, 0]),
-        (np.full((5, 7, 4), (0, 100, 200, 128), np.uint8), [200, 100, 0]),
+        (np.full((5, 7, 4), (0, 100, 200, 255), np.uint8), [200, 100, 0]),
+        (np.full((5, 7, 4), (0, 100, 200, 0), np.uint8), [255, 255, 255]),
         (np.full((1, 1, 3), (0, 100, 200), np.uint8), [200, 100, 0]),
     ],
 )
