@@ -23,7 +23,7 @@ class FakeSource(Source):
     kind: Kind = "video"
 
     def __init__(
-        self, frames: int = 5, fails_at: int | None = None, size: tuple[int, int] = (64, 48), rate: int = 25
+        self, frames: int = 5, fails_at: int | None = None, size: tuple[int, int] = (64, 48), rate: Fraction | int = 25
     ) -> None:
         super().__init__()
         self.name, self.total, self.rate = "fake", frames, Fraction(rate)

@@ -2,24 +2,29 @@
 
     reader thread ──Frame──▶ detection thread ──Detections──▶ calling thread ──FrameResult──▶ one thread per sink
 
-The calling thread tracks, classifies and smooths, so all state is in one place; it also shows the window. For files,
-every frame is processed, in order. For live sources, only the newest frame is processed, and dropped frames are
-counted. The first error in any thread stops all stages, closes all sinks, and is raised.
+The detection thread also tracks, since new faces decide which frame it searches next. The calling thread classifies and
+smooths; it also shows the window. For files, every frame is processed, in order. For live sources, only the newest
+frame is processed, and dropped frames are counted. The first error in any thread stops all stages, closes all sinks,
+and is raised.
 """
 
+import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from fer.checks import check_number
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
-from fer.stream.faces.track import UNCONFIRMED, SceneCutDetector, Tracker, confirm
+from fer.stream.faces.track import SceneCutDetector, Tracker
 from fer.stream.queues import BoundedQueue, close, room, start, with_end
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
@@ -44,7 +49,7 @@ _BATCH = 8
 """Searched frames of a file whose faces are classified in one batch."""
 
 _BUFFERED = 16
-"""The most frames of a file that wait for their faces to be confirmed and for their batch to fill."""
+"""The most frames of a file that wait for their batch to fill."""
 
 
 class TemporalState:
@@ -57,19 +62,45 @@ class TemporalState:
 
     def __init__(self, tracker: Tracker | None, smoother: Smoother) -> None:
         self.tracker, self.smoother = tracker, smoother
+        self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by the tracker's, which false faces have too
 
-    def identify(self, item: Detections) -> Detections:
-        """Give the faces of the next searched frame their ids, `UNCONFIRMED` for those detected only once."""
+    def identify(self, item: Detections, ahead: bool = False) -> Detections:
+        """Give the faces of the next searched frame their ids.
+
+        Args:
+            item: The frame.
+            ahead: Whether it can wait for the next search, which may confirm its new faces. If not, they are left out.
+        """
         if self.tracker is None:
             return item
         if item.cut:
             self.tracker.cut()
-        return replace(item, faces=replace(item.faces, ids=self.tracker.update(item.faces, item.frame.time)))
+        frame = item.frame
+        ids, waiting, dropped = self.tracker.update(item.faces, frame.time, ahead, frame.event is not None)
+        item = replace(item, faces=replace(item.faces, ids=ids), waiting=waiting, dropped=dropped)
+        return item if ahead else without(item, ids[waiting])
 
     def result(self, item: Detections, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
         """Return the result of the next searched frame, smoothed if its faces have ids."""
-        judged = self.smoother(item.faces.ids, probabilities, item.frame.time)
-        return FrameResult(item.frame, item.faces, classes, probabilities, *judged, unconfirmed=item.unconfirmed)
+        if item.cut:
+            self._ids.clear()  # of faces that do not return
+        faces = item.faces
+        if faces.ids is not None:
+            faces = replace(faces, ids=np.array([self._ids[k] for k in faces.ids.tolist()], np.int64))
+        judged = self.smoother(faces.ids, probabilities, item.frame.time)
+        return FrameResult(
+            item.frame, faces, classes, probabilities, *judged, unconfirmed=item.unconfirmed, cut=item.cut
+        )
+
+
+def without(item: Detections, ids: Array) -> Detections:
+    """Move the faces with these ids from `item.faces` to `item.unconfirmed`."""
+    faces = item.faces
+    if faces.ids is None or not len(ids):
+        return item
+    kept = ~np.isin(faces.ids, ids)
+    fewer = Faces(faces.boxes[kept], faces.scores[kept], faces.ids[kept])
+    return replace(item, faces=fewer, unconfirmed=np.concatenate([item.unconfirmed, faces.boxes[~kept]]))
 
 
 def results(
@@ -87,9 +118,9 @@ def results(
         detect: `Frame` → `Faces`.
         classify: Returns the probabilities of faces.
         state: The state of this run, not shared with others.
-        stats: Gets the times of the stages and the number of dropped frames.
-        every: Search every k-th frame for faces; the frames in between keep those faces. Stills and frames that begin
-            another scene are always searched.
+        stats: Gets the times of the stages and the numbers of dropped frames and of unconfirmed faces.
+        every: Search every k-th frame for faces; the frames in between keep those faces. Stills, frames that begin
+            another scene, and frames after a search that found new faces or missed some are always searched.
 
     Raises:
         ConfigError: `every` is not a whole number from 1.
@@ -97,10 +128,9 @@ def results(
     """
     check_number("every", every, 1, whole=True)
     step = 1 if source.still else every
-    is_cut = SceneCutDetector() if state.tracker else None
     frames = BoundedQueue[Frame](1 if source.live else _room, newest=source.live)
     detections = BoundedQueue[Detections](1 if source.live else _room)
-    searches = _detect(frames, detect, is_cut, stats, step)
+    searches = _detect(frames, detect, state, stats, step, ahead=not source.live)
     threads = [
         start("read", stats.timed("decode", iter(source)), frames.put, frames.end),
         start("detect", searches, detections.put, detections.end),
@@ -124,65 +154,53 @@ def _room(value: "Frame | Detections | _Drawing") -> int:
 
 
 def _detect(
-    frames: BoundedQueue[Frame], detect: Detect, is_cut: SceneCutDetector | None, stats: Stats, every: int
+    frames: Iterable[Frame], detect: Detect, state: TemporalState, stats: Stats, every: int, ahead: bool
 ) -> Iterator[Detections]:
+    is_cut, again = SceneCutDetector() if state.tracker else None, False
     for count, frame in enumerate(frames):
         cut = is_cut is not None and is_cut(frame.image)
-        searched, faces = cut or count % every == 0, Faces.none()
-        if searched and frame.error is None:
+        item = Detections(frame, Faces.none(), cut or again or count % every == 0, cut)
+        if item.searched and frame.error is None:
             with stats.stage("detect"):
-                faces = detect(frame)
-        yield Detections(frame, faces, searched, cut)
-
-
-def only_confirmed(item: Detections) -> Detections:
-    """Move the faces that are unconfirmed out of `item.faces`."""
-    boxes, scores, ids = item.faces.boxes, item.faces.scores, item.faces.ids
-    if ids is None:
-        return item
-    confirmed = ids != UNCONFIRMED
-    faces = Faces(boxes[confirmed], scores[confirmed], ids[confirmed])
-    return replace(item, faces=faces, unconfirmed=boxes[~confirmed])
+                item = replace(item, faces=detect(frame))
+            if state.tracker is not None:
+                with stats.stage("track"):
+                    item = state.identify(item, ahead)
+                again = state.tracker.unsure
+        yield item
 
 
 def _recognize(
     items: Iterator[Detections], classify: Classify, state: TemporalState, stats: Stats, most: int
 ) -> Iterator[FrameResult]:
-    """Track faces, remove unconfirmed ones, classify and smooth.
+    """Remove unconfirmed faces, classify and smooth.
 
-    Up to `most` frames are buffered until a batch is full. The last searched frame and those after it stay in the
-    buffer, since the next search may confirm its new faces.
+    Up to `most` frames are buffered until a batch is full. A frame with new faces stays in the buffer until the next
+    one, which is always searched, has confirmed or dropped them.
     """
     buffered: list[Detections] = []
-    last = 0  # index of the last searched frame in the buffer
     carried: FrameResult | None = None
     for item in with_end(items):
         if item is not None:
-            if item.searched and state.tracker is not None:
-                with stats.stage("track"):
-                    item = state.identify(item)
-                if buffered and buffered[last].searched and not item.cut:
-                    buffered[last] = replace(buffered[last], faces=confirm(buffered[last].faces, item.faces))
-            last = len(buffered) if item.searched else last
+            stats.unconfirmed += len(item.dropped)
+            if buffered:
+                buffered[-1] = without(buffered[-1], item.dropped)
             buffered.append(item)
-            # Confirming a face takes two frames.
-            if (
-                len(buffered) < room(most, item.frame.image.nbytes, least=min(2, most))
-                and sum(each.searched for each in buffered) <= _BATCH
-            ):
+            space = room(most, item.frame.image.nbytes)
+            if len(buffered) < space and sum(each.searched for each in buffered) < _BATCH:
                 continue
-        ready = len(buffered) if item is None or last == 0 else last
-        batch = [only_confirmed(each) for each in buffered[:ready]]
-        buffered, last = buffered[ready:], 0
+        waits = item is not None and most > 1 and item.waiting.any()
+        batch, buffered = (buffered[:-1], buffered[-1:]) if waits else (buffered, [])
         searched = [(each.frame, each.faces) for each in batch if each.searched]
-        with stats.stage("classify", len(searched)):
-            probabilities = iter(classify(searched))
+        if searched:
+            with stats.stage("classify", len(searched)):
+                probabilities = iter(classify(searched))
         for each in batch:
             if each.searched:
                 carried = state.result(each, classify.classes, next(probabilities))
             else:
                 assert carried is not None  # the first frame of a source is always searched
-                carried = replace(carried, frame=each.frame, searched=False)
+                carried = replace(carried, frame=each.frame, searched=False, cut=False)
             yield carried
 
 

@@ -97,7 +97,7 @@ class Recognizer:
         return self._recognize(frame, self._state(tracked=False))
 
     def _recognize(self, frame: Frame, state: TemporalState, cut: bool = False) -> FrameResult:
-        item = pipeline.only_confirmed(state.identify(Detections(frame, self.detect(frame), cut=cut)))
+        item = state.identify(Detections(frame, self.detect(frame), cut=cut))
         (probabilities,) = self.classify([(frame, item.faces)])
         return state.result(item, self.classes, probabilities)
 
@@ -137,7 +137,8 @@ class Recognizer:
 class Session:
     """`session(image, time)` → `FrameResult` of one viewer's next frame, with that viewer's own ids and smoothing.
 
-    A face is left out until it is detected a second time. Threads take turns.
+    A new face is left out until it is detected a second time, unless the scene has just begun or the frame before is
+    more than `tracking.lost` away. Threads take turns.
     """
 
     def __init__(self, recognizer: Recognizer, state: TemporalState) -> None:

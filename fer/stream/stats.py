@@ -24,11 +24,12 @@ class Stats:
         frames, frames_with_faces, faces: Numbers processed so far.
         unreadable: Stills that could not be read.
         dropped: Frames of a live source that were skipped.
+        unconfirmed: Faces that were found once and not again by the next search, and so were left out.
         emotions: Number of faces by the class shown.
     """
 
     def __init__(self) -> None:
-        self.frames = self.frames_with_faces = self.faces = self.unreadable = self.dropped = 0
+        self.frames = self.frames_with_faces = self.faces = self.unreadable = self.dropped = self.unconfirmed = 0
         self.emotions: Counter[str] = Counter()
         self._begin: float | None = None
         self._end: float | None = None

@@ -67,7 +67,7 @@ class Faces:
     Attributes:
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the original frame, clipped to it, x1 < x2 and y1 < y2.
         scores: float32 (N,), confidence of the detector, 0 to 1.
-        ids: int64 (N,), track of each face, from 1, or 0 while it is unconfirmed; None without tracking.
+        ids: int64 (N,), track of each face, from 1; None without tracking.
 
     Raises:
         ValueError: A value has the wrong shape, dtype or range.
@@ -102,6 +102,8 @@ class Detections:
         faces: Its faces, none if the frame was not searched.
         searched: Whether this frame was searched for faces.
         cut: Whether another scene begins with this frame.
+        waiting: bool (N,), whether a face is new, so that the next search decides whether it is one; () for none.
+        dropped: int64 (D,), ids of faces that waited for this search, which did not find them.
         unconfirmed: float32 (M, 4), boxes that were removed from `faces` because they are unconfirmed.
     """
 
@@ -109,6 +111,8 @@ class Detections:
     faces: Faces
     searched: bool = True
     cut: bool = False
+    waiting: Array = field(default_factory=lambda: np.zeros((), np.bool_))
+    dropped: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     unconfirmed: Array = field(default_factory=lambda: Faces.none().boxes)
 
 
@@ -128,6 +132,7 @@ class FrameResult:
         uncertain: bool (N,), whether the confidence is too low to rely on; None if unknown.
         searched: Whether this frame was searched for faces. If not, the faces are those of an earlier frame.
         unconfirmed: float32 (M, 4), boxes that were detected only once and may not be faces.
+        cut: Whether another scene begins with this frame.
 
     Raises:
         ValueError: A value has the wrong shape, dtype or range.
@@ -142,6 +147,7 @@ class FrameResult:
     uncertain: Array | None = None
     searched: bool = True
     unconfirmed: Array = field(default_factory=lambda: Faces.none().boxes)
+    cut: bool = False
 
     def __post_init__(self) -> None:
         n, k = len(self.faces), len(self.classes)

@@ -4,6 +4,8 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,11 +14,11 @@ from fer.errors import ConfigError, SinkError, SourceError
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
-from fer.stream.pipeline import TemporalState, results, run
+from fer.stream.pipeline import TemporalState, _recognize, results, run
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Kind
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Faces, Frame, FrameResult
+from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
 
 CLASSES = ("happy", "sad", "odd")
 BOX = (8.0, 8.0, 40.0, 40.0)
@@ -62,6 +64,19 @@ class Camera(FakeSource):
             yield frame
 
 
+class Scenes(FakeSource):
+    """Scenes of `length` frames each."""
+
+    def __init__(self, frames: int, length: int, rate: Fraction | int = 25) -> None:
+        super().__init__(frames, rate=rate)
+        self._length = length
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            scene = np.random.default_rng(frame.index // self._length).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            yield replace(frame, image=np.repeat(np.repeat(scene, 8, 0), 8, 1))
+
+
 def go(source: FakeSource, *sinks: Sink, detect: FakeDetector | None = None) -> Stats:
     stats = Stats()
     go.stats = stats
@@ -72,10 +87,15 @@ def go(source: FakeSource, *sinks: Sink, detect: FakeDetector | None = None) -> 
 
 
 def watch(
-    source: FakeSource, detect: FakeDetector, every: int = 1, classify: FakeFaceClassifier | None = None
+    source: FakeSource,
+    detect: FakeDetector,
+    every: int = 1,
+    classify: FakeFaceClassifier | None = None,
+    lost: float = 1.0,
+    stats: Stats | None = None,
 ) -> list[FrameResult]:
-    state = TemporalState(Tracker(), Smoother())
-    return list(results(source, detect, classify or FakeFaceClassifier(CLASSES, 1), state, Stats(), every))
+    state, classify = TemporalState(Tracker(lost), Smoother()), classify or FakeFaceClassifier(CLASSES, 1)
+    return list(results(source, detect, classify, state, stats or Stats(), every))
 
 
 def test_every_frame_reaches_every_sink() -> None:
@@ -326,9 +346,15 @@ def test_a_face_detected_once_is_left_out() -> None:
 
 
 def test_a_live_face_is_left_out_until_it_is_confirmed() -> None:
-    output = watch(Camera(100, rate=1000), FakeDetector(BOX))
-    assert len(output[0].faces) == 0
-    assert output[-1].faces.ids.tolist() == [1]
+    class Slow(Camera):  # slow enough that no frame is dropped
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                time.sleep(0.02)
+                yield frame
+
+    output = watch(Slow(8), FakeDetector(BOX, blind=frozenset({0, 1, 5, 6})))
+    assert [r.faces.ids.tolist() for r in output] == [[], [], [], [1], [1], [], [], [1]]
+    assert [len(r.unconfirmed) for r in output] == [0, 0, 1, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -371,12 +397,99 @@ def test_faces_are_carried_over_between_searches(every: int) -> None:
             return super().__call__(frame)
 
     output = watch(FakeSource(45), Noting(BOX), every)
-    assert searched == list(range(0, 45, every))
+    assert searched == sorted({*range(0, 45, every), 1}), "the second frame confirms the face of the first"
     assert [r.frame.index for r in output] == list(range(45))
-    assert [r.searched for r in output] == [k % every == 0 for k in range(45)]
-    known = output if every < 9 else output[every:]  # the buffer is full before the second search
-    assert {r.faces.ids.tolist()[0] for r in known} == {1}
+    assert [r.searched for r in output] == [k in searched for k in range(45)]
+    assert [r.faces.ids.tolist() for r in output] == [[1]] * 45
     assert [row["carried"] for r in output if not r.searched for row in [r.row()]] == [True] * (45 - len(searched))
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 2), Fraction(30), Fraction(240)])
+@pytest.mark.parametrize("every", [1, 7, 31, 90])
+@pytest.mark.parametrize("lost", [0.1, 1.0])
+def test_no_face_vanishes_at_any_pace(every: int, rate: Fraction, lost: float) -> None:
+    output = watch(FakeSource(100, rate=rate), FakeDetector(BOX), every, lost=lost)
+    assert [r.faces.ids.tolist() for r in output] == [[1]] * 100
+
+
+@pytest.mark.parametrize(
+    "times", [[0.0], [0.0, 3.0], [0.0, 0.04, 3.04, 3.08, 6.0, 9.0], [0.0, 0.04, 100.0, 100.04, 100.08]]
+)
+def test_no_face_vanishes_beside_gaps(times: list[float]) -> None:
+    class Uneven(FakeSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame, at in zip(super().__iter__(), times, strict=True):
+                yield replace(frame, time=at)
+
+    for every in (1, 2, 50):
+        output = watch(Uneven(len(times)), FakeDetector(BOX), every)
+        assert [r.faces.ids.tolist() for r in output] == [[1]] * len(times)
+
+
+def test_a_face_of_the_last_frame_and_of_a_scene_of_one_frame_is_reported() -> None:
+    stats = Stats()
+    last = watch(FakeSource(6), FakeDetector(BOX, blind=frozenset(range(5))), stats=stats)
+    assert [len(r.faces) for r in last] == [0] * 5 + [1]
+    scenes = watch(Scenes(4, length=1, rate=Fraction(1, 2)), FakeDetector(BOX), stats=stats)
+    assert [r.faces.ids.tolist() for r in scenes] == [[1], [2], [3], [4]]
+    slides = watch(Scenes(120, length=50), FakeDetector(BOX), every=30, stats=stats)
+    assert [r.faces.ids.tolist() for r in slides] == [[1]] * 50 + [[2]] * 50 + [[3]] * 20
+    assert stats.unconfirmed == 0
+
+
+@pytest.mark.parametrize("every", [1, 4, 60])
+def test_faces_that_the_next_search_does_not_find_are_counted_and_get_no_number(every: int) -> None:
+    stats = Stats()
+    blind = frozenset(range(100)) - {8, 60, 61, 62, 63, 64}
+    output = watch(FakeSource(100), FakeDetector(BOX, blind=blind), every, stats=stats)
+    seen = {i: r.faces.ids.tolist() for i, r in enumerate(output) if len(r.faces)}
+    assert set(seen) >= {60, 61, 62, 63} and all(ids == [1] for ids in seen.values())
+    assert stats.unconfirmed == (1 if every < 60 else 0)
+
+
+def test_a_face_that_one_search_misses_is_looked_for_in_the_next_frame() -> None:
+    output = watch(FakeSource(70), FakeDetector(BOX, blind=frozenset({30})), every=30)
+    assert [i for i, r in enumerate(output) if not len(r.faces)] == [30]
+    assert {tuple(r.faces.ids.tolist()) for r in output if len(r.faces)} == {(1,)}
+
+
+def test_a_large_frame_does_not_wait_for_others() -> None:
+    items = [Detections(Frame(np.zeros((2160, 3840, 3), np.uint8), 0, k / 25), Faces.none()) for k in range(6)]
+    asked = 0
+
+    def counted() -> Iterator[Detections]:
+        nonlocal asked
+        for item in items:
+            asked += 1
+            yield item
+
+    state = TemporalState(Tracker(), Smoother())
+    output = _recognize(counted(), FakeFaceClassifier(CLASSES), state, Stats(), most=16)
+    next(output)
+    assert asked == 3, "they are large"
+
+
+def test_a_frame_with_an_error_neither_fails_nor_ends_a_track() -> None:
+    class Broken(FakeSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                good = frame.index not in (0, 3, 4)
+                yield frame if good else Frame(frame.image[:0, :0], frame.index, frame.time, error="damaged")
+
+    for every in (1, 3):
+        output = watch(Broken(8), FakeDetector(BOX), every)
+        assert {tuple(r.faces.ids.tolist()) for r in output if len(r.faces)} == {(1,)}
+        assert len(output[-1].faces) == 1
+
+
+def test_an_interruption_of_the_source_counts_as_out_of_sight() -> None:
+    class Away(FakeSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                away = frame.index >= 5
+                yield replace(frame, time=frame.time + 30 * away, event="away" if frame.index == 5 else None)
+
+    assert [r.faces.ids.tolist() for r in watch(Away(8), FakeDetector(BOX))] == [[1]] * 5 + [[2]] * 3
 
 
 @pytest.mark.parametrize("kind", ["image", "folder"])
@@ -388,15 +501,8 @@ def test_each_still_is_searched(kind: Kind) -> None:
 
 
 def test_a_cut_is_searched_and_ends_the_tracks() -> None:
-    class Two(FakeSource):
-        def __iter__(self) -> Iterator[Frame]:
-            for frame in super().__iter__():
-                scene = np.random.default_rng(frame.index // 5).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-                image = np.repeat(np.repeat(scene, 8, 0), 8, 1)
-                yield Frame(image, frame.index, frame.time)
-
-    output = watch(Two(10), FakeDetector(BOX), every=4)
-    assert [r.searched for r in output] == [True, False, False, False, True, True, False, False, True, False]
+    output = watch(Scenes(10, length=5), FakeDetector(BOX), every=4)
+    assert [r.searched for r in output] == [True, True, False, False, True, True, True, False, True, False]
     assert [r.faces.ids.tolist() for r in output] == [[1]] * 5 + [[2]] * 5
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fer.errors import ConfigError, SourceError
-from fer.stream import Recognizer
-from fer.stream.fakes import FakeSource
+from fer.stream import Recognizer, recognizer
+from fer.stream.fakes import FakeDetector, FakeSource
 
 BOX = (8.0, 8.0, 40.0, 40.0)
 
@@ -44,10 +44,27 @@ def test_max_frames_ends_a_stream_and_closes_its_source(one: Recognizer) -> None
 def test_each_session_has_ids_of_its_own(one: Recognizer) -> None:
     image = np.full((48, 64, 3), 90, np.uint8)
     first, second = one.session(), one.session()
-    assert [len(first(image, k / 30).faces) for k in range(3)] == [0, 1, 1]
-    assert len(second(image, 0.0).faces) == 0
+    assert [len(first(image, k / 30).faces) for k in range(3)] == [1, 1, 1]
     assert second(image, 0.1).faces.ids.tolist() == first(image, 0.2).faces.ids.tolist() == [1]
     assert len(first(image).faces) == 1  # by the clock
+
+
+@pytest.mark.parametrize("step", [1 / 240, 1 / 30, 0.9, 2.0, 3600.0])
+def test_a_session_that_is_fed_at_any_pace_keeps_the_id_of_a_face_in_its_place(one: Recognizer, step: float) -> None:
+    session, image = one.session(), np.full((48, 64, 3), 90, np.uint8)
+    assert [session(image, k * step).faces.ids.tolist() for k in range(5)] == [[1]] * 5
+
+
+def test_a_new_face_waits_only_for_a_look_that_comes(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognizer, "Detector", lambda **_: FakeDetector((8.0, 8.0, 40.0, 40.0), blind=frozenset({0})))
+    session, image = Recognizer(model, threads=1), np.full((48, 64, 3), 90, np.uint8)
+    for step, seen in ((1 / 30, [0, 0, 1]), (2.0, [0, 1, 1])):
+        fed = session.session()
+        assert [len(fed(image, k * step).faces) for k in range(3)] == seen
+    fed = session.session()
+    fed(image, 0.0)
+    first = fed(image, 0.1)
+    assert len(first.unconfirmed) == 1, "it is known, so that it can be hidden"
 
 
 def test_sessions_may_run_side_by_side(one: Recognizer) -> None:

@@ -24,7 +24,7 @@ class Smoother:
     Args:
         seconds: Time constant, after which 63 % of a change shows; 0 for no smoothing.
         margin: How much more probable, 0 to 1, another class must be before the label changes to it.
-        uncertain: Confidence, 0 to 1, below which a face is marked as uncertain.
+        uncertain: Confidence, 0 to 1, of the label shown, below which a face is marked as uncertain.
 
     Raises:
         ConfigError: A value is out of range.
@@ -45,7 +45,7 @@ class Smoother:
         Args:
             ids: int64 (N,), without duplicates; None without tracking.
             probabilities: float32 (N, K).
-            time: Seconds.
+            time: Seconds, increasing from frame to frame.
 
         Returns:
             Smoothed probabilities float32 (N, K), rounded as in the log, and labels int64 (N,), both None without ids;
@@ -58,8 +58,7 @@ class Smoother:
         for i, identity in enumerate(ids.tolist()):
             track = self._tracks.get(identity)
             if track is not None:
-                passed = max(0.0, time - track.time)
-                share = 1.0 if self._seconds == 0 else 1 - np.exp(-passed / self._seconds)
+                share = 1.0 if self._seconds == 0 else 1 - np.exp(-(time - track.time) / self._seconds)
                 mean = track.probabilities + np.float32(share) * (probabilities[i] - track.probabilities)
                 smoothed[i] = np.round(mean, LOGGED)
                 best = int(smoothed[i].argmax())
@@ -67,4 +66,4 @@ class Smoother:
                 labels[i] = best if changes else track.label
             self._tracks[identity] = _Track(smoothed[i], int(labels[i]), time)
         self._tracks = {k: track for k, track in self._tracks.items() if time - track.time < _FORGET}
-        return smoothed, labels, smoothed.max(axis=1, initial=0) < self._uncertain
+        return smoothed, labels, smoothed[np.arange(len(ids)), labels] < self._uncertain

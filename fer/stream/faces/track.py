@@ -2,29 +2,41 @@
 
 import itertools
 import warnings
-from collections import defaultdict
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from fer.checks import check_number
-from fer.stream.faces.boxes import iou
 from fer.stream.types import Array, Faces
 
-UNCONFIRMED = 0
-"""Id of a face that has been detected only once so far."""
 
-_SAME_FACE = 0.1
-"""IoU above which boxes of successive searches may be the same face."""
+class Tracked(NamedTuple):
+    """The tracks of one search.
+
+    Attributes:
+        ids: int64 (N,), counted from 1; no id is used twice.
+        waiting: bool (N,), whether a face is new, so that the next search decides whether it is one.
+        dropped: int64 (M,), ids of faces that waited for this search, which did not find them.
+    """
+
+    ids: Array
+    waiting: Array
+    dropped: Array
 
 
 class Tracker:
     """ByteTrack (Zhang et al. 2022, by the package `trackers`) over the faces of one source.
 
+    Its filter counts searches, not seconds, so that slow films and long distances between two searches are tracked like
+    any other. This class is where searches and seconds meet.
+
     Args:
-        lost: Seconds for which a face may be out of sight and keep its id.
+        lost: Seconds for which a face may be out of sight and keep its id, from the first search that misses it. A
+            search within this time also decides whether a face of the search before was one.
+
+    Attributes:
+        unsure: Whether the last search found new faces or missed some, so that the next frame should be searched, too.
 
     Raises:
         ConfigError: `lost` is out of range.
@@ -33,62 +45,59 @@ class Tracker:
     def __init__(self, lost: float = 1.0) -> None:
         check_number("tracking.lost", lost, 0, 60, above=True)
         self._lost = float(lost)
-        self._time = -np.inf
-        self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by ByteTrack's number; no id is used twice
-        self._tracker = self._new_tracker()
+        self._next_id = itertools.count(1).__next__
+        self.cut()
 
-    def _new_tracker(self) -> Any:
+    def cut(self) -> None:
+        """Begin another scene, in which no earlier face returns and none waits for a second detection."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # from libraries that only this import loads
             from trackers import ByteTrackTracker
 
-        # Given timestamps, the buffer is in seconds times this rate. Any detected face may start a track.
-        return ByteTrackTracker(
-            lost_track_buffer=max(1, round(self._lost * 30)),
-            frame_rate=30.0,
-            track_activation_threshold=0.0,
-            high_conf_det_threshold=0.0,
-            minimum_consecutive_frames=2,
+        # Any detected face may start a track. Tracks are ended here, not by the tracker.
+        self._tracker: Any = ByteTrackTracker(
+            lost_track_buffer=10**6, track_activation_threshold=0.0, high_conf_det_threshold=0.0
         )
+        self._time = -np.inf  # of the last search
+        self._waiting: Array = np.zeros(0, np.int64)
+        self._missed: dict[int, float] = {}  # by id, the time since when a track is out of sight
+        self.unsure = False
 
-    def update(self, faces: Faces, time: float) -> Array:
-        """Return the ids of the faces of the next frame.
+    def update(self, faces: Faces, time: float, ahead: bool = True, interrupted: bool = False) -> Tracked:
+        """Return the ids of the faces of the next search.
+
+        A face that is new waits for a second detection. The next search decides if it comes within `lost`; if there is
+        none in this scene, or only a later one, nothing speaks against the face.
 
         Args:
             faces: The faces. Their own ids are ignored.
-            time: Seconds, increasing from frame to frame.
-
-        Returns:
-            int64 (N,), counted from 1; `UNCONFIRMED` for faces not yet detected twice in a row.
+            time: Seconds, increasing from search to search.
+            ahead: Whether the faces can wait for the next search. If not, whether it comes in time is judged by the
+                distance to the last one.
+            interrupted: Whether the source was away since the last search, so that its faces were out of sight.
         """
         import supervision as sv
 
-        self._time = max(time, self._time + 1e-3)  # in broken sources, time stands still or runs backwards
+        if interrupted:
+            self._missed = {track.tracker_id: self._time for track in self._tracker.tracks} | self._missed
+        tracks = self._tracker.tracks
+        self._tracker.tracks = [t for t in tracks if time - self._missed.get(t.tracker_id, time) <= self._lost]
         detections = sv.Detections(faces.boxes, confidence=faces.scores, data={"index": np.arange(len(faces))})
-        tracked = self._tracker.update(detections, timestamp=self._time)
-        ids = np.full(len(faces), UNCONFIRMED, np.int64)
+        tracked = self._tracker.update(detections)
+        ids = np.zeros(len(faces), np.int64)
         if len(tracked):
-            known = tracked.tracker_id >= 0
-            ids[tracked.data["index"][known]] = [self._ids[number] for number in tracked.tracker_id[known].tolist()]
-        return ids
-
-    def cut(self) -> None:
-        """Begin another scene, in which no earlier face returns."""
-        self._ids.clear()
-        self._tracker = self._new_tracker()
-
-
-def confirm(faces: Faces, later: Faces) -> Faces:
-    """Give each unconfirmed face the id of the face that it overlaps in the next searched frame, if there is one."""
-    assert faces.ids is not None and later.ids is not None
-    ids, overlaps = faces.ids.copy(), iou(faces.boxes, later.boxes)
-    overlaps[ids != UNCONFIRMED] = 0
-    overlaps[:, (later.ids == UNCONFIRMED) | np.isin(later.ids, ids)] = 0
-    while overlaps.max(initial=0) > _SAME_FACE:
-        i, j = np.unravel_index(overlaps.argmax(), overlaps.shape)
-        ids[i] = later.ids[j]
-        overlaps[i], overlaps[:, j] = 0, 0
-    return replace(faces, ids=ids)
+            ids[tracked.data["index"]] = tracked.tracker_id
+            started = [track for track in self._tracker.tracks if track.tracker_id < 0]  # in the order of `tracked`
+            for i, track in zip(tracked.data["index"][tracked.tracker_id < 0], started, strict=True):
+                ids[i] = track.tracker_id = self._next_id()
+        in_time = time - self._time <= self._lost
+        dropped = self._waiting[~np.isin(self._waiting, ids)] if in_time else self._waiting[:0]
+        tracks = self._tracker.tracks = [t for t in self._tracker.tracks if t.tracker_id not in dropped]
+        self._missed = {t.tracker_id: self._missed.get(t.tracker_id, time) for t in tracks if t.time_since_update}
+        waiting = np.isin(ids, [t.tracker_id for t in tracks if t.age == 0]) & (ahead or in_time)
+        self.unsure = bool(waiting.any()) or time in self._missed.values()
+        self._time, self._waiting = time, ids[waiting]
+        return Tracked(ids, waiting, dropped)
 
 
 class SceneCutDetector:
@@ -106,7 +115,9 @@ class SceneCutDetector:
         self._previous: tuple[tuple[int, ...], Array] | None = None
 
     def __call__(self, image: Array) -> bool:
-        """Return whether `image`, uint8 (H, W, 3), begins another scene, as a change of size does."""
+        """Return whether `image`, uint8 (H, W, 3), begins another scene. An empty image does not."""
+        if not image.size:
+            return False
         step = max(1, min(image.shape[0] // 72, image.shape[1] // 128))  # resizing all of a large frame takes longer
         part = np.ascontiguousarray(image[::step, ::step])
         small = cv2.cvtColor(cv2.resize(part, (32, 18), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)

@@ -49,11 +49,22 @@ def test_uncertainty_is_judged_by_the_smoothed_value() -> None:
     assert smooth(np.zeros(0, np.int64), np.zeros((0, 2), np.float32), 0.7)[2].shape == (0,)
 
 
-def test_time_that_stands_still_or_runs_backwards_changes_nothing() -> None:
-    smooth = Smoother()
-    smooth(ONE, HAPPY, 5.0)
-    for time in (5.0, 4.0):
-        assert smooth(ONE, SAD, time)[0].tolist() == HAPPY.tolist()
+@pytest.mark.parametrize(
+    ("first", "then", "label", "uncertain"),
+    [
+        ((0.50, 0.45, 0.05), (0.45, 0.50, 0.05), 0, True),  # the label stays, although another is sure enough
+        ((0.50, 0.45, 0.05), (0.49, 0.51, 0.00), 0, True),
+        ((0.50, 0.45, 0.05), (0.30, 0.60, 0.10), 1, False),  # it changes
+        ((0.55, 0.40, 0.05), (0.51, 0.44, 0.05), 0, False),  # it is still the best
+    ],
+)
+def test_uncertainty_is_that_of_the_label_shown(
+    first: tuple[float, ...], then: tuple[float, ...], label: int, uncertain: bool
+) -> None:
+    smooth = Smoother(seconds=0, margin=0.1, uncertain=0.5)
+    smooth(ONE, np.array([first], np.float32), 0.0)
+    _, labels, doubts = smooth(ONE, np.array([then], np.float32), 0.1)
+    assert (labels.tolist(), doubts.tolist()) == ([label], [uncertain])
 
 
 def test_tracks_that_ended_long_ago_are_forgotten() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fer.errors import ConfigError
-from fer.stream.faces.track import UNCONFIRMED, SceneCutDetector, Tracker, confirm
+from fer.stream.faces.track import SceneCutDetector, Tracker
 from fer.stream.types import Faces
 
 
@@ -18,28 +18,64 @@ def moved(box: tuple[float, float, float, float], by: float) -> tuple[float, flo
     return box[0] + by, box[1], box[2] + by, box[3]
 
 
-def test_ids_are_confirmed_at_the_second_detection_and_stay() -> None:
+def ids(tracker: Tracker, time: float, *boxes: tuple[float, float, float, float]) -> list[int]:
+    return tracker.update(faces(*boxes), time).ids.tolist()
+
+
+def test_new_faces_wait_for_the_next_search_and_ids_stay() -> None:
     tracker = Tracker()
-    assert tracker.update(faces(LEFT, RIGHT), 0.0).tolist() == [UNCONFIRMED, UNCONFIRMED]
-    first = tracker.update(faces(moved(LEFT, 2), moved(RIGHT, -2)), 1 / 30).tolist()
-    assert sorted(first) == [1, 2]
-    for k in range(2, 20):
-        ids = tracker.update(faces(moved(RIGHT, -2 * k), moved(LEFT, 2 * k)), k / 30).tolist()
-        assert ids == first[::-1]
+    first, waiting, dropped = tracker.update(faces(LEFT, RIGHT), 0.0)
+    assert (first.tolist(), waiting.tolist(), dropped.tolist()) == ([1, 2], [True, True], []) and tracker.unsure
+    for k in range(1, 20):
+        found = tracker.update(faces(moved(RIGHT, -2 * k), moved(LEFT, 2 * k)), k / 30)
+        assert (found.ids.tolist(), found.waiting.any(), found.dropped.tolist()) == ([2, 1], False, [])
+        assert not tracker.unsure
+
+
+def test_a_face_is_dropped_if_the_next_search_comes_in_time_and_does_not_find_it() -> None:
+    for wait, dropped in ((0.04, [2]), (0.5, [2]), (0.6, []), (30.0, [])):
+        tracker = Tracker(lost=0.5)
+        ids(tracker, 0.0, LEFT)
+        ids(tracker, 0.1, LEFT, RIGHT)
+        assert tracker.update(faces(LEFT), 0.1 + wait).dropped.tolist() == dropped
+        assert ids(tracker, 0.15 + wait, LEFT, RIGHT)[1] == (3 if dropped else 2), "a dropped track is not taken up"
+
+
+def test_without_waiting_the_distance_of_the_searches_decides() -> None:
+    tracker = Tracker(lost=0.5)
+    waits = [tracker.update(faces(moved(LEFT, 100 * k)), t, ahead=False).waiting[0] for k, t in enumerate((0, 0.1, 2))]
+    assert waits == [False, True, False]
 
 
 def test_a_face_that_returns_in_time_keeps_its_id_and_a_later_one_does_not() -> None:
     tracker = Tracker(lost=0.5)
-    for k in range(5):
-        ids = tracker.update(faces(LEFT), k / 30)
-    assert ids.tolist() == [1]
+    assert [ids(tracker, k / 30, LEFT) for k in range(5)] == [[1]] * 5
     for k in range(5, 10):
-        assert tracker.update(Faces.none(), k / 30).shape == (0,)
-    assert tracker.update(faces(LEFT), 10 / 30).tolist() == [1]
+        assert ids(tracker, k / 30) == []
+    assert ids(tracker, 10 / 30, LEFT) == [1]
     for k in range(11, 60):
-        tracker.update(Faces.none(), k / 30)
-    tracker.update(faces(LEFT), 2.0)
-    assert tracker.update(faces(LEFT), 2.03).tolist() == [2]
+        ids(tracker, k / 30)
+    assert ids(tracker, 2.0, LEFT) == ids(tracker, 2.03, LEFT) == [2]
+
+
+@pytest.mark.parametrize("step", [0.004, 0.9, 2.0, 1000.0])
+def test_time_between_two_searches_is_not_out_of_sight(step: float) -> None:
+    tracker = Tracker(lost=0.1)
+    assert [ids(tracker, k * step, LEFT, RIGHT) for k in range(5)] == [[1, 2]] * 5
+
+
+def test_a_long_distance_after_a_short_one_does_not_carry_a_trembling_face_away() -> None:
+    tracker = Tracker()
+    for time, by in ((0.0, 0), (1 / 30, 3), (2.0, 1), (2 + 1 / 30, -2), (4.0, 2), (60.0, 0)):
+        assert ids(tracker, time, moved(LEFT, by), moved(RIGHT, -by)) == [1, 2]
+
+
+def test_while_the_source_is_away_a_face_is_out_of_sight() -> None:
+    for away, identity in ((0.4, 1), (3.0, 2)):
+        tracker = Tracker(lost=0.5)
+        ids(tracker, 0.0, LEFT)
+        ids(tracker, 0.1, LEFT)
+        assert tracker.update(faces(LEFT), 0.1 + away, interrupted=True).ids.tolist() == [identity]
 
 
 def test_no_id_outlives_a_cut_or_is_used_twice() -> None:
@@ -47,25 +83,10 @@ def test_no_id_outlives_a_cut_or_is_used_twice() -> None:
     seen = set()
     for scene in range(3):
         for k in range(3):
-            ids = tracker.update(faces(LEFT), scene + k / 30)
+            found = ids(tracker, scene + k / 30, LEFT)
         tracker.cut()
-        seen.add(int(ids[0]))
+        seen.update(found)
     assert seen == {1, 2, 3}
-
-
-def test_time_that_stands_still_or_runs_backwards_keeps_the_ids() -> None:
-    tracker = Tracker()
-    for time in (0.0, 0.0, -5.0, 0.0, 0.1):
-        ids = tracker.update(faces(LEFT), time)
-    assert ids.tolist() == [1]
-
-
-def test_unconfirmed_faces_get_the_ids_of_their_successors() -> None:
-    before, after = faces(LEFT, RIGHT, ids=[0, 3]), faces(moved(RIGHT, 1), moved(LEFT, 1), ids=[3, 4])
-    assert confirm(before, after).ids.tolist() == [4, 3]
-    assert confirm(before, faces(moved(RIGHT, 1), ids=[3])).ids.tolist() == [0, 3]
-    far = faces(moved(LEFT, 500), ids=[5])
-    assert confirm(faces(LEFT, ids=[0]), far).ids.tolist() == [0]
 
 
 def scene(seed: int, size: tuple[int, int] = (90, 160)) -> np.ndarray:
@@ -86,6 +107,10 @@ def test_motion_noise_and_light_are_not_cuts() -> None:
     assert is_cut(scene(2))
     assert not is_cut(scene(2))
     assert is_cut(scene(2, (180, 320)))
+    assert not is_cut(scene(2, (180, 320))[:0]), "a frame that could not be read"
+    assert not is_cut(scene(2, (180, 320)))
+    for empty in ((0, 0), (0, 5), (5, 0)):
+        assert not SceneCutDetector()(np.zeros((*empty, 3), np.uint8))
 
 
 @pytest.mark.parametrize("lost", [0, -1, "long", True, 1000])
