@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from fer import fonts
 from fer.labels import colours
 from fer.metrics import worst
 
@@ -27,6 +28,18 @@ def _figure(width: float, height: float, title: str | None = None) -> Figure:
     return figure
 
 
+def save(figure: Figure, target: Path | BinaryIO, **options: Any) -> None:
+    """Save a figure, with fonts that have the characters of its texts. `options` are those of `savefig`."""
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    fonts.fit("\n".join(text.get_text() for text in texts))  # one warning for all
+    for text in texts:
+        drawn, families = fonts.fit(text.get_text())
+        text.set(text=drawn, fontfamily=families, parse_math=False)
+    figure.savefig(target, **options)
+
+
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, path: Path) -> None:
     """Draw counts (K, K), rows true and columns predicted: the share of each row, and the count below it."""
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -37,10 +50,12 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, pat
     for (row, column), share in np.ndenumerate(shares):
         text, ink = f"{share:.0%}\n{matrix[row, column]}", "white" if share > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    fonts.fit("\n".join((title, *classes)))  # one warning for all
+    names = [fonts.fit(name)[0] for name in classes]  # matplotlib sets the texts of ticks anew when it draws
+    axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), names)
     axes.set(xlabel="predicted", ylabel="true", title=title)
-    figure.savefig(path, dpi=120)
+    save(figure, path, dpi=120)
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, ece: float, title: str, path: Path) -> None:
@@ -56,7 +71,8 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, ece: float, title
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.bincount(index, minlength=bins)
     accuracy = np.bincount(index, probabilities.argmax(1) == labels, bins) / np.maximum(count, 1)
-    above, below = _figure(5.5, 6.2).subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure = _figure(5.5, 6.2)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     centres, width = (np.arange(bins) + 0.5) / bins, 0.94 / bins
     above.plot([0, 1], [0, 1], color="0.4", linestyle="--", label="perfectly calibrated")
     above.bar(centres, accuracy, width, color="#4285de", label=f"model, ECE {ece:.3f}")
@@ -64,7 +80,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, ece: float, title
     above.legend(loc="upper left")
     below.bar(centres, count, width, color="0.6")
     below.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
-    above.figure.savefig(path, dpi=120)
+    save(figure, path, dpi=120)
 
 
 def mistakes(
@@ -101,7 +117,7 @@ def sheet(parts: Sequence[tuple[str, Sequence[Cell]]], title: str, path: Path) -
         for axes, (image, caption, *ink) in zip(all_axes, cells, strict=False):
             axes.imshow(image, cmap="gray", vmin=0, vmax=255)
             axes.set_title(caption, fontsize=7, color=(*ink, "black")[0])
-    figure.savefig(path, dpi=110, format="png")
+    save(figure, path, dpi=110, format="png")
 
 
 def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
@@ -126,4 +142,4 @@ def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
                 axes.set_title(f"accuracy, best {best:.1%} in epoch {epoch:.0f}")
         axes.legend()
     figure.supxlabel("epoch")
-    figure.savefig(path, dpi=120)
+    save(figure, path, dpi=120)

@@ -45,6 +45,26 @@ def clean_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def bundled_fonts(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """A machine without any font but those that matplotlib brings."""
+    from matplotlib import font_manager
+
+    from fer import fonts
+    from fer.stream.draw import annotate, text
+
+    caches = fonts.fit, fonts._search, text.letters, annotate._fitting_label
+    bundled = [entry for entry in font_manager.fontManager.ttflist if "mpl-data" in entry.fname]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", bundled)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
+    monkeypatch.setattr(fonts, "_named", set())
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Names that are no UTF-8 are printed by some tests, and cannot be sent from a worker to the terminal."""

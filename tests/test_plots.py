@@ -29,6 +29,26 @@ def test_pictures_are_drawn(tmp_path, colour):
         assert ink(tmp_path / f"{name}.png") > 0.05
 
 
+@pytest.mark.usefixtures("bundled_fonts")
+def test_any_names_can_be_drawn(tmp_path, caplog):
+    names = ("愤怒", "غاضب جدا", "क्रोध", "гнев", "👩‍🚀", "a$b^$", "_hidden")
+    data, probabilities = split()
+    plots.confusion_matrix(np.arange(49).reshape(7, 7), names, "試験 $x$", tmp_path / "c.png")
+    plots.mistakes(data.images, data.labels, probabilities, names, "試験 $x$", tmp_path / "m.png")
+    plots.reliability(probabilities, data.labels, 0.1, "試験 $x_$", tmp_path / "r.png")
+    (message,) = caplog.messages  # warnings of matplotlib would be errors here
+    assert all(c in message for c in "愤怒क👩試験")
+
+
+def test_the_axes_of_a_confusion_matrix_name_every_class(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: shown.append(figure))
+    plots.confusion_matrix(np.eye(2, dtype=int), ("Ärger", "غاضب"), "title", tmp_path / "c.png")
+    labels = shown[0].axes[0].get_yticklabels()
+    assert [label.get_text().strip("\u200e") for label in labels] == ["Ärger", "غاضب"]
+    assert all(label.get_fontfamily()[0] == "DejaVu Sans" for label in labels)
+
+
 def test_no_mistakes_and_one_class_unseen(tmp_path):
     data, _ = split(6)
     plots.mistakes(data.images, data.labels, np.eye(7)[data.labels], EMOTIONS, "title", tmp_path / "m.png")

@@ -94,7 +94,8 @@ function show(result) {
     pen.lineWidth = 3 * unit;
     pen.strokeStyle = css(face.emotion);
     pen.strokeRect(left, y1, x2 - x1, y2 - y1);
-    const text = `${face.id} ${face.emotion} ${Math.round(100 * face.confidence)} %`;
+    // U+2068 and U+2069 keep the number behind a name that is read from right to left.
+    const text = `${face.id} \u2068${face.emotion}\u2069 ${Math.round(100 * face.confidence)} %`;
     const wide = pen.measureText(text).width + 10 * unit;
     const high = 22 * unit;
     const top = y1 >= high ? y1 - high : Math.min(y2, result.height - high);

@@ -5,6 +5,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from fer import fonts
 from fer.labels import colours
 from fer.stream.draw.text import Colour, label
 from fer.stream.faces.boxes import intersection
@@ -32,6 +33,7 @@ def annotate(result: FrameResult) -> Array:
         cv2.rectangle(picture, *corners, (20, 20, 20), thickness + 2, cv2.LINE_AA)  # dark edges, for bright backgrounds
         cv2.rectangle(picture, *corners, tints[emotion], thickness, cv2.LINE_AA)
     labels = np.zeros((0, 4), int)
+    fonts.fit(" ".join(result.classes))  # one warning for all classes
     # Labels are drawn after all boxes, so that no box crosses them.
     for i, (box, (emotion, confidence)) in enumerate(zip(boxes.tolist(), emotions, strict=True)):
         identity = "" if result.faces.ids is None else f"{result.faces.ids[i]} "

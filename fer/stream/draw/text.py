@@ -6,6 +6,7 @@ from math import ceil
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fer import fonts
 from fer.stream.types import Array
 
 Colour = tuple[int, int, int]
@@ -13,12 +14,35 @@ Colour = tuple[int, int, int]
 
 @lru_cache(maxsize=1024)
 def letters(text: str, points: int) -> Array:
-    """Return how much the letters cover each pixel, uint8 (H, W), where H depends only on `points`."""
+    """Return how much the letters cover each pixel, uint8 (H, W).
+
+    H depends only on `points`, except for letters of other scripts that are higher or lower than Latin ones.
+    """
     font = ImageFont.load_default(points)
     assert isinstance(font, ImageFont.FreeTypeFont)
+    if not text.isascii():  # the default font has no other letters
+        return _other_letters(text, points, *font.getmetrics())
     image = Image.new("L", (max(1, ceil(font.getlength(text))), sum(font.getmetrics())))
     ImageDraw.Draw(image).text((0, 0), text, font=font, fill=255)
     return np.asarray(image)
+
+
+def _other_letters(text: str, points: int, ascent: int, descent: int) -> Array:
+    """Return letters of any script, shaped and ordered as they are read, on the same base line as `letters`."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font  # takes half a second to import
+
+    text, families = fonts.fit(text)
+    font = get_font([findfont(FontProperties(family=[family])) for family in families])
+    font.set_size(0.9 * points, 72)  # its letters are larger than those of the default font
+    font.set_text(text)
+    font.draw_glyphs_to_bitmap()
+    ink = np.asarray(font.get_image())
+    below = ceil(font.get_descent() / 64)
+    above = len(ink) - below
+    picture = np.zeros((max(ascent, above) + max(descent, below), max(1, ink.shape[1])), np.uint8)
+    top = max(ascent, above) - above
+    picture[top : top + len(ink), : ink.shape[1]] = ink
+    return picture
 
 
 def write(picture: Array, text: str, x: int, y: int, colour: Colour, points: int) -> None:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 
 from fer.labels import colours
+from fer.plots import save
 from fer.stream.sinks.history import History, clock
 
 _PANELS = 8
@@ -43,10 +44,11 @@ def draw_timeline(history: History, ending: str = ".png") -> bytes:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
     axes.set_xlabel(" · ".join(filter(None, ["time", history.rest(_PANELS)])))
     figure.suptitle("Emotions of each face, and how long it was in sight", x=0.01, ha="left", fontsize=11)
+    columns = max(1, min(7, 120 // (6 + max(map(len, history.classes)))))
     patches = [Patch(color=tints[name], label=name) for name in history.classes]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(7, len(patches)), frameon=False)
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False)
     data = io.BytesIO()
-    figure.savefig(data, format=ending.lower().removeprefix("."), dpi=120)
+    save(figure, data, format=ending.lower().removeprefix("."), dpi=120)
     return data.getvalue()
 
 

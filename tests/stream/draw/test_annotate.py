@@ -78,6 +78,20 @@ def test_boxes_of_own_classes_have_different_colours() -> None:
     assert len({tuple(picture[110, 100 * k + 10].tolist()) for k in range(4)}) == 4
 
 
+@pytest.mark.usefixtures("bundled_fonts")
+@pytest.mark.parametrize("name", ["愤怒", "غاضب جدا", "क्रोध", "тревога", "👩‍🚀", "sehr ärgerlich " * 3])
+def test_a_name_in_any_script_is_drawn_within_the_frame(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spots = []
+    position = module._position
+    monkeypatch.setattr(module, "_position", lambda *a: spots.append(position(*a)) or spots[-1])
+    faces = Faces(np.array([[280, 100, 319, 150]], np.float32), np.ones(1, np.float32))
+    frame = Frame(np.full((240, 320, 3), 128, np.uint8), 0, 0.0)
+    picture = annotate(FrameResult(frame, faces, (name, "other"), np.array([[0.9, 0.1]], np.float32)))
+    ((left, top, right, bottom),) = spots
+    assert 0 <= left < right <= 320 and 0 <= top < bottom <= 240
+    assert len(np.unique(picture[top:bottom, left:right].reshape(-1, 3), axis=0)) > 10, "letters"
+
+
 def test_letters_grow_with_the_frame() -> None:
     small, large = (
         count(annotate(result(w, w // 2, (w / 4, w / 8, w / 2, w / 3))), colour("happy")) for w in (400, 1600)

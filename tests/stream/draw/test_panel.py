@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from fer.labels import EMOTIONS, colour
+from fer.labels import EMOTIONS, colour, colours
 from fer.stream.draw.panel import WIDTH, panel
 from fer.stream.types import Faces, Frame, FrameResult
 
@@ -40,6 +41,32 @@ def test_faces_without_room_are_counted() -> None:
     assert length(few, "neutral") and not length(few, "angry"), "the larger face stays"
     both = panel(result(one, many), 500, [])
     assert length(both, "neutral") and length(both, "angry")
+
+
+def faces_of(classes: tuple[str, ...]) -> FrameResult:
+    """One face that is surely of the first class."""
+    faces = Faces(np.array([[0, 0, 20, 20]], np.float32), np.ones(1, np.float32), ids=np.array([1]))
+    probabilities = np.eye(len(classes), dtype=np.float32)[:1]
+    return FrameResult(Frame(np.zeros((48, 64, 3), np.uint8), 0, 0.0), faces, classes, probabilities)
+
+
+@pytest.mark.usefixtures("bundled_fonts")
+@pytest.mark.parametrize(
+    "classes",
+    [
+        tuple(f"class {k}" for k in range(20)),
+        ("愤怒", "怒り", "غاضب", "क्रोध"),
+        ("a very long name that no column can hold", "b"),
+    ],
+    ids=["twenty", "scripts", "long"],
+)
+def test_bars_stay_whole_beside_any_names(classes: tuple[str, ...]) -> None:
+    strip = panel(faces_of(classes), 420, ["30 frames/s", ""])
+    bar = (strip == colours(classes)[classes[0]]).all(axis=2)
+    rows = np.flatnonzero(bar.any(axis=1))
+    assert len(rows) >= 4, "the face has room"
+    lengths = bar[rows].sum(axis=1)
+    assert lengths.min() == lengths.max() >= 40, "no letter is written over the bar"
 
 
 def test_no_face_and_keys() -> None:

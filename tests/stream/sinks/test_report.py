@@ -59,7 +59,7 @@ def test_a_page_with_shares_areas_and_key_frames(tmp_path: Path) -> None:
     tags = Tags(text)
     assert len(tags.of("svg")) == 2 and len(pictures(text)) == 2
     assert re.findall(r"Face (\d)</h2>", text) == ["1", "2"]
-    assert "happy <b>100 %</b>" in text and "50, 50 with faces" in text and "100 in all frames" in text
+    assert "<bdi>happy</bdi> <b>100 %</b>" in text and "50, 50 with faces" in text and "100 in all frames" in text
     first = next(a["d"] for a in tags.of("path") if a["fill"] == "#808c98")  # neutral lies behind all others
     assert first and first.startswith("M0.0 100.0L0.0 0.0") and first.endswith("L1000.0 100.0Z")
     assert all(image.shape == (128, 128, 3) for image in pictures(text))
