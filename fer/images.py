@@ -194,7 +194,7 @@ def _errors() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise
-        raise OSError(errno.EINVAL, "cut short, or damaged") from None
+        raise OSError(errno.EINVAL, "cut short, damaged, or of a rare variant") from None
 
 
 def _read(file: IO[bytes]) -> np.ndarray:
@@ -230,13 +230,19 @@ def _pixels(image: Any) -> np.ndarray:
     """Decode an open picture as uint8 (H, W, 3) RGB."""
     if image.width * image.height > int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]):
         raise _too_large()
+    tags = getattr(image, "tag_v2", {})  # of TIFF
+    if 50706 in tags or tags.get(254, 0) & 1:  # DNGVersion; the first page is a preview
+        raise OSError(errno.EINVAL, "a camera's raw file; export it as JPEG")
     image.load()
     turn = None
     with suppress(Exception):  # a damaged EXIF costs a picture its orientation, no more
         turn = _TURNS.get(image.getexif().get(0x112))
+    if image.mode == "F":
+        raise OSError(errno.EINVAL, "pixels of floating point; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     elif image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     return np.array(image.transpose(turn) if turn is not None else image)

@@ -46,7 +46,7 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
                 f"A picture or a video of up to {cfg.browser.max_mb} MB and {cfg.browser.max_seconds} seconds. It is "
                 "deleted as soon as it is processed; the results are deleted when you close the page."
             )
-            upload = gr.File(label="Picture or video", file_types=uploads.SUFFIXES, height=150, elem_id="upload")
+            upload = gr.File(label="Picture or video", height=150, elem_id="upload")
             button = gr.Button("Read the emotions", variant="primary", elem_id="read")
             outputs = [
                 gr.Markdown(elem_id="words"),

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from fer.errors import SourceError
+from fer.images import kind_of
 from fer.stream import pipeline
 from fer.stream.draw.blur import Blur
 from fer.stream.recognizer import Recognizer
@@ -13,12 +14,9 @@ from fer.stream.sinks import Context, open_sinks
 from fer.stream.sources import open_source
 from fer.stream.types import FrameResult
 
-_PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".bmp"]
-SUFFIXES = [*_PICTURES, ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi"]
-
 _TOO_LONG = "the video is longer than the limit of {:g} seconds; cut it"
-# JPEG, PNG, WebP and AVI, BMP, Matroska and WebM, MP4 and QuickTime
-_STARTS = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF|BM|\x1aE\xdf\xa3|....(ftyp|moov|mdat|wide|free|skip)", re.DOTALL)
+# AVI, Matroska and WebM, MP4 and QuickTime; a playlist could make FFmpeg read other files
+_FILMS = re.compile(rb"RIFF|\x1aE\xdf\xa3|....(ftyp|moov|mdat|wide|free|skip)", re.DOTALL)
 
 
 def process(
@@ -45,12 +43,13 @@ def process(
     Raises:
         SourceError: The upload is not a picture or video, or is too long.
     """
-    suffix = path.suffix.lower()
     with path.open("rb") as file:
-        known = _STARTS.match(file.read(12))  # a playlist could make FFmpeg read other files
-    if not known or suffix not in SUFFIXES:
-        raise SourceError(f"this is not a picture or video that can be read; use {' '.join(SUFFIXES)}")
-    still = suffix in _PICTURES
+        film = _FILMS.match(file.read(12))
+    kind = kind_of(path)
+    if not kind and not film:
+        formats = "JPEG, PNG, WebP, GIF, HEIC, AVIF, MP4, MOV, MKV, WebM or AVI"
+        raise SourceError(f"this is not a picture or video that can be read; use {formats}")
+    still = kind == "still"
     names = {"save": "result.png"} if still else {"save": "result.mp4", "timeline": "timeline.png"}
     values = {key: str(folder / name) for key, name in (names | {"log": "log.jsonl"}).items()}
     with open_source(str(path)) as source:

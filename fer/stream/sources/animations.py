@@ -1,7 +1,6 @@
 """Animated pictures (GIF, PNG, WebP, AVIF), played as videos."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -34,10 +33,12 @@ class Animation(Source):
         self.name, self.path = name, content if isinstance(content, Path) else None
         self._content, self.total = content, count_frames(content)
         seconds: list[float] = []
-        with suppress(OSError):
+        try:
             seconds.extend(shown for _, shown in islice(read_frames(content), _PROBED))
-        if not seconds:
-            raise SourceError(f"{self.path or name} is cut short or damaged; copy or save it again")
+        except OSError as error:
+            if not seconds:
+                why = f"{self.path or name} cannot be read as an image ({error.strerror})"
+                raise SourceError(f"{why}; check the file, or save it again") from None
         self.rate = believable_rate(Fraction(1 / median(seconds)).limit_denominator(1000))
 
     def __iter__(self) -> Iterator[Frame]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PIL
 
 from fer.errors import SourceError
 from fer.stream import Recognizer
@@ -42,6 +43,20 @@ def test_a_picture_becomes_a_picture_and_a_log(one: Recognizer, folder: Path, tm
     assert len(json.loads(paths["log"].read_text())["faces"]) == 1
 
 
+@pytest.mark.parametrize("name", ["photo", "photo.mp4", "photo.jfif", "photo.HEIC"])
+def test_a_picture_is_known_by_its_content(one: Recognizer, folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes())
+    summary, paths = process(tmp_path / name, folder, one, 10)
+    assert summary.startswith("1 face · ") and set(paths) == {"save", "log"}
+
+
+def test_an_animation_becomes_a_video(one: Recognizer, folder: Path, tmp_path: Path) -> None:
+    frames = [PIL.new("RGB", (64, 48), (90, 90, k)) for k in range(12)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=100)
+    summary, paths = process(tmp_path / "a.gif", folder, one, 10)
+    assert summary.startswith("12 frames, 12 with faces") and set(paths) == {"save", "log", "timeline"}
+
+
 def test_blur_hides_faces(one: Recognizer, folder: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "p.png"), noise)
@@ -64,7 +79,6 @@ def test_a_video_that_is_too_long_is_refused(one: Recognizer, folder: Path, make
     [
         ("list.mp4", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"),
         ("list.mkv", b"ffconcat version 1.0\nfile /etc/passwd\n"),
-        ("list.m3u8", b"\x00\x00\x00\x18ftypmp42"),
         ("page.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
         ("empty.jpg", b""),
         ("broken.jpg", b"\xff\xd8\xff\x00"),
