@@ -4,7 +4,9 @@
 """
 
 import hashlib
+import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -24,6 +26,10 @@ _OTHER_COLOURS = (
 (in Oklab), with a contrast of at least 2:1 to white and 3:1 to the dark panel."""
 
 _ALIASES: dict[str, str] = {}
+"""The emotion of each name, by its `key`."""
+
+_NUMBER = re.compile(r"^\d+[\W_]*|[\W_]*\d+\W*$")
+"""The number of "0_angry" or "angry_0"."""
 
 
 def register(name: str, colour: Colour, aliases: Iterable[str] = ()) -> None:
@@ -32,10 +38,15 @@ def register(name: str, colour: Colour, aliases: Iterable[str] = ()) -> None:
     Args:
         name: Its class name, in lower case.
         colour: RGB, 0 to 255, in which it is drawn.
-        aliases: Other names that datasets give it, in lower case.
+        aliases: Other names that datasets give it.
     """
     COLOURS[name] = colour
-    _ALIASES.update(dict.fromkeys(aliases, name))
+    _ALIASES.update((_folded(alias), name) for alias in (name, *aliases))
+
+
+def _folded(name: str) -> str:
+    """Return `name` without what makes no difference: case, Unicode form and surrounding spaces."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).strip()
 
 
 register("angry", (214, 69, 65), ["anger"])
@@ -50,11 +61,40 @@ EMOTIONS: tuple[str, ...] = tuple(COLOURS)
 """Class names in the order of FER-2013's labels 0 to 6."""
 
 
+def key(name: str) -> str:
+    """Return what is equal for two names of one class, whatever their case, Unicode form and surrounding spaces.
+
+    It is the emotion ("Happiness" → "happy") if the name means one.
+    """
+    folded = _folded(name)
+    return _ALIASES.get(folded, folded)
+
+
 def canonical(name: str) -> str | None:
-    """Return the emotion that `name` means ("Happiness" → "happy"), or None if no registered one."""
-    word = name.strip().lower()
-    word = _ALIASES.get(word, word)
-    return word if word in COLOURS else None
+    """Return the emotion that `name` means ("Happiness", "3_happy" → "happy"), or None if no registered one."""
+    return next((word for word in (key(name), key(_NUMBER.sub("", name.strip()))) if word in COLOURS), None)
+
+
+def unify(names: Iterable[str]) -> dict[str, str]:
+    """Return the class that each of the names in one dataset means.
+
+    An emotion's aliases mean the emotion; other names are one class if they have the same `key`. Of several
+    spellings the last in code-point order wins, which prefers small letters: "Straße", not "STRASSE". The numbers of
+    names such as "0_angry" are left out, unless two numbers with the same name tell classes apart ("happy_1",
+    "happy_2"). The names 0 to 6, if all of them and no others occur, are FER-2013's labels; other bare numbers stay.
+    """
+    texts = {name: unicodedata.normalize("NFC", name).strip() for name in names}
+    if set(texts.values()) == set(map(str, range(7))):
+        return {name: EMOTIONS[int(text)] for name, text in texts.items()}
+    plain = {name: _NUMBER.sub("", text) or text for name, text in texts.items()}
+    numbers: defaultdict[str, set[str]] = defaultdict(set)
+    for name, text in texts.items():
+        numbers[key(plain[name])].update(re.findall(r"\d+", text))
+    indexed = any(key(plain[name]) in COLOURS and key(text) not in COLOURS for name, text in texts.items())
+    if indexed and all(len(each) < 2 for each in numbers.values()):
+        texts = plain
+    spellings = {key(text): text for text in sorted(texts.values())}
+    return {name: k if (k := key(text)) in COLOURS else spellings[k] for name, text in texts.items()}
 
 
 def is_name(name: str) -> bool:

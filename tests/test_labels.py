@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import unicodedata
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +19,33 @@ def test_aliases():
     names = ["Anger", " disgusted ", "FEAR", "happiness", "sadness", "surprised", "neutral"]
     assert tuple(labels.canonical(name) for name in names) == labels.EMOTIONS
     assert labels.canonical("contempt") is None
+
+
+@pytest.mark.parametrize("name", ["0_angry", "angry_0", "00 - Anger", "angry (1)", "0angry", "ANGRY ", "1.anger"])
+def test_numbers_case_and_spaces_make_no_difference(name):
+    assert labels.canonical(name) == "angry"
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["Contempt", "contempt", "CONTEMPT "], ["contempt"] * 3),
+        ([unicodedata.normalize(form, "Fröhlich") for form in ("NFC", "NFD")] + ["fröhlich"], ["fröhlich"] * 3),
+        (["STRASSE", "Straße"], ["Straße"] * 2),
+        (["ÉTONNÉ", "e\u0301tonne\u0301"], ["étonné"] * 2),
+        (["Happiness", "joy", "zen"], ["happy", "happy", "zen"]),
+        (["2_fear", "6_neutral", "7_Contempt", "contempt"], ["fear", "neutral", "contempt", "contempt"]),
+        (["happy_1", "happy_2", "sad_1"], ["happy_1", "happy_2", "sad_1"]),
+        (["level 1", "level 2"], ["level 1", "level 2"]),
+        ([*"0123456"], [*labels.EMOTIONS]),
+        ([*"01234567"], [*"01234567"]),
+        ([*"1234567"], [*"1234567"]),
+        ([*"012345"], [*"012345"]),
+    ],
+)
+def test_one_class_has_one_name(names, classes):
+    assert list(labels.unify(names).values()) == classes
+    assert labels.unify(reversed(names)) == labels.unify(names)
 
 
 def test_an_emotion_is_added_by_one_call(monkeypatch):

@@ -6,6 +6,7 @@ Prints tables and writes `audit.md` (the tables), `audit.csv` (every image with 
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from omegaconf import DictConfig
 from fer.checks import check_path
 from fer.config import program
 from fer.data.base import Split, constant, digests
+from fer.data.folder import Unreadable
 from fer.errors import ConfigError, DataError
 from fer.files import atomic_write, expand, write_file
 from fer.tables import Table, csv_text, markdown, show
 
+_UNREADABLE = "unreadable"
 NAMES = ("audit.csv", "audit.md", "audit.png")
 
 
@@ -32,6 +35,7 @@ class Audit:
         row: int (N,), its row in there.
         group: int64 (N,), equal for images that are equal pixel for pixel.
         problems: bool (N,) for each kind of problem: which images have it.
+        unreadable: Files that are not among the images, since they cannot be read.
     """
 
     splits: dict[str, Split]
@@ -39,6 +43,7 @@ class Audit:
     row: np.ndarray
     group: np.ndarray
     problems: dict[str, np.ndarray]
+    unreadable: Sequence[Unreadable] = ()
 
     def duplicates(self, name: str, other: str) -> int:
         """Return the number of images of the split `name` that also occur in the split `other`."""
@@ -51,12 +56,13 @@ class Audit:
         return str(self.split[k]), str(row), file, split.classes[split.labels[row]]
 
 
-def examine(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
+def examine(splits: dict[str, Split], votes: str | Path | None = None, unreadable: Sequence[Unreadable] = ()) -> Audit:
     """Search all splits together for problems.
 
     Args:
         splits: The data.
         votes: Path of the fer2013new.csv of FER+, which shows images without a face.
+        unreadable: Files that could not be read.
 
     Raises:
         DataError: The votes belong to other data.
@@ -85,7 +91,7 @@ def examine(splits: dict[str, Split], votes: str | Path | None = None) -> Audit:
         counts = fer_plus.read(votes)
         fer_plus.attach(splits, counts, votes)  # refuses those of other images
         problems["no face (votes)"] = np.concatenate([fer_plus.non_faces(counts[name]) for name in splits])
-    return Audit(splits, split, row, group, problems)
+    return Audit(splits, split, row, group, problems, unreadable)
 
 
 def report(audit: Audit) -> list[Table]:
@@ -96,18 +102,23 @@ def report(audit: Audit) -> list[Table]:
         "duplicate groups": len(np.unique(group[problems["repeated"]])),
         "conflicting groups": len(np.unique(group[problems["conflicting label"]])),
         "images that repeat an earlier one": len(group) - len(np.unique(group)),
+        "unreadable files": len(audit.unreadable),
     }
     masks = [audit.split == name for name in names] + [np.ones(len(group), dtype=bool)]
     by_split = [[problem, *(str((where & mask).sum()) for mask in masks)] for problem, where in problems.items()]
+    broken = [file.split for file in audit.unreadable]
+    by_split.append([_UNREADABLE, *(str(broken.count(name)) for name in names), str(len(broken))])
     duplicates = [[a, *("" if a == b else str(audit.duplicates(a, b)) for b in names)] for a in names]
     counts = [split.counts() for split in audit.splits.values()]
     classes = enumerate(audit.splits[names[0]].classes)
     balance = [[label, *(f"{n[k]} ({n[k] / max(1, sum(n)):.1%})" for n in counts)] for k, label in classes]
+    files = [Table("Unreadable files", ["file", "reason"], [[f.file, f.reason] for f in audit.unreadable])]
     return [
         Table("In all", ["", "count"], [[name, str(count)] for name, count in totals.items()]),
         Table("Images with a problem", ["", *names, "all"], by_split),
         Table("Duplicates", ["images of", *(f"also in {name}" for name in names)], duplicates),
         Table("Class balance", ["class", *names], balance),
+        *(files if audit.unreadable else []),
     ]
 
 
@@ -117,7 +128,7 @@ def rows(audit: Audit) -> list[list[str]]:
     for problem, where in audit.problems.items():
         for k in sorted(np.flatnonzero(where).tolist(), key=lambda k: (audit.group[k], k)):
             result.append([*audit.describe(k), problem, str(audit.group[k])])
-    return result
+    return result + [[f.split, "", f.file, f.label, f"{_UNREADABLE}: {f.reason}", ""] for f in audit.unreadable]
 
 
 def examples(audit: Audit, most: int = 8) -> list[tuple[str, list[tuple[np.ndarray, str]]]]:
@@ -149,8 +160,12 @@ def write(audit: Audit, out: Path, title: str) -> None:
         raise DataError(f"cannot write into out={out} ({error.strerror}); choose another folder") from None
 
 
-def read(root: str | Path, size: int = 48, channels: int = 1) -> dict[str, Split]:
+def read(
+    root: str | Path, size: int = 48, channels: int = 1, unreadable: list[Unreadable] | None = None
+) -> dict[str, Split]:
     """Read a file, folder or archive of FER-2013, or a folder of images by class.
+
+    Files of a folder that cannot be read are added to `unreadable`.
 
     Raises:
         DataError: It is neither.
@@ -166,7 +181,7 @@ def read(root: str | Path, size: int = 48, channels: int = 1) -> dict[str, Split
     if kaggle and (size, channels) == (48, 1):
         with contextlib.suppress(DataError):  # of other classes or sizes
             return fer2013.read(path)
-    return folder.read(path, size=size, channels=channels)
+    return folder.read(path, size=size, channels=channels, unreadable=unreadable)
 
 
 def run(cfg: DictConfig) -> None:
@@ -180,7 +195,8 @@ def run(cfg: DictConfig) -> None:
         raise ConfigError("root is missing; give the data as the first word, as in: python -m fer.data.audit faces")
     check_path("out", cfg.out, optional=False)
     out, root = expand(cfg.out), str(cfg.root)
-    audit = examine(read(root, size=cfg.size, channels=cfg.channels), cfg.votes)
+    unreadable: list[Unreadable] = []
+    audit = examine(read(root, cfg.size, cfg.channels, unreadable), cfg.votes, unreadable)
     write(audit, out, f"Audit of {Path(root).resolve().name}")
     show(report(audit))
     print(*(out / name for name in NAMES), sep="\n")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ import platformdirs
 from fer.data.base import Split
 from fer.files import atomic_write
 
-_FORMAT = 1
+_FORMAT = 2
 """Increase this when a reader returns different arrays for the same files."""
+_log = logging.getLogger("fer.data")
 _UNUSABLE = (OSError, ValueError, KeyError, EOFError)
 """Raised for entries that are missing, empty or cut short."""
 
@@ -34,39 +36,74 @@ def stamp(path: Path, *settings: Any) -> str:
     return hashlib.sha256(repr((_FORMAT, str(path.resolve()), rows, settings)).encode()).hexdigest()[:32]
 
 
+class _Lines(logging.Handler):
+    """Collects what is logged in `fer.data` while it is entered, and passes it on at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.levelno, record.getMessage()))
+
+    def __enter__(self) -> "_Lines":
+        _log.addHandler(self)
+        _log.propagate, self._before = False, _log.level
+        _log.setLevel(logging.INFO)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _log.removeHandler(self)
+        _log.propagate = True
+        _log.setLevel(self._before)
+        _say(self.lines)
+
+
+def _say(lines: list[tuple[int, str]]) -> None:
+    for level, line in lines:
+        _log.log(level, "%s", line)
+
+
 def cached(key: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
     """Return the splits stored under `key`, with memory-mapped images, or store the result of `read` first.
+
+    What `read` logs, such as the number of files that it leaves out, is stored too, and logged each time.
 
     An entry appears only when it is complete, so a killed or failed writer leaves none. If the folder cannot be
     written, the splits are returned from memory.
     """
     target = folder() / key
     try:
-        return _load(target)
+        splits, lines = _load(target)
     except _UNUSABLE:
-        splits = read()
+        with _Lines() as log:
+            splits = read()
+    else:
+        _say(lines)
+        return splits
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target, unique=True) as part:
-            _store(part, splits)
-        return _load(target)
+            _store(part, splits, log.lines)
+        return _load(target)[0]
     except _UNUSABLE:
         return splits
 
 
-def _load(target: Path) -> dict[str, Split]:
+def _load(target: Path) -> tuple[dict[str, Split], list[tuple[int, str]]]:
     contents = json.loads((target / "contents.json").read_text(encoding="utf-8"))
     splits = {}
     for name in contents["splits"]:
         images = np.load(target / f"{name}_images.npy", mmap_mode="r")
         splits[name] = Split(images, np.load(target / f"{name}_labels.npy"), tuple(contents["classes"]))
-    return splits
+    return splits, contents["log"]
 
 
-def _store(target: Path, splits: dict[str, Split]) -> None:
+def _store(target: Path, splits: dict[str, Split], log: list[tuple[int, str]]) -> None:
     target.mkdir()
     for name, split in splits.items():
         np.save(target / f"{name}_images.npy", split.images)
         np.save(target / f"{name}_labels.npy", split.labels)
-    contents = json.dumps({"splits": list(splits), "classes": splits["train"].classes})
+    classes = next(iter(splits.values())).classes
+    contents = json.dumps({"splits": list(splits), "classes": classes, "log": log})
     (target / "contents.json").write_text(contents, encoding="utf-8")

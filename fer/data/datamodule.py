@@ -114,6 +114,9 @@ class EmotionDataModule(L.LightningDataModule):
         if self.splits:
             return
         splits = self.reader()
+        if lacking := [name for name in ("train", "val", "test") if name not in splits]:
+            has = ", ".join(sorted(splits))
+            raise DataError(f"the data has {has} but no {', '.join(lacking)}; put images in {lacking[0]}/<class>/")
         train = splits["train"]
         dropped = constant(train.images) if self.drop_non_faces else np.zeros(len(train), dtype=bool)
         if self.votes:

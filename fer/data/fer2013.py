@@ -1,30 +1,41 @@
 """FER-2013 (Goodfellow et al. 2013, "Challenges in Representation Learning") in every layout in circulation.
 
-fer2013.csv                       columns emotion, pixels, Usage
+fer2013.csv                       columns emotion, pixels, Usage; of any name, if it is the only such table
 icml_face_data.csv                the same in another order, with spaces before the names
 fer2013.tar.gz                    the original release, which contains fer2013.csv
-train/<class>/*, test/<class>/*   the Kaggle folders, or their zip
+train/<class>/*, test/<class>/*   the Kaggle folders, or their zip; with val/<class>/* or not
 """
 
+import codecs
 import csv
-import io
+import logging
 import os
+import re
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 import numpy as np
 
 from fer.checks import check_flag, check_number, check_path
 from fer.data import cache
 from fer.data.base import Split
-from fer.data.folder import list_images, load_image
+from fer.data.folder import (
+    HIDDEN,
+    Unreadable,
+    find_splits,
+    labelled,
+    load_image,
+    refusal,
+    split_folders,
+    split_name,
+)
 from fer.errors import DataError
 from fer.files import expand
-from fer.labels import EMOTIONS, canonical
+from fer.labels import EMOTIONS, canonical, key
 
 SIDE = 48
 KAGGLE = "msambare/fer2013"
@@ -32,7 +43,12 @@ USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """Our names of the splits by those in the files of FER-2013 and FER+."""
 
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+_ARCHIVES = (".zip", ".gz", ".tgz", ".tar")
+_OTHER_NAMES = {"emotion": "label", "usage": "split"}
+"""Names that others give to the columns."""
 _LABELS = {str(label): label for label in range(len(EMOTIONS))}
+
+_log = logging.getLogger(__name__)
 
 Labelled = tuple[str, int, bytes]
 """Split, label and pixels of an image."""
@@ -63,6 +79,9 @@ def read(root: str | Path | None = None, download: bool = False, seed: int = 0) 
             f"no FER-2013 in {path}; put fer2013.csv, icml_face_data.csv, fer2013.tar.gz or the Kaggle folders or zip "
             "there, or set data.root or FER2013_ROOT, or data.download=true, or try data=synthetic"
         )
+    others = [] if source == path or source.is_dir() else [p.name for p in _candidates(source.parent) if p != source]
+    if others:
+        _log.warning("%s is read, not what else is there: %s", source, ", ".join(others))
     return cache.cached(cache.stamp(source, "fer2013", seed), lambda: _read(source, seed))
 
 
@@ -79,19 +98,35 @@ def _download() -> Path:
 def find(path: Path) -> Path | None:
     """Return the file or folder to read, which is `path` itself or the best candidate in it; None if there is none."""
     if path.is_file():
-        return path if path.suffix.lower() in (".csv", ".zip", ".gz", ".tgz", ".tar") else None
-    for folder in (path, path / "fer2013"):
-        files = [folder / name for name in (*_CSV_NAMES, "fer2013.tar.gz") if (folder / name).is_file()]
-        if files or (folder / "train").is_dir():
-            return files[0] if files else folder
-        if zips := sorted(folder.glob("*.zip")):
-            return zips[0]
-    return None
+        return path if path.suffix.lower() in (".csv", *_ARCHIVES) else None
+    return next((found[0] for folder in (path, path / "fer2013") if (found := _candidates(folder))), None)
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Return what can be read in a folder, the best first: tables, the folder itself if it has splits, archives."""
+    files = [path for path in sorted(folder.glob("*")) if path.is_file() and not path.name.startswith(HIDDEN)]
+    named = [path for name in (*_CSV_NAMES, "fer2013.tar.gz") for path in files if path.name.lower() == name]
+    tables = [path for path in files if path not in named and _is_table(path)]
+    archives = [path for path in files if path not in named and path.suffix.lower() in _ARCHIVES]
+    splits = {split_name(path.stem) for path in tables} - {None}
+    itself = [folder] if (folder.is_dir() and find_splits(folder)) or len(splits) == len(tables) > 1 else []
+    return named + itself + tables + archives
+
+
+def _is_table(path: Path) -> bool:
+    if path.suffix.lower() != ".csv":
+        return False
+    try:
+        with _open(path) as file:
+            header = _table(file)[0]
+            return bool(_column(header, "emotion") and _column(header, "pixels"))
+    except (OSError, UnicodeError, csv.Error):
+        return False
 
 
 def _read(source: Path, seed: int) -> dict[str, Split]:
     if source.is_dir() or source.suffix.lower() == ".csv":
-        return _parse(source, str(source), seed)
+        return _splits(_images(source, str(source)), str(source), seed)
     with tempfile.TemporaryDirectory() as folder:
         try:
             if source.suffix.lower() == ".zip":
@@ -104,25 +139,62 @@ def _read(source: Path, seed: int) -> dict[str, Split]:
             reason = " ".join(str(error).partition(": -")[0].split()) or type(error).__name__
             fix = "fetch it again, or unpack it and set data.root to its folder"
             raise DataError(f"{source} is damaged, cut short or encrypted ({reason}); {fix}") from error
-        tables = [path for path in sorted(Path(folder).rglob("*.csv")) if path.name in _CSV_NAMES]
-        return _parse(tables[0] if tables else Path(folder), str(source), seed)
+        tables = [
+            path for path in sorted(Path(folder).rglob("*")) if path.name.lower() in _CSV_NAMES or _is_table(path)
+        ]
+        best = min(tables, key=lambda path: path.name.lower() not in _CSV_NAMES, default=Path(folder))
+        return _splits(_images(best, str(source)), str(source), seed)
 
 
-def _parse(path: Path, name: str, seed: int) -> dict[str, Split]:
-    """Read a CSV file, or a folder that contains train/<class>/ and test/<class>/; `name` is for messages."""
-    if path.is_dir():
-        return _splits(_folder_images(path, name), name, seed)
+def _images(path: Path, name: str) -> Iterator[Labelled]:
+    """Yield the images of a CSV file, of a folder with split folders, or of one with a CSV file for each split.
+
+    `name` is for messages.
+    """
+    if path.is_dir() and find_splits(path):
+        yield from _folder_images(path, name)
+        return
+    tables = list(filter(_is_table, sorted(path.glob("*")))) if path.is_dir() else [path]
+    for table in tables:
+        yield from _csv_images(table, name if table == path else str(table), split_name(table.stem))
+
+
+def _open(path: Path) -> TextIO:
+    """Open a text file in UTF-8 or UTF-16, with a byte order mark or without."""
     with path.open("rb") as file:
-        return _splits(_csv_images(file, name), name)
+        head = file.read(2)
+    wide = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}.get(head)
+    wide = wide or ("utf-16-le" if head[1:] == b"\0" else "utf-16-be" if head[:1] == b"\0" else None)
+    return path.open(encoding=wide or "utf-8-sig", newline="")
 
 
-def rows(file: IO[bytes], name: str, columns: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield the rows of a CSV file of FER-2013 or FER+.
+def _table(lines: TextIO) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """Return the columns of a CSV file as `fer.labels.key` has them, and its rows with their line numbers.
+
+    The separators of spreadsheets are read: comma, semicolon, tabulator, |.
+    """
+    before, first = next((pair for pair in enumerate(lines, 1) if pair[1].strip() and pair[1][:4] != "sep="), (1, ""))
+    separator = max(",;\t|", key=first.count)
+    header = [key(name) for name in next(csv.reader([first], delimiter=separator), [])]
+    reader = csv.DictReader(lines, header, restval="", delimiter=separator)
+    return header, ((before + reader.line_num, row) for row in reader)
+
+
+def _column(header: Sequence[str], name: str) -> str | None:
+    """Return the name in `header` of the column `name`, None without one."""
+    return next((each for each in (key(name), _OTHER_NAMES.get(name)) if each in header), None)
+
+
+def rows(
+    path: Path, name: str, columns: Sequence[str], split: str | None = None
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the rows of a CSV file of FER-2013 or FER+, without empty ones.
 
     Args:
-        file: The file, UTF-8. Case and surrounding spaces of its header are ignored.
+        path: The file. Of its header, case, surrounding spaces and aliases of emotions make no difference.
         name: Name of the file for messages.
-        columns: The required columns besides usage, in lower case.
+        columns: The required columns besides usage.
+        split: Of all rows if there is no column usage; None to require it.
 
     Yields:
         For each row, its position for messages ("fer2013.csv, line 7"), its split (train, val or test) and the texts
@@ -130,73 +202,107 @@ def rows(file: IO[bytes], name: str, columns: Sequence[str]) -> Iterator[tuple[s
 
     Raises:
         DataError: Not a CSV file, a column is missing, or a usage is unknown.
+        OSError: The file cannot be read.
     """
-    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, restval="")
-        try:
-            header = reader.fieldnames = [column.strip().lower() for column in reader.fieldnames or ()]
-            if missing := [column for column in (*columns, "usage") if column not in header]:
+    line = 0
+    try:
+        with _open(path) as lines:
+            header, table = _table(lines)
+            found = {column: _column(header, column) for column in ("usage", *columns)}
+            if missing := [column for column, its in found.items() if not its and not (split and column == "usage")]:
                 expected, given = ", ".join([*columns, "Usage"]), ", ".join(header)[:80]
                 raise DataError(f"{name}: no column {missing[0]!r}; expected {expected}, found {given!r}")
-            for row in reader:
-                where = f"{name}, line {reader.line_num}"
-                usage, *values = (row[column].strip() for column in ("usage", *columns))
-                if usage not in USAGE:
+            for line, row in table:
+                where = f"{name}, line {line}"
+                usage, *values = (row[column].strip() if column else "" for column in found.values())
+                if not usage and not any(values):
+                    continue  # a spreadsheet's last rows
+                named = split_name(usage) if found["usage"] else split
+                if named is None:
                     raise DataError(f"{where}: Usage is {usage[:20]!r}; expected one of {', '.join(USAGE)}")
-                yield where, USAGE[usage], values
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{name}, line {reader.line_num + 1}: not CSV in UTF-8 ({error}); fetch it again") from None
+                yield where, named, values
+    except (UnicodeError, csv.Error) as error:
+        raise DataError(f"{name}, line {line + 1}: not CSV in UTF-8 ({error}); fetch it again") from None
 
 
-def _csv_images(file: IO[bytes], name: str) -> Iterator[Labelled]:
-    for where, split, (emotion, text) in rows(file, name, ("emotion", "pixels")):
-        if emotion not in _LABELS:
+def _csv_images(path: Path, name: str, split: str | None) -> Iterator[Labelled]:
+    """Yield the images of a CSV file. Without a column usage they are those of `split`, or train."""
+    for where, given, (emotion, text) in rows(path, name, ("emotion", "pixels"), split or "train"):
+        label = _LABELS.get(emotion.removesuffix(".0"))
+        if label is None and (word := canonical(emotion)) in EMOTIONS:
+            label = EMOTIONS.index(word)
+        if label is None:
             raise DataError(f"{where}: the label is {emotion[:20]!r}; expected 0 (angry) to 6 (neutral)")
         try:
-            pixels = bytes(map(int, text.split()))
+            pixels = _pixels(text)
         except ValueError:
             raise DataError(f"{where}: a pixel is not a whole number from 0 to 255; fetch it again") from None
         if len(pixels) != SIDE * SIDE:
             raise DataError(f"{where}: {len(pixels)} pixels; expected {SIDE * SIDE} (48 × 48)")
-        yield split, _LABELS[emotion], pixels
+        yield given, label, pixels
+
+
+def _pixels(text: str) -> bytes:
+    """Return the pixels of a cell: whole numbers from 0 to 255, otherwise `ValueError`."""
+    try:
+        return bytes(map(int, text.split()))
+    except ValueError:  # separated by commas, in brackets, or written as 70.0
+        numbers = [float(number) for number in re.sub(r"[,;\[\]()]", " ", text).split()]
+        if not all(number.is_integer() for number in numbers):
+            raise
+        return bytes(map(int, numbers))
 
 
 def _folder_images(root: Path, name: str) -> Iterator[Labelled]:
-    for path in list_images(root):
-        where = f"{name}/{path.relative_to(root).as_posix()}"
-        *_, folder, label, file = ("", "", *path.relative_to(root).parts)
-        if folder.lower() not in ("train", "test"):
-            continue
-        emotion = canonical(label)
-        if emotion is None:
-            raise DataError(f"{where}: {label!r} is no emotion of FER-2013; for other classes use data=image_folder")
-        image = load_image(path, where, channels=1)
-        if image.shape != (SIDE, SIDE):
-            size = f"{image.shape[1]}×{image.shape[0]}"
-            raise DataError(f"{where}: {size} pixels; FER-2013 has 48×48, for other sizes use data=image_folder")
-        split = "val" if file.startswith("PublicTest_") else folder.lower()
-        yield split, EMOTIONS.index(emotion), image.tobytes()
+    home, folders = split_folders(root, name)
+    broken: list[Unreadable] = []
+    for split, images in labelled(home, folders, name).items():
+        for image in images:
+            file = image.path.relative_to(root).as_posix()
+            if image.label not in EMOTIONS:
+                raise DataError(f"{name}/{file}: no emotion of FER-2013; for other classes use data=image_folder")
+            try:
+                pixels = load_image(image.path, channels=1)
+            except OSError as error:
+                broken.append(Unreadable(split, file, image.label, error.strerror or str(error)))
+                continue
+            if pixels.shape != (SIDE, SIDE):
+                size = f"{pixels.shape[1]}×{pixels.shape[0]}"
+                raise DataError(f"{name}/{file}: {size} pixels; for sizes other than 48×48 use data=image_folder")
+            marked = split == "test" and "val" not in folders and image.path.name.startswith("PublicTest_")
+            yield "val" if marked else split, EMOTIONS.index(image.label), pixels.tobytes()
+    if broken:
+        raise DataError(refusal(broken, name))
 
 
-def _splits(images: Iterable[Labelled], source: str, seed: int | None = None) -> dict[str, Split]:
-    """Sort images into splits. With a seed, val is cut from train if it has no images."""
+def _splits(images: Iterable[Labelled], source: str, seed: int) -> dict[str, Split]:
+    """Sort images into splits. Those without images are cut from train, if it has some."""
     splits, labels, pixels = list(zip(*images, strict=True)) or ((), (), ())
     stack = np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, SIDE, SIDE)
     split, label = np.array(splits, dtype=object), np.array(labels, dtype=np.int64)
-    if seed is not None and "val" not in splits:
-        split[_tenth(split, label, seed)] = "val"
+    names = [name for name in USAGE.values() if name in splits]
+    if not names:
+        raise DataError(f"{source}: no images; fetch the whole set")
+    if "train" in names and (missing := [name for name in USAGE.values() if name not in names]):
+        percent = 10 if missing == ["val"] else 15
+        level = logging.INFO if missing == ["val"] else logging.WARNING  # the Kaggle set is known to have no val
+        what = f"no {' and no '.join(missing)}: {percent} % of train are cut for each, by seed"
+        _log.log(level, "%s has %s", source, what)
+        _cut(split, label, missing, percent, seed)
+        names = list(USAGE.values())
     for usage, name in USAGE.items():
         present = set(label[split == name].tolist())
-        if missing := [emotion for k, emotion in enumerate(EMOTIONS) if k not in present]:
+        missing = [emotion for k, emotion in enumerate(EMOTIONS) if k not in present]
+        if name in names and missing:
             raise DataError(f"{source}: no {name} image ({usage}) of class {', '.join(missing)}; fetch the whole set")
-    return {name: Split(stack[split == name], label[split == name], EMOTIONS) for name in USAGE.values()}
+    return {name: Split(stack[split == name], label[split == name], EMOTIONS) for name in names}
 
 
-def _tenth(split: np.ndarray, label: np.ndarray, seed: int) -> list[int]:
-    """Return the row numbers of a random tenth of each class of train, at least one if a class has two or more."""
+def _cut(split: np.ndarray, label: np.ndarray, missing: Sequence[str], percent: int, seed: int) -> None:
+    """Move a random share of each class of train, at least one image of two or more, to each missing split."""
     rng = np.random.default_rng(seed)
-    chosen: list[int] = []
     for number in range(len(EMOTIONS)):
-        rows = np.flatnonzero((split == "train") & (label == number))
-        chosen += rng.permutation(rows)[: max(len(rows) // 10, int(len(rows) > 1))].tolist()
-    return chosen
+        rows = rng.permutation(np.flatnonzero((split == "train") & (label == number)))
+        count = max(len(rows) * percent // 100, int(len(rows) > 1))
+        for k, name in enumerate(missing):
+            split[rows[k * count : (k + 1) * count]] = name

@@ -14,34 +14,39 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import cv2
 import numpy as np
 
 from fer import labels
 from fer.checks import check_choice, check_number, check_path
+from fer.data import rafdb
 from fer.data.base import Split
+from fer.data.groups import Image, cut
 from fer.errors import DataError
 from fer.files import expand
-from fer.images import read_image
+from fer.images import is_image, is_side_file, read_image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 HIDDEN = (".", "__MACOSX")
 """Prefixes of the names of hidden files and folders."""
 
-_SPLITS = ("train", "val", "test")
-_ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+SPLITS = ("train", "val", "test")
+_ALIASES = {
+    **{"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"},
+    **{"publictest": "val", "privatetest": "test"},  # of FER-2013
+}
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Image:
-    path: Path
+class Unreadable(NamedTuple):
+    """A file that cannot be read as an image: its split, its path below the root, its class, and why not."""
+
+    split: str
+    file: str
     label: str
-    group: str  # the session or person, "" if no folder names one
+    reason: str
 
 
 def read(
@@ -51,13 +56,17 @@ def read(
     seed: int = 0,
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
+    unreadable: list[Unreadable] | None = None,
 ) -> dict[str, Split]:
     """Read the splits train, val and test from a folder in one of the layouts above.
 
-    Classes are named after their folders, in the order of `fer.labels.order`; an emotion's name and its aliases become
-    one class. The level whose folders are named after emotions holds the classes. Without such names it is the
-    first level, or the second if all names of the first contain digits (sessions) and none of the second does.
+    Without a train folder, only the splits that exist are returned: they can be evaluated.
+
+    Classes are named after their folders, see `fer.labels.unify`, in the order of `fer.labels.order`. The level whose
+    folders are named after emotions holds the classes. Without such names it is the first level, or the second if all
+    names of the first contain digits (sessions) and none of the second does. What is an image is decided by content.
     Images are turned upright (EXIF), cropped to their central square and resized. Rows are in the order of their paths.
+    Files that are not read are counted in warnings.
 
     Args:
         root: The folder.
@@ -66,9 +75,10 @@ def read(
         seed: Decides which groups are cut from train.
         val_fraction, test_fraction: Shares of train's images to cut for a val or test without a folder, as nearly as
             whole groups allow.
+        unreadable: Files that cannot be read are added here and left out, instead of an error.
 
     Raises:
-        DataError: No labelled images, a class that a split lacks, too few groups, or an unreadable image.
+        DataError: No labelled images, a class that a split lacks, too few groups, or unreadable images.
         ConfigError: An argument is out of range.
     """
     check_path("data.root", root, optional=False)
@@ -80,48 +90,85 @@ def read(
     root = expand(root)
     if not root.is_dir():
         raise DataError(f"no folder {root}; set data.root to the folder with train/<class>/ or <class>/")
-    root, folders = _split_folders(root)
-    images = _labelled(root, folders)
+    root, folders, images = _find(root)
+    _check_classes(images, folders)
     missing = {n: share for n, share in (("val", val_fraction), ("test", test_fraction)) if n not in images}
-    if missing:
-        images |= _cut(images["train"], missing, seed, folders["train"])
-    classes = labels.order([image.label for image in images["train"]])
-    return {name: _load(images[name], classes, size, channels, root) for name in _SPLITS}
+    if missing and "train" in images:
+        images |= cut(images["train"], missing, seed, folders["train"])
+    classes = labels.order([image.label for rows in images.values() for image in rows])
+    broken: list[Unreadable] = []
+    splits = {
+        name: _load(name, images[name], classes, size, channels, root, broken) for name in SPLITS if name in images
+    }
+    if unreadable is not None:
+        unreadable += broken
+    elif broken:
+        raise DataError(refusal(broken, root))
+    return splits
+
+
+def _find(root: Path) -> tuple[Path, dict[str, Path], dict[str, list[Image]]]:
+    """Return the folder that holds the dataset, and the folder and the images of each split that is there."""
+    if table := rafdb.find(root):
+        listed = rafdb.read(table).items()
+        images = {split: [Image(path, label) for path, label in rows] for split, rows in listed}
+        return root, dict.fromkeys(images, root), images
+    root, folders = split_folders(root)
+    folders = folders or {"train": root}
+    return root, folders, labelled(root, folders)
 
 
 def list_images(root: Path) -> list[Path]:
-    """Return all images below `root`, by suffix (`IMAGE_SUFFIXES`, any case), sorted by their path with /.
+    """Return all images below `root`, by content, sorted by their path with /; see `list_files`."""
+    return [path for path in list_files(root) if is_image(path)]
+
+
+def list_files(root: Path) -> list[Path]:
+    """Return all files below `root`, sorted by their path with /.
 
     Links to folders are followed, hidden files and folders are left out. Raises `DataError` if a folder cannot be
     listed.
     """
-    images = [Path(folder, name) for folder, _, files in _walk(root) for name in files if is_image(name)]
-    return sorted(images, key=lambda path: path.relative_to(root).as_posix())
+    files = [Path(folder, name) for folder, _, names in _walk(root) for name in names if not name.startswith(HIDDEN)]
+    return sorted(files, key=lambda path: path.relative_to(root).as_posix())
 
 
-def is_image(name: str) -> bool:
-    """Whether a file is an image according to its name, and not a hidden one, as left by macOS or notebooks."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(HIDDEN)
-
-
-def load_image(path: Path, name: str, channels: int) -> np.ndarray:
-    """Read an image file as uint8 (H, W) luma or (H, W, 3) RGB; see `fer.images`.
-
-    Raises `DataError` with `name`, the path for messages, if that is not possible.
-    """
-    try:
-        image = read_image(path)
-    except OSError as error:
-        raise DataError(f"{name} is not a readable image ({error.strerror}); repair or delete it") from None
+def load_image(path: Path, channels: int) -> np.ndarray:
+    """Read an image file as uint8 (H, W) luma or (H, W, 3) RGB; see `fer.images`. Raises `OSError`."""
+    image = read_image(path)
     return image if channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-def _load(images: Sequence[_Image], classes: tuple[str, ...], size: int, channels: int, root: Path) -> Split:
+def refusal(unreadable: Sequence[Unreadable], root: str | Path) -> str:
+    """Return the message that counts unreadable files of the dataset `root`."""
+    first = f"{root}/{unreadable[0].file}"
+    if len(unreadable) == 1:
+        return f"{first} is not a readable image ({unreadable[0].reason}); repair or delete it"
+    what = f"{len(unreadable)} files are not readable images, such as {first} ({unreadable[0].reason})"
+    return f"{what}; python -m fer.data.audit {root} lists all; repair or delete them"
+
+
+def _load(
+    split: str,
+    images: Sequence[Image],
+    classes: tuple[str, ...],
+    size: int,
+    channels: int,
+    root: Path,
+    unreadable: list[Unreadable],
+) -> Split:
     pixels = np.empty((len(images), size, size) if channels == 1 else (len(images), size, size, 3), dtype=np.uint8)
-    for row, image in enumerate(images):
-        pixels[row] = _square(load_image(image.path, str(image.path), channels), size)
-    truth = np.array([classes.index(image.label) for image in images], dtype=np.int64)
-    return Split(pixels, truth, classes, names=tuple(image.path.relative_to(root).as_posix() for image in images))
+    read: list[Image] = []
+    for image in images:
+        try:
+            pixels[len(read)] = _square(load_image(image.path, channels), size)
+            read.append(image)
+        except OSError as error:
+            name = image.path.relative_to(root).as_posix()
+            unreadable.append(Unreadable(split, name, image.label, error.strerror or str(error)))
+    truth = np.array([classes.index(image.label) for image in read], dtype=np.int64)
+    names = tuple(image.path.relative_to(root).as_posix() for image in read)
+    return Split(pixels[: len(read)], truth, classes, names=names)
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:
@@ -149,55 +196,122 @@ def _folders_in(folder: Path) -> list[Path]:
     return [folder / name for name in next(_walk(folder))[1]]
 
 
-def _split_folders(root: Path) -> tuple[Path, dict[str, Path]]:
-    """Return the root, one level down if it contains a single folder, and the folder of each split.
+def split_name(name: str) -> str | None:
+    """Return the split (train, val or test) that a folder or a table's cell names, None if no split."""
+    word = re.sub(r"[\W_]*(set|data|images)?$", "", labels.key(name))
+    word = _ALIASES.get(word, word)
+    return word if word in SPLITS else None
 
-    Without split folders, train is the root.
+
+def split_folders(root: Path, name: str | None = None) -> tuple[Path, dict[str, Path]]:
+    """Return the folder that holds split folders, `root` or one below it, and the folder of each split.
+
+    Folders with images beside them are named in a warning, with `name` as the dataset's. Without split folders the
+    second is empty.
+
+    Raises:
+        DataError: Several folders in `root` hold split folders.
     """
+    home = find_splits(root)
+    if home is None:
+        return root, {}
+    splits = {split: path for path in reversed(_folders_in(home)) if (split := split_name(path.name))}
+    beside = [path for path in _folders_in(root) if not home.is_relative_to(path)] if home != root else []
+    beside += [path for path in _folders_in(home) if path not in splits.values()]
+    if ignored := [path.name for path in beside if list_images(path)]:
+        _log.warning(
+            "%s: not read, since they are no split folders, or a second one: %s", name or home, ", ".join(ignored)
+        )
+    return home, splits
+
+
+def find_splits(root: Path) -> Path | None:
+    """Return the folder with split folders: `root`, an only folder's, or the one of several in it; None without."""
     folders = _folders_in(root)
-    splits = {name: path for path in reversed(folders) if (name := _split_name(path))}
-    if not splits:
-        if len(folders) == 1 and any(map(_split_name, _folders_in(folders[0]))):
-            return _split_folders(folders[0])  # an archive unpacked into a folder of its own
-        return root, {"train": root}
-    if "train" not in splits:
-        raise DataError(f"{root} has {', '.join(sorted(splits))} but no train; put images in {root}/train/<class>/")
-    if ignored := [path.name for path in folders if path not in splits.values() and list_images(path)]:
-        _log.warning("%s: not read, since they are no split folders, or a second one: %s", root, ", ".join(ignored))
-    return root, splits
+    if any(split_name(path.name) for path in folders):
+        return root
+    if len(folders) == 1:  # an archive unpacked into a folder of its own
+        return find_splits(folders[0])
+    homes = [path for path in folders if len({split_name(each.name) for each in _folders_in(path)} - {None}) > 1]
+    homes = [path for path in homes if len(homes) == 1 or list_images(path)]  # not those of labels in text files
+    if len(homes) > 1:
+        names = " and ".join(path.name for path in homes)
+        fix = "set data.root to one of them, or put train, val and test above the classes"
+        raise DataError(f"{root} has split folders in {names}; {fix}")
+    return homes[0] if homes else None
 
 
-def _split_name(path: Path) -> str | None:
-    name = _ALIASES.get(path.name.lower(), path.name.lower())
-    return name if name in _SPLITS else None
+def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> dict[str, list[Image]]:
+    """Return the images of each split, with class and group from their folders.
 
+    Args:
+        root: The folder of the dataset.
+        folders: The folder of each split.
+        name: Of the dataset, for messages; None for the path of `root`.
 
-def _labelled(root: Path, folders: dict[str, Path]) -> dict[str, list[_Image]]:
-    """Return the images of each split, with class and group from their folders. Every split has every class."""
-    paths = {split: list_images(folder) for split, folder in folders.items()}
-    files = [(n, path, path.relative_to(folders[n]).parts[:-1]) for n, rows in paths.items() for path in rows]
-    above = [parts for _, _, parts in files if parts]
+    Raises:
+        DataError: No images in class folders, or a class without any.
+    """
+    name = name or str(root)
+    rows: list[tuple[str, Path, tuple[str, ...]]] = []  # split, image, and its folders below the split's
+    others: list[Path] = []
+    for split, folder in folders.items():
+        for path in list_files(folder):
+            if is_image(path):
+                rows.append((split, path, path.relative_to(folder).parts[:-1]))
+            elif not is_side_file(path):
+                others.append(path)
+    above = [parts for *_, parts in rows if parts]
+    _report("no images", others, root, name)
     if not above:
-        layouts = f"{root}/train/<class>/*.jpg or {root}/<class>/*.jpg (or {', '.join(IMAGE_SUFFIXES[1:])})"
-        raise DataError(f"no images in class folders under {root}; expected {layouts}")
-    level = _class_level(above, sessions=folders["train"] == root)
-    if stray := [path for _, path, parts in files if len(parts) <= level]:
-        _log.warning("not read, since they are in no class folder: %d images, such as %s", len(stray), stray[0])
-    images: dict[str, list[_Image]] = {split: [] for split in folders}
-    for split, path, parts in files:
-        if len(parts) > level:  # folders above the class are sessions, the one below it is a person
-            group = "/".join(parts[:level] or parts[level + 1 : level + 2])
-            images[split].append(_Image(path, labels.canonical(parts[level]) or parts[level], group))
-    classes = {image.label for rows in images.values() for image in rows}
+        raise DataError(f"no images in class folders under {name}; expected {name}/train/<class>/* or {name}/<class>/*")
+    level = _class_level(above, sessions=root in folders.values())
+    _report("in no class folder", [path for _, path, parts in rows if len(parts) <= level], root, name)
+    rows = [row for row in rows if len(row[2]) > level]
+    found = {parts[level] for *_, parts in rows}
     if level == 0:  # then a folder without images is a class, too
-        names = [path.name for folder in folders.values() for path in _folders_in(folder)]
-        classes |= {labels.canonical(name) or name for name in names}
+        found |= {path.name for folder in folders.values() for path in _folders_in(folder)}
+    classes = _classes(found, rows[0][1])
+    images: dict[str, list[Image]] = {split: [] for split in folders}
+    for split, path, parts in rows:  # folders above the class are sessions, the one below it is a person
+        group = "/".join(parts[:level] or parts[level + 1 : level + 2])
+        images[split].append(Image(path, classes[parts[level]], group))
+    if empty := set(classes.values()) - {image.label for each in images.values() for image in each}:
+        absent = ", ".join(labels.order(list(empty)))
+        raise DataError(f"{name} has no image of {absent}; add some, or delete the class everywhere")
+    return images
+
+
+def _report(what: str, files: Sequence[Path], root: Path, name: str) -> None:
+    """Count files that are not read in a warning."""
+    if files:
+        count = f"{len(files)} file{'s are' if len(files) > 1 else ' is'} {what} and not read"
+        _log.warning("%s: %s, such as %s", name, count, files[0].relative_to(root).as_posix())
+
+
+def _classes(names: set[str], example: Path) -> dict[str, str]:
+    """Return the class of each folder name. Bare numbers are explained in a line."""
+    classes = labels.unify(names)
+    if {name.strip() for name in names} == set(rafdb.LABELS) and example.stem.endswith("_aligned"):
+        classes = {name: rafdb.LABELS[name.strip()] for name in names}
+    if all(name.strip().isdecimal() for name in names):
+        known = set(classes.values()) <= set(labels.EMOTIONS)
+        read = ", ".join(f"{name} {classes[name]}" for name in sorted(names)) if known else "classes of their own"
+        fix = "if they are others, rename the folders" if known else "rename the folders if they are emotions"
+        _log.warning("the class folders have numbers for names and are read as %s; %s", read, fix)
+    return classes
+
+
+def _check_classes(images: dict[str, list[Image]], folders: dict[str, Path]) -> None:
+    """Check that there are two classes and, if train is one of the splits, that every split has every class."""
+    classes = {image.label for rows in images.values() for image in rows}
     for split, rows in images.items():
-        if absent := ", ".join(labels.order(list(classes - {image.label for image in rows}))):
+        absent = ", ".join(labels.order(list(classes - {image.label for image in rows})))
+        if absent and ("train" in images or not rows):
             raise DataError(f"{folders[split]} has no image of {absent}; add some, or delete the class everywhere")
     if len(classes) < 2:
-        raise DataError(f"only one class under {folders['train']} ({classes.pop()}); add a folder for another")
-    return images
+        folder = next(iter(folders.values()))
+        raise DataError(f"only one class under {folder} ({classes.pop()}); add a folder for another")
 
 
 def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
@@ -205,66 +319,9 @@ def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
     emotions = Counter(n for parts in folders for n, name in enumerate(parts) if labels.canonical(name))
     if emotions:
         return max(sorted(emotions), key=lambda level: emotions[level])
+    levels = [{parts[level] for parts in folders} for level in range(min(map(len, folders)))]
+    if numbers := [level for level, names in enumerate(levels) if names == set(map(str, range(7)))]:
+        return numbers[0]
     digit = re.compile(r"\d")
     numbered = all(len(p) > 1 and digit.search(p[0]) and not digit.search(p[1]) for p in folders)
     return 1 if sessions and numbered else 0
-
-
-def _cut(images: list[_Image], missing: dict[str, float], seed: int, folder: Path) -> dict[str, list[_Image]]:
-    """Cut the missing splits from train, in whole groups. Return them and the rest of train."""
-    names = ["train", *missing]
-    classes, truth = np.unique([image.label for image in images], return_inverse=True)
-    shares = np.array([1 - sum(missing.values()), *missing.values()])
-    # clip_0001.jpg and clip_0002.jpg are frames of one clip, whatever their classes
-    series = [re.sub(r"[\s_.(-]*\d+\)?$", "", image.path.stem) for image in images]
-    grouped = [image.group or name or str(image.path) for image, name in zip(images, series, strict=True)]
-    alone = [image.group or str(image.path) for image in images]
-    foldered = all(image.group for image in images)
-    for kind, keys in [("groups", grouped)] if foldered else [("groups", grouped), ("images", alone)]:
-        groups, group = np.unique(keys, return_inverse=True)
-        counts = np.zeros((len(groups), len(classes)), dtype=np.int64)
-        np.add.at(counts, (group, truth), 1)
-        dealt = _deal(counts, shares, np.random.default_rng(seed))
-        if dealt is None:
-            continue
-        _log.info("%s: %s cut from train by %d %s", folder, " and ".join(missing), len(groups), kind)
-        if not foldered and 2 * len(groups) > len(images):
-            fix = "give each session or person a folder of its own, or make train, val and test folders"
-            _log.warning("%s: frames of one video may end up on both sides and flatter the scores; %s", folder, fix)
-        part = dealt[group]
-        return {name: [images[row] for row in np.flatnonzero(part == k)] for k, name in enumerate(names)}
-    within = np.count_nonzero(counts, axis=0)
-    scarce = f"{str(classes[within.argmin()])!r} is in {within.min()} of them"
-    what = f"cannot cut {' and '.join(missing)} from {len(groups)} {kind} with every class in each ({scarce})"
-    raise DataError(f"{folder}: {what}; add a session or a person, or make train, val and test folders")
-
-
-def _deal(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Assign groups to splits so that each split has every class and nearly its share of each.
-
-    The best of many random orders is kept.
-
-    Args:
-        counts: (G, K) images of each class in each group.
-        shares: (S,) share of each split, train first.
-        rng: Gives the orders.
-
-    Returns:
-        (G,) the split of each group, or None if no assignment gives every split every class.
-    """
-    if (np.count_nonzero(counts, axis=0) < len(shares)).any():
-        return None
-    target = shares[:, None] * counts.sum(axis=0)
-    scale = counts.sum(axis=0)
-    best, least = None, np.inf
-    for _ in range(max(1, min(64, 100_000 // len(counts)))):
-        dealt, part = np.zeros_like(target), np.empty(len(counts), dtype=np.int64)
-        for group in rng.permutation(len(counts)):
-            new = ((dealt == 0) & (counts[group] > 0)).sum(axis=1)  # classes that the split would gain
-            need = ((target - dealt) * counts[group] / scale).sum(axis=1)
-            part[group] = np.lexsort((need, new))[-1]
-            dealt[part[group]] += counts[group]
-        miss = (((dealt - target) / scale) ** 2).sum()
-        if (dealt > 0).all() and miss < least:
-            best, least = part, miss
-    return best

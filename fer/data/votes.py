@@ -25,11 +25,11 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     check_path("data.votes", path, optional=False)
     counts: dict[str, list[list[int]]] = {name: [] for name in USAGE.values()}
     try:
-        with expand(path).open("rb") as file:
-            for where, split, values in rows(file, f"data.votes={path}", [name.lower() for name in COLUMNS]):
-                if not all(value.isdecimal() and len(value) < 7 for value in values):
-                    raise DataError(f"{where}: votes must be whole numbers from 0; fetch it again")
-                counts[split].append([int(value) for value in values])
+        for where, split, values in rows(expand(path), f"data.votes={path}", COLUMNS):
+            numbers = [value.removesuffix(".0") for value in values]
+            if not all(number.isdecimal() and len(number) < 7 for number in numbers):
+                raise DataError(f"{where}: votes must be whole numbers from 0; fetch it again")
+            counts[split].append([int(number) for number in numbers])
     except OSError as error:
         raise DataError(f"cannot read data.votes={path} ({error.strerror}); give the fer2013new.csv of FER+") from None
     return {name: np.array(votes, dtype=np.int64).reshape(-1, len(COLUMNS)) for name, votes in counts.items()}

@@ -41,8 +41,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """
     models = _models(cfg)
     splits = config.reader(cfg.data.reader)()
-    _check_data(models, splits["train"], cfg)
-    split, val = _split(splits, cfg.split, cfg.without_duplicates), splits["val"]
+    _check_data(models, next(iter(splits.values())), cfg)
+    split, val = _split(splits, cfg.split, cfg.without_duplicates), splits.get("val")
+    if val is None and (cfg.average or any(model.temperature is None for model in models)):
+        raise DataError("the data has no val, on which the temperature is fitted; add val/<class>/, or give artifacts")
     models = [_calibrated(model, val) for model in models]
     predictions = _predict(models, split, val, cfg.average)
     extra: dict[str, dict[str, float]] = {
@@ -100,28 +102,30 @@ def _check_data(models: Sequence[Model], train: Split, cfg: DictConfig) -> None:
 
 
 def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Split:
-    check_choice("split", name, tuple(splits))
+    check_choice("split", name, ("train", "val", "test"))
+    if name not in splits:
+        raise DataError(f"the data has {', '.join(splits)} but no {name}; set split={next(iter(splits))}")
     split = splits[name]
     if without_duplicates:
-        others = [splits[other] for other in (("val", "test") if name == "train" else ("train",))]
+        others = [splits[o] for o in (("val", "test") if name == "train" else ("train",)) if o in splits]
         split = split.only(~duplicates(split, others))
-    for key, images in (("val", splits["val"]), (name, split)):  # temperatures are fitted on val
+    for key, images in (("val", splits.get("val", split)), (name, split)):  # temperatures are fitted on val
         if not len(images):
-            fix = "set without_duplicates=false" if len(splits[key]) else "add some"
+            fix = "set without_duplicates=false" if len(splits.get(key, split)) else "add some"
             raise DataError(f"split={key} has no images to evaluate; {fix}")
     return split
 
 
-def _calibrated(model: Model, val: Split) -> Model:
-    if model.temperature is not None:
+def _calibrated(model: Model, val: Split | None) -> Model:
+    if model.temperature is not None or val is None:
         return model
     return replace(model, temperature=fit_temperature(predict.logits(model.network, val.images), val.labels))
 
 
-def _predict(models: Sequence[Model], split: Split, val: Split, average: bool) -> dict[str, Predictions]:
+def _predict(models: Sequence[Model], split: Split, val: Split | None, average: bool) -> dict[str, Predictions]:
     temperatures = {model.name: model.temperature or 1.0 for model in models}
     plain, mirrored = (predict.logits_of_all(models, split.images, average, flip) for flip in (False, True))
-    if average:
+    if average and val is not None:
         on_val = plain if split is val else predict.logits_of_all(models, val.images, average)
         temperatures[AVERAGE] = fit_temperature(on_val[AVERAGE], val.labels)
     return {name: Predictions(plain[name], mirrored[name], split.labels, t) for name, t in temperatures.items()}

@@ -52,7 +52,7 @@ def test_every_problem_is_found(splits):
     pairs = [("test", "train"), ("train", "test"), ("test", "val")]
     assert [result.duplicates(*pair) for pair in pairs] == [2, 1, 3]
     totals = [count for _, count in audit.report(result)[0].rows]
-    assert totals == ["13", "4", "2", "6"]
+    assert totals == ["13", "4", "2", "6", "0"]
 
 
 def test_what_is_written_says_the_same(splits, tmp_path):
@@ -155,5 +155,5 @@ def test_the_real_fer2013_has_its_known_faults(real):
     result = audit.examine(real, SHARED / "fer2013" / "fer2013new.csv")
     pairs = [("test", "train"), ("val", "train"), ("test", "val")]
     assert [result.duplicates(*pair) for pair in pairs] == [288, 280, 44]
-    assert [count for _, count in audit.report(result)[0].rows] == ["35887", "1514", "57", "1851"]
+    assert [count for _, count in audit.report(result)[0].rows] == ["35887", "1514", "57", "1851", "0"]
     assert [result.problems[name].sum() for name in ("constant", "no face (votes)")] == [12, 177]
