@@ -1,22 +1,26 @@
 """Video files, decoded frame by frame."""
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
+from av.stream import Disposition
 
 from fer.errors import SourceError
 from fer.images import IMAGE_SUFFIXES
 from fer.stream.sources.base import Clock, Kind, Request, Source, believable_rate, later, opener
+from fer.stream.sources.display import shown
 from fer.stream.types import Array, Frame
 
 _AHEAD = 10.0
 """Seconds that a clock may jump ahead in formats whose recordings can be joined, such as transport streams."""
 _ABSURD = 30 * 3600.0
 """The same in all other formats."""
+_COVER = Disposition.attached_pic | Disposition.timed_thumbnails
+"""Pictures in a file that are no film."""
 
 
 @opener("video")  # the first to be registered, so the last to be asked
@@ -42,11 +46,12 @@ def open_video(request: Request) -> Source | None:
 def open_container(url: str, name: str, **options: Any) -> Any:
     """Open a URL with FFmpeg. Raise FFmpeg's errors, or `SourceError` if it has no video that can be decoded."""
     container: Any = av.open(url, metadata_errors="replace", **options)
-    videos = container.streams.video
     # FFmpeg reads any text as a recording of a terminal (tty), and lists streams that it cannot decode.
-    if not videos or videos[0].codec_context is None or container.format.name == "tty":
+    if picture_and_sound(container)[0] is None or container.format.name == "tty":
+        covers = [stream.disposition & _COVER for stream in container.streams.video]
+        only = "sound only" if container.streams.audio and all(covers) else "no video that can be decoded"
         container.close()
-        raise SourceError(f"{name} holds no video that can be decoded; give another video, an image or a camera index")
+        raise SourceError(f"{name} holds {only}; give a video, an image or a camera index")
     return container
 
 
@@ -58,13 +63,13 @@ def _why_no_video(path: Path) -> str:
             f"{path} is an MP4 or MOV without its index (moov): the recording or the copy was cut short; "
             "copy it again, or repair it with a tool such as untrunc"
         )
-    return f"{path} is neither a video nor an image that can be read; convert it, e.g. ffmpeg -i <file> clip.mp4"
+    return f"{path} is neither a video nor an image that can be read; give another file, or convert this one to MP4"
 
 
 class Video(Source):
-    """A video with an end, turned upright by its display rotation, with its own timestamps.
+    """A video with an end, as a player shows it, with its own timestamps.
 
-    Frames that cannot be decoded are left out and counted in `notes`.
+    Frames that cannot be decoded, and an end that comes too early, are counted in `notes`.
 
     Args:
         container: An open PyAV container with a video stream; closed with the source.
@@ -84,43 +89,43 @@ class Video(Source):
     ) -> None:
         super().__init__()
         self.name, self.path = name, path
-        self._container, self._reopen, self._stream = container, reopen, picture_and_sound(container)[0]
-        self._threads, self._damaged = threads, 0
-        self.rate = believable_rate(self._stream.guessed_rate, self._stream.average_rate)
-        self.total = self._stream.frames or (round(self._seconds() * self.rate) or None)
-
-    def _seconds(self) -> float:
-        """The duration in the header, 0 if there is none."""
-        if self._stream.duration and self._stream.time_base:
-            return float(self._stream.duration * self._stream.time_base)
-        return (self._container.duration or 0) / av.time_base
+        self._container, self._reopen = container, reopen
+        self._decoder = Decoder(container, threads)
+        stream = self._decoder.stream
+        self.rate = believable_rate(stream.guessed_rate, stream.average_rate)
+        self._listed, self._seconds = stream.frames, _seconds(container, *picture_and_sound(container))
+        self.total = self._listed or (round(_seconds(container, stream) * self.rate) or None)
 
     def __iter__(self) -> Iterator[Frame]:
         assert self.rate is not None
         index, now, step = 0, None, 1 / float(self.rate)
         try:
-            for stamp, image in decode(self._container, self._threads):
-                if image is None:
-                    self._damaged += 1
-                    continue
+            for stamp, image in self._decoder:
                 expected = 0.0 if now is None else now + step  # raw H.264 has no timestamps
                 now = later(expected if stamp is None else stamp, now, step)
                 yield Frame(image, index, now)
                 index += 1
-            self._note_losses(index, (now or 0.0) + step)
+            self._note_losses(index, step)
         finally:
             self.close()
         if index == 0:
             raise SourceError(f"{self.path or self.name} opens, but no frame can be decoded; copy or record it again")
 
-    def _note_losses(self, frames: int, end: float) -> None:
-        listed, seconds = self._stream.frames, self._seconds()
-        if self._damaged:
-            self.notes.append(f"{self.name}: {self._damaged} damaged packets were left out")
-        if frames < listed:
+    def _note_losses(self, frames: int, step: float) -> None:
+        read, seconds, listed = self._decoder, self._seconds, self._listed - self._decoder.discarded
+        if read.damaged:
+            self.notes.append(f"{self.name}: {read.damaged} damaged packets were left out")
+        missing = seconds - read.end
+        if read.error:
+            whole = f" of {seconds:.1f} s" if seconds else ""
+            why = f"reading broke off after {read.end:.1f} s{whole} ({read.error}), {frames} frames"
+            self.notes.append(f"{self.name}: {why}; copy it, or try again")
+        elif frames < listed and (frames < read.packets or missing > 2 * step):
             self.notes.append(f"{self.name}: {frames} of the {listed} frames that its header lists could be decoded")
-        elif not (listed or joinable(self._container)) and end < seconds - max(1.0, 0.05 * seconds):
-            self.notes.append(f"{self.name}: the video ends at {end:.1f} s of the {seconds:.1f} s its header gives")
+        elif not joinable(self._container) and missing > max(1.0, 0.05 * seconds):
+            self.notes.append(
+                f"{self.name}: the video ends at {read.end:.1f} s of the {seconds:.1f} s its header gives"
+            )
 
     def reopen(self) -> Any:
         return self._reopen()
@@ -129,9 +134,21 @@ class Video(Source):
         self._container.close()
 
 
+def _seconds(container: Any, *streams: Any) -> float:
+    """Return the longest duration in the header of some streams, or of the container, 0 if there is none."""
+    durations = [stream.duration * stream.time_base for stream in streams if stream is not None and stream.duration]
+    return float(max(durations, default=(container.duration or 0) / av.time_base))
+
+
 def picture_and_sound(container: Any) -> tuple[Any, Any]:
-    """Return the best video and audio stream of an open PyAV container, by FFmpeg's choice; None where it has none."""
+    """Return the video and the audio stream of an open PyAV container that a player chooses; None where it has none.
+
+    They are FFmpeg's choice, but never a cover picture or a stream that cannot be decoded.
+    """
+    videos = [v for v in container.streams.video if v.codec_context is not None and not v.disposition & _COVER]
     video = container.streams.best("video")
+    if video not in videos:
+        video = max(videos, key=lambda v: v.codec_context.width * v.codec_context.height, default=None)
     return video, container.streams.best("audio", related=video)
 
 
@@ -164,32 +181,63 @@ def demux(container: Any, *streams: Any) -> Iterator[Any]:
             yield packet
 
 
-def decode(container: Any, threads: int | None, parallel: str = "AUTO") -> Iterator[tuple[float | None, Array | None]]:
-    """Decode the first video stream of an open PyAV container.
+class Decoder:
+    """Decodes the picture of an open PyAV container, once and in order.
+
+    Yields:
+        Seconds since the start of the file, None if the stream has no timestamps, and image, uint8 (H, W, 3) RGB, as a
+        player shows it (see `display.shown`).
 
     Args:
         container: The container, before anything has been decoded.
         threads: Number of decoding threads, None for FFmpeg's default.
         parallel: "AUTO" decodes frames in parallel, which delays them; "SLICE" only parts of a frame.
 
-    Yields:
-        Seconds since the start of the file, None if the stream has no timestamps, and image, uint8 (H, W, 3) RGB. The
-        image of a packet that cannot be decoded is None.
+    Attributes:
+        stream: The stream that is decoded.
+        packets: Packets read so far that should each give a frame.
+        discarded: Packets that are not to be shown, as the file's edit list says.
+        damaged: Packets and frames that could not be decoded.
+        end: End of the last packet of picture or sound, in seconds.
+        error: Why reading broke off, None if it came to the end of the file.
     """
-    stream = picture_and_sound(container)[0]
-    stream.thread_type = parallel
-    if threads is not None:
-        stream.codec_context.thread_count = threads
-    packets, times = demux(container, stream), _Times()
-    while True:
+
+    def __init__(self, container: Any, threads: int | None, parallel: str = "AUTO") -> None:
+        self._container = container
+        self.stream = stream = picture_and_sound(container)[0]
+        stream.thread_type = parallel
+        if threads is not None:
+            stream.codec_context.thread_count = threads
+        self._aspects = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
+        self.packets = self.discarded = self.damaged = 0
+        self.end, self.error = 0.0, ""
+
+    def __iter__(self) -> Iterator[tuple[float | None, Array]]:
+        times = _Times()
+        for packet in self._read():
+            try:
+                for frame in packet.decode():
+                    yield times(frame), shown(frame, self._aspect())
+            except (av.error.FFmpegError, OSError):
+                self.damaged += 1
+
+    def _read(self) -> Iterator[Any]:
+        chosen = [stream for stream in picture_and_sound(self._container) if stream is not None]
         try:
-            images = [(times(f), _upright(f)) for f in next(packets).decode() if isinstance(f, av.VideoFrame)]
-        except (StopIteration, av.error.EOFError, av.error.ExitError):  # ExitError: a network stream is silent
-            return
-        except (av.error.FFmpegError, OSError):
-            yield None, None
-            continue
-        yield from images
+            for packet in demux(self._container, *chosen):
+                if packet.pts is not None:
+                    self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream is self.stream:
+                    self.discarded += packet.is_discard
+                    self.packets += bool(packet.size and not packet.is_discard)
+                    yield packet
+        except (av.error.EOFError, av.error.ExitError, av.error.FFmpegError, OSError) as error:
+            self.error = "no data" if isinstance(error, av.error.ExitError) else str(error.strerror)
+
+    def _aspect(self) -> Fraction | None:
+        """The container's pixel aspect; if it has none of its own, that of the codec, which may change."""
+        container, first = self._aspects
+        return self.stream.codec_context.sample_aspect_ratio if container == first else container
 
 
 class _Times:
@@ -212,10 +260,3 @@ class _Times:
         pts, dts = stamps.values()
         stamp = pts if pts is not None and (self._faults["pts"] <= self._faults["dts"] or dts is None) else dts
         return None if stamp is None else float(stamp * frame.time_base)
-
-
-def _upright(frame: av.VideoFrame) -> Array:
-    """Return the image of a frame, turned by its display matrix, rounded to quarter turns."""
-    image = frame.to_ndarray(format="rgb24")
-    quarters = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image

@@ -15,7 +15,7 @@ import cv2
 
 from fer.errors import SourceError
 from fer.stream.sources.base import Kind, Request, Source, believable_rate, opener
-from fer.stream.sources.files import Video, decode, open_container
+from fer.stream.sources.files import Decoder, Video, open_container
 from fer.stream.types import Array, Frame
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 5.0
@@ -170,9 +170,9 @@ def open_network(request: Request) -> Source | None:
 
 
 def _connected(container: Any, threads: int | None) -> Connection:
-    decoded = decode(container, threads, "SLICE")
-    frames = ((time.monotonic() if stamp is None else stamp, image) for stamp, image in decoded if image is not None)
-    video = container.streams.video[0]
+    decoder = Decoder(container, threads, "SLICE")
+    frames = ((time.monotonic() if stamp is None else stamp, image) for stamp, image in decoder)
+    video = decoder.stream
     return Connection(frames, container.close, believable_rate(video.average_rate, video.guessed_rate))
 
 

@@ -3,10 +3,12 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image as PIL
 
 from fer.errors import SourceError
@@ -149,6 +151,97 @@ def test_a_video_of_an_unknown_codec_is_refused(codec: bytes, make_clip: Clip) -
     path.write_bytes(data.replace(name, codec.ljust(len(name), b"\0")[: len(name)]))
     with pytest.raises(SourceError, match="no video that can be decoded"):
         open_source(str(path), threads=1)
+
+
+def add(out: Any, codec: str, level: int, seconds: float = 1, size: int = 64) -> Callable[[], None]:
+    """Add a stream of a grey level, or a tone, to a container; the function that is returned writes it."""
+    audio = codec in ("aac", "mp3", "flac", "pcm_s16le")
+    stream = out.add_stream(codec, rate=8_000 if audio else 25, **({"layout": "mono"} if audio else {}))
+    if not audio:
+        stream.width, stream.height, stream.pix_fmt = size, 48, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+
+    def write() -> None:
+        for k in range(round(seconds * 25)):
+            if audio:
+                frame = av.AudioFrame.from_ndarray(np.full((1, 320), level, np.int16), format="s16", layout="mono")
+                frame.sample_rate, frame.pts = 8_000, 320 * k
+            else:
+                frame = av.VideoFrame.from_ndarray(np.full((48, size, 3), level, np.uint8), format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+    write.stream = stream  # type: ignore[attr-defined]
+    return write
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+def test_a_cover_picture_is_no_film(name: str, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / name), "w") as out:
+        cover, film = add(out, "mjpeg", 250, 0.04, 640), add(out, "libx264", 100)
+        cover.stream.disposition = Disposition.attached_pic  # type: ignore[attr-defined]
+        cover()
+        film()
+    with open_source(str(tmp_path / name)) as source:
+        images = [frame.image for frame in source]
+    assert len(images) == 25 and images[0].shape == (48, 64, 3) and images[0].mean() == pytest.approx(100, abs=3)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp3", "mp3"), ("a.m4a", "aac"), ("a.wav", "pcm_s16le"), ("a", "flac")])
+def test_a_sound_file_is_no_film(name: str, codec: str, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / name), "w", format=None if "." in name else "flac") as out:
+        add(out, codec, 99)()
+    with pytest.raises(SourceError, match="holds sound only; give a video"):
+        open_source(str(tmp_path / name))
+
+
+def test_a_sound_file_with_a_cover_is_no_film(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        sound, cover = add(out, "aac", 99), add(out, "mjpeg", 250, 0.04)
+        cover.stream.disposition = Disposition.attached_pic  # type: ignore[attr-defined]
+        cover()
+        sound()
+    with pytest.raises(SourceError, match="holds sound only; give a video"):
+        open_source(str(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("content", [b"%PDF-1.4\n", b"PK\x03\x04" + bytes(60), b"\x7fELF" + bytes(999), b"note " * 99])
+def test_what_is_no_film_is_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(SourceError, match="; give") as error:
+        open_source(str(tmp_path / "a.mp4"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.mov"])
+def test_a_picture_that_begins_after_the_sound_is_late(name: str, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "whole.mp4"), "w") as out:
+        for write in (add(out, "libx264", 100), add(out, "aac", 99, 3)):
+            write()
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / name), "w") as out:
+        copies = [out.add_stream_from_template(stream) for stream in whole.streams]
+        for packet in sorted((p for p in whole.demux() if p.size), key=lambda p: p.dts * p.time_base):
+            if packet.stream_index == 0:
+                packet.pts, packet.dts = packet.pts + 2 * 12_800, packet.dts + 2 * 12_800
+            packet.stream = copies[packet.stream_index]
+            out.mux(packet)
+    with open_source(str(tmp_path / name)) as source:
+        times = [frame.time for frame in source]
+    # Encoders of AAC begin 1024 samples early, which some formats count.
+    assert times == pytest.approx([2 + k / 25 for k in range(25)], abs=0.15) and source.notes == []
+
+
+def test_frames_that_the_edit_list_leaves_out_are_no_loss(make_clip: Clip, tmp_path: Path) -> None:
+    with av.open(str(make_clip(frames=12))) as whole, av.open(str(tmp_path / "cut.mp4"), "w") as out:
+        copy = out.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts - 640 * 3, packet.dts - 640 * 3  # three frames and a bit
+                packet.stream = copy
+                out.mux(packet)
+    with open_source(str(tmp_path / "cut.mp4")) as source:
+        frames = list(source)
+    assert len(frames) < 12 and source.total == 12 and source.notes == []
+    assert frames[0].time == pytest.approx(0, abs=0.04)
 
 
 def as_a_browser_records(path: Path) -> Path:
