@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from fer import metrics, tables
@@ -82,13 +84,7 @@ def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None
     scores = [name for name, _ in metrics.columns().values()]
     head = ["configuration", "seeds", *scores, *(cost[1] for cost in COSTS.values())]
     body, notes = [_cells(row) for row in rows], [without_folders(row.note) for row in rows]
-    console = console or Console()
-    shown = max(1, (console.width - 60) // 16)  # scores that fit; all are in the files
-    fitted = [[*cells[: 2 + min(shown, len(scores))], *cells[2 + len(scores) :]] for cells in (head, *body)]
-    tables.show([Table(title, fitted[0], fitted[1:])], console)
-    for cells, note in zip(body, notes, strict=True):
-        if note:
-            console.print(f"{cells[0]}: {note}", markup=False, highlight=False, soft_wrap=True)
+    _show(Table(title, head, body), rows, notes, console or tables.terminal())
     noted = Table(title, [*head, "note"], [[*cells, note] for cells, note in zip(body, notes, strict=True)])
     write_file(folder / "leaderboard.md", tables.markdown("On val, mean ± standard deviation over seeds", [noted]))
 
@@ -100,6 +96,36 @@ def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None
         values += [row.mean(cost[0]) for cost in COSTS.values()]
         lines.append([*cells[:2], *("" if value is None else f"{value:.10g}" for value in values), note])
     write_file(folder / "leaderboard.csv", tables.csv_text(header, lines))
+
+
+def _show(table: Table, rows: Sequence[Row], notes: Sequence[str], console: Console) -> None:
+    """Print the columns that fit, then the names of the others, and what no column has room for."""
+    names = _first_column(rows, console.width // 2)
+    shown = Table(table.title, table.header, [[name, *row[1:]] for name, row in zip(names, table.rows, strict=True)])
+    scores = range(3, len(table.header) - len(COSTS))
+    filled = [k for k in range(1, len(table.header)) if any(row[k] for row in table.rows)]
+    # The accuracy matters most, the other scores least.
+    chosen = tables.fitting(shown, sorted(filled, key=lambda k: (k in scores, k != 2)), console)
+    plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+    header, *body = ([row[k] for k in (0, *sorted(chosen))] for row in (shown.header, *shown.rows))
+    tables.show([Table(table.title, header, body)], console)
+    if left_out := [table.header[k] for k in filled if k not in chosen]:
+        console.print(f"left out: {'; '.join(left_out)} (see leaderboard.csv)", **plain)
+    for name, row, note in zip(names, table.rows, notes, strict=True):
+        if name.isdecimal() and name != row[0]:
+            console.print(f"{name}: {row[0]}", **plain)
+        if note:
+            console.print(f"{row[0]}: {note}", **plain)
+
+
+def _first_column(rows: Sequence[Row], width: int) -> list[str]:
+    """Return names of the rows with lines of at most `width`: on one line, one override a line, or only numbers."""
+    overrides = [[name_of([override]) for override in row.overrides] for row in rows]
+    for separator in (" ", "\n"):
+        names = [separator.join(job) for job in overrides]
+        if all(cell_len(line) <= width for name in names for line in name.split("\n")):
+            return names
+    return [str(number) for number in range(1, len(rows) + 1)]
 
 
 def _rank(row: Row) -> tuple[bool, float, str]:

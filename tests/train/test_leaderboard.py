@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from fer.errors import DataError
@@ -60,6 +61,31 @@ def test_the_terminal_shows_whole_numbers_in_80_columns(written):
         assert number in shown
     assert "model=c seed=1: no room" in shown
     assert "…" not in shown.replace("…/", "")
+
+
+SEEDS = [metrics(0.5), metrics(0.6)]
+NAMES = {
+    "one": [["optimizer.lr=0.01"], ["optimizer.lr=0.001"]],
+    "three": [["optimizer.lr=0.01", "model=resnet_small", "data.batch_size=256"]],
+    "twelve": [[f"optimizer.param_{k}=0.0001" for k in range(12)], ["model=a"]],
+    "long": [["experiment=fer2013_small_distilled_from_three_teachers_by_flip_and_more"], ["model=[a]"]],
+    "spaces": [["init_from='…/my old models/x.ckpt'", "model=vgg_small", "augment=strong"]],
+    "wide letters": [["data.root=学習用の顔写真", "model=vgg_small"], ["data.root=b"]],
+}
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("jobs", NAMES.values(), ids=NAMES)
+def test_overrides_and_scores_are_whole_at_any_width(jobs: list[list[str]], width: int, tmp_path: Path):
+    out = io.StringIO()
+    leaderboard.write([Row(job, SEEDS) for job in jobs], tmp_path, "a sweep", Console(file=out, width=width))
+    lines = out.getvalue().splitlines()
+    table = [line for line in lines if not line.startswith(("left out: ", "1: ", "2: "))]
+    assert max(map(cell_len, table)) <= width
+    for override in (override for job in jobs for override in job):
+        assert any(override in line for line in lines), override
+    assert sum("55.00% ±7.07%" in line for line in table) == len(jobs)
+    assert sum("macro F1" in line for line in lines) == 1, "a column, or named as left out"
 
 
 @pytest.mark.parametrize("text", ["null", "[1]", "{", "", '{"val/accuracy": "high"}', '{"a": [1]}'])
