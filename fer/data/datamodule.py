@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.accelerators import CPUAccelerator
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from fer.checks import check_flag, check_number, check_path
 from fer.data import votes as fer_plus
@@ -53,6 +53,13 @@ class EpochSampler(Sampler[Index]):
             drawn = self.weights is not None
             order = rng.choice(self.rows, self.rows, p=self.weights) if drawn else rng.permutation(self.rows)
         return iter([(self.epoch, int(row)) for row in order[self.rank :: self.world][: len(self)]])
+
+
+class FixedSampler(EpochSampler, SequentialSampler):  # type: ignore[misc]
+    """Yields the first epoch again and again, as `overfit_batches` needs. Lightning would replace any other sampler."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Stay in the first epoch."""
 
 
 class EmotionDataModule(L.LightningDataModule):
@@ -155,6 +162,11 @@ class EmotionDataModule(L.LightningDataModule):
         """Channels of the stored images, 1 or 3."""
         return 1 if self.splits["train"].images.ndim == 3 else 3
 
+    @property
+    def overfits(self) -> bool:
+        """Whether the trainer shall learn a few batches by heart."""
+        return bool(getattr(self.trainer, "overfit_batches", 0))
+
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation of the training pixels, scaled to 0–1, for each channel."""
         images = self.splits["train"].images
@@ -190,7 +202,8 @@ class EmotionDataModule(L.LightningDataModule):
         on_gpu = trainer is not None and not isinstance(trainer.accelerator, CPUAccelerator)
         auto = min(8, os.cpu_count() or 1) if on_gpu else 0
         workers = auto if self.workers == "auto" else int(self.workers)
-        sampler = EpochSampler(len(dataset), shuffle, self.seed, weights, rank, world)
+        kind = FixedSampler if self.overfits else EpochSampler
+        sampler = kind(len(dataset), shuffle, self.seed, weights, rank, world)
         sampler.set_epoch(self._first_epoch)
         drop_last = shuffle and len(sampler) >= self.batch_size  # a last batch of one image breaks batch norm
         return DataLoader(

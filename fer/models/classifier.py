@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
@@ -102,8 +103,9 @@ class EmotionClassifier(L.LightningModule):
         return self._heads(x)[:, : len(self.classes)]
 
     def _heads(self, x: Tensor) -> Tensor:
+        dtype = next(self.backbone.parameters()).dtype  # other than float32 with trainer.precision=bf16-true
         # Logits in half precision would make the loss less exact.
-        return self.backbone(x.contiguous(memory_format=torch.channels_last)).float()
+        return self.backbone(x.to(dtype, memory_format=torch.channels_last)).float()
 
     def deployable(self) -> nn.Module:
         """Return the backbone with one head, float32 (N, C, S, S) → logits (N, K), for an artifact."""
@@ -155,8 +157,12 @@ class EmotionClassifier(L.LightningModule):
         return size if share == 1 else max(16, round(size * share / 8) * 8)
 
     def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        # Dropout and MixUp depend on the step alone, so a resumed run ends with the same weights.
-        torch.manual_seed(self.hparams["seed"] * 1_000_003 + self.global_step)
+        # Dropout and MixUp depend on step, process and micro-batch alone, so a resumed run ends with the same weights.
+        seed = self.hparams["seed"] * 1_000_003 + self.global_step
+        part = self.trainer.global_rank, batch_idx % self.trainer.accumulate_grad_batches
+        if any(part):  # torch keeps 32 bits of a seed on the CPU, so that all numbers are mixed into them
+            seed = int(np.random.SeedSequence((seed, *part)).generate_state(1)[0])
+        torch.manual_seed(seed)
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         images, labels, *distributions = batch
@@ -189,7 +195,8 @@ class EmotionClassifier(L.LightningModule):
         classes = len(self.classes)
         own = targets if targets.dim() == 1 else targets[:, :classes]
         smoothing = self.hparams["label_smoothing"]
-        loss = F.cross_entropy(heads[:, :classes], own, weight=self.class_weights, label_smoothing=smoothing)
+        weight = None if self.class_weights is None else self.class_weights.to(heads.dtype)
+        loss = F.cross_entropy(heads[:, :classes], own, weight=weight, label_smoothing=smoothing)
         if self.auxiliary:
             factor = self.hparams["target_distribution"]["weight"]
             loss = loss + factor * F.cross_entropy(heads[:, classes:], targets[:, classes:])
@@ -220,6 +227,8 @@ class EmotionClassifier(L.LightningModule):
         steps = self.trainer.estimated_stepping_batches
         if steps == math.inf:
             raise ConfigError("the learning-rate schedule needs an end; set trainer.max_epochs or +trainer.max_steps")
+        if steps < 1:
+            raise ConfigError("trainer.max_steps or trainer.limit_train_batches leaves no step to train; raise it")
         return int(steps)
 
     def configure_optimizers(self) -> Any:
@@ -233,7 +242,8 @@ class EmotionClassifier(L.LightningModule):
         options = {"interval": node.pop("interval", "step"), "monitor": node.pop("monitor", None)}
         check_choice("scheduler.interval", options["interval"], ("step", "epoch"))
         scheduler = config.build(node, "scheduler", optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **options}}
+        # `strict` would end a run whose first validation is later than its first epoch
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "strict": False, **options}}
 
 
 def _check_progressive(pairs: Any) -> None:

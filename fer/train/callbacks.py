@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from fer.errors import TrainingError
+from fer.errors import ConfigError, TrainingError
 from fer.files import atomic_write
 
 log = logging.getLogger(__name__)
@@ -88,3 +88,39 @@ class FiniteWeights(L.Callback):
             )
 
     on_validation_start = on_save_checkpoint
+
+
+class Monitors(L.Callback):
+    """Stop a training if something follows a metric that is not logged.
+
+    A training without validation, by `limit_val_batches=0` or `max_steps`, is no error.
+
+    Args:
+        monitors: Key of the config → the metric that it follows, or None.
+    """
+
+    def __init__(self, monitors: dict[str, str | None]) -> None:
+        self.monitors = {key: metric for key, metric in monitors.items() if metric}
+        self._start = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start = trainer.global_step
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._check(trainer, validation=True)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._check(trainer, validation=False)
+
+    def _check(self, trainer: L.Trainer, validation: bool) -> None:
+        for key, metric in self.monitors.items():
+            if metric.startswith("val/") == validation and metric not in trainer.callback_metrics:
+                known = sorted(name for name in trainer.callback_metrics if name.startswith(("train/", "val/")))
+                raise ConfigError(f"{key}={metric} is not logged; choose {', '.join(known)}")
+
+    def idle(self, trainer: L.Trainer) -> list[str]:
+        """Return what had nothing to follow in a training that has ended."""
+        if trainer.global_step == self._start:  # a finished one, which was continued
+            return []
+        return [f"{key}={metric}" for key, metric in self.monitors.items() if metric not in trainer.callback_metrics]

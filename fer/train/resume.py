@@ -20,6 +20,8 @@ RUNS = Path("runs")
 AUTO = "resume=auto"
 LAST, BEST = "last.ckpt", "best.ckpt"
 _LOCK = ".running"
+_STEPS = ("max_epochs", "max_steps", "accumulate_grad_batches", "limit_train_batches", "overfit_batches")
+"""Keys of the trainer that decide how many steps a run has."""
 
 
 def finished(folder: Path) -> bool:
@@ -142,8 +144,8 @@ def check_same_run(path: str, model: EmotionClassifier) -> None:
     """
     old, new = checkpoints.load(path).hparams, model.hparams
     pairs = [(name, old.get(name), new[name]) for name in new if name not in ("config", "git_commit")]
-    for group, key in (("trainer", "max_epochs"), ("data", "batch_size")):
-        pairs.append((f"{group}.{key}", old["config"][group][key], new["config"][group][key]))
+    for group, *keys in (("trainer", *_STEPS), ("data", "batch_size")):
+        pairs += [(f"{group}.{key}", *(values["config"][group].get(key) for values in (old, new))) for key in keys]
     pairs.append(("augment", old["config"]["augment"]["name"], new["config"]["augment"]["name"]))
     for name, before, now in pairs:
         if before != now:

@@ -26,6 +26,7 @@ from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
 from fer.train import distil, initial_weights, leaderboard, resume
 from fer.train.callbacks import FiniteWeights, History
+from fer.train.trainer import build, fit, keep_best
 
 log = logging.getLogger("train")
 _GROUPS = (
@@ -54,8 +55,8 @@ def run(cfg: DictConfig, watchers: Sequence[L.Callback] = ()) -> dict[str, float
     Raises:
         FerError: Something that the user can fix.
     """
-    _quiet()
     _check(cfg)
+    _quiet(profile=bool(cfg.trainer.get("profiler")))
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with resume.alone_in(folder):
@@ -84,19 +85,18 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     ckpt_path = str(last) if cfg.resume and last.is_file() else None
     if ckpt_path:
         resume.check_same_run(ckpt_path, model)
-    callbacks = {name: node for name, node in config.build(cfg.callbacks, "callbacks").items() if node is not None}
     history, loggers = History(), _loggers(cfg, folder, ckpt_path)
-    all_callbacks = [*callbacks.values(), history, FiniteWeights(), *watchers]
-    trainer = config.build(cfg.trainer, "trainer", callbacks=all_callbacks, logger=loggers)
+    trainer = build(cfg, [history, FiniteWeights(), *watchers], loggers)
+    loggers = [logger for logger in loggers if logger in trainer.loggers]  # fast_dev_run has none
     _check_processes(trainer, config.in_sweep() or bool(watchers))  # before any is started
 
     try:
-        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+        fit(trainer, model, data, ckpt_path)
+        best = keep_best(trainer, folder)
         if not trainer.is_global_zero:
             return {}
-        best = folder / "checkpoints" / resume.BEST
         judged = checkpoints.load(str(best)).to(trainer.strategy.root_device)
-        metrics = report.judge(judged, data.splits, folder, test=cfg.evaluate.test)
+        metrics = report.judge(judged, data.splits, folder, test=cfg.evaluate.test and trainer.limit_test_batches != 0)
         metrics |= _facts(cfg, trainer, judged, history)
         report.write_metrics(metrics, folder / "metrics.json")
         if history.epochs:
@@ -115,12 +115,14 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
                 logger.experiment.finish()
 
 
-def _quiet() -> None:
-    """Silence warnings that a user can do nothing about."""
+def _quiet(profile: bool) -> None:
+    """Silence warnings that a user can do nothing about, but not the table of a profiler."""
     for message in (
         "does not have many workers",  # on a CPU, training without loader processes is fastest
         "number of training batches",  # losses are logged by epoch, whatever the interval
         "dirpath has changed",  # of a run whose folder was moved before it is continued
+        "could not find the monitored key",  # the callback Monitors says it, as of the next
+        "which is not available but strict is set to",
         "exists and is not empty",  # Hydra has already put .hydra/ and train.log there
         "broadcast_buffers. is deprecated",  # 2026-11: torch 2.14 has another name for it, which 2.9 does not know
         "treespec, LeafSpec",  # 2026-11: Lightning 2.6 with torch 2.14
@@ -128,6 +130,7 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", f".*{message}.*")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # no list of absent accelerators
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO if profile else logging.WARNING)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -140,7 +143,8 @@ def _check(cfg: DictConfig) -> None:
         check_flag(flag, OmegaConf.select(cfg, flag))
     check_number("seed", cfg.seed, 0, 2**32 - 1, whole=True)
     check_number("threads", cfg.threads, 1, 4096, whole=True, optional=True)
-    check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1, whole=True, optional=True)
+    if cfg.trainer.max_epochs != -1:  # no end, which needs max_steps
+        check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1, whole=True, optional=True)
     check_choice("distillation.images", cfg.distillation.images, ("augmented", "original"))
     check_number("distillation.weight", cfg.distillation.weight, 0, 1, above=True)
     check_choice("target_distribution.use", cfg.target_distribution.use, ("mixed", "auxiliary"))
@@ -206,9 +210,9 @@ def _loggers(cfg: DictConfig, folder: Path, ckpt_path: str | None) -> list[Any]:
     if ckpt_path:
         log.info("continue from %s", ckpt_path)
     earlier = {"id": resume.wandb_id(folder), "resume": "allow"} if ckpt_path and resume.wandb_id(folder) else {}
-    loggers = []
+    loggers: list[Any] = []
     for name, node in cfg.logger.items():
-        if node is not None:
+        if node is not None and cfg.trainer.get("logger") is not False:
             loggers.append(config.build(node, "logger", **(earlier if name == "wandb" else {})))
             if ckpt_path and isinstance(loggers[-1], CSVLogger):
                 resume.restore_rows(loggers[-1], folder, checkpoints.read(ckpt_path)["global_step"])

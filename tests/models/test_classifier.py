@@ -106,11 +106,32 @@ def test_a_schedule_may_be_stepped_by_epoch_and_by_a_metric():
     assert (schedule["interval"], schedule["monitor"]) == ("epoch", "val/loss")
 
 
+def test_every_process_and_micro_batch_of_a_step_draws_for_itself_and_always_the_same():
+    def drawn(step: int, rank: int, batch: int) -> float:
+        model = small_classifier()
+        at_step(model, step)._trainer.__dict__.update(global_rank=rank, accumulate_grad_batches=2)
+        model.on_train_batch_start((), batch)
+        return float(torch.rand(()))
+
+    draws = {(step, rank, batch): drawn(step, rank, batch) for step in (0, 7) for rank in range(3) for batch in (0, 1)}
+    assert len(set(draws.values())) == len(draws)
+    assert drawn(7, 2, 13) == draws[7, 2, 1]  # the second part of a later step, as after a resumption
+    torch.manual_seed(7)
+    assert draws[7, 0, 0] == float(torch.rand(()))  # one process draws what it always did
+
+
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 def test_mixed_batches_train(mix):
     model = at_step(small_classifier(**{mix: 1.0}, label_smoothing=0.1, class_weights=[1.0, 2.0, 0.5]))
     model.training_step((IMAGES, LABELS), 0).backward()
     assert model.backbone.stem[0][0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_another_precision_train(dtype):
+    model = at_step(small_classifier(mixup=1.0, class_weights=[1.0, 2.0, 0.5])).to(dtype)
+    model.training_step((IMAGES, LABELS), 0).backward()
+    assert model(model.prepare(IMAGES)).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""Lightning's trainer: every switch of `trainer.<key>` works or is refused in one line, whatever it leaves of a run."""
+
+import logging
+import shutil
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from omegaconf import DictConfig
+
+from fer import config
+from fer.checks import check_number
+from fer.data.datamodule import EmotionDataModule
+from fer.errors import ConfigError, TrainingError
+from fer.train import resume
+from fer.train.callbacks import Monitors
+
+log = logging.getLogger("train")
+_LIGHTNING = Path(L.__file__).parent
+
+
+def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]) -> L.Trainer:
+    """Build the trainer of a config.
+
+    Args:
+        cfg: conf/train.yaml, composed. Those of its callbacks that the trainer's switches leave without a use are left
+            out.
+        further: More callbacks.
+        loggers: Of the run.
+
+    Raises:
+        ConfigError: Lightning refuses a value.
+    """
+    options = cfg.trainer
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by zero
+        check_number(f"trainer.{name}", options.get(name, 1), 1, whole=True, optional=name.startswith("check"))
+    if not isinstance(options.get("max_time"), str | DictConfig | None):
+        raise ConfigError(
+            f"trainer.max_time={options.max_time} must be days:hours:minutes:seconds, such as 00:08:00:00"
+        )
+    if options.get("callbacks"):
+        raise ConfigError("trainer.callbacks is not read; add each as +callbacks.<name>={_target_: …}")
+    if options.get("logger"):
+        raise ConfigError("trainer.logger is not read; set logger=csv or logger=wandb, or trainer.logger=false")
+    without_a_use = {
+        ModelCheckpoint: options.get("enable_checkpointing") is False,
+        ProgressBar: options.get("enable_progress_bar") is False,
+        LearningRateMonitor: not loggers,
+    }
+    kinds = tuple(kind for kind, useless in without_a_use.items() if useless)
+    built = config.build(cfg.callbacks, "callbacks")
+    callbacks = {name: node for name, node in built.items() if node is not None and not isinstance(node, kinds)}
+    followed = {f"callbacks.{name}.monitor": getattr(node, "monitor", None) for name, node in callbacks.items()}
+    monitors = Monitors(followed | {"scheduler.monitor": cfg.scheduler.get("monitor")})
+    everyone = [*callbacks.values(), *further, monitors]
+    return config.build(cfg.trainer, "trainer", _convert_="all", callbacks=everyone, logger=list(loggers))
+
+
+def fit(trainer: L.Trainer, model: L.LightningModule, data: EmotionDataModule, ckpt_path: str | None) -> None:
+    """Train, from the checkpoint `ckpt_path` if there is one.
+
+    Raises:
+        ConfigError: Lightning refuses a value that it sees only now.
+        TrainingError: Nothing was trained.
+    """
+    try:
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    except Exception as error:
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if not (isinstance(error, MisconfigurationException) or raised_in.is_relative_to(_LIGHTNING)):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        if data.overfits:  # what Lightning names instead would not help
+            reason = reason.replace("limit_train_batches", "overfit_batches")
+        raise ConfigError(f"trainer: {reason}; see conf/trainer and conf/callbacks") from error
+    if not trainer.global_step:
+        raise TrainingError("no step was trained; raise trainer.max_steps, limit_train_batches or max_time")
+
+
+def keep_best(trainer: L.Trainer, folder: Path) -> Path:
+    """Return best.ckpt of a run folder, after the training. Without a best epoch, the last weights become it.
+
+    One line says so, with what had no metric to follow. All processes of a run call this together.
+    """
+    best, lines = folder / "checkpoints" / resume.BEST, []
+    for monitors in cast(Any, trainer).callbacks:
+        if isinstance(monitors, Monitors) and (idle := monitors.idle(trainer)):
+            lines.append(f"nothing was validated that {', '.join(idle)} could follow")
+    if not trainer.strategy.broadcast(best.is_file()):
+        kept = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
+        if path := next(filter(None, kept), None):  # under another name
+            if trainer.is_global_zero:
+                shutil.copyfile(path, best)
+        else:
+            lines.append("no epoch was kept as the best: best.ckpt, the report and the artifact are of the last step")
+            trainer.save_checkpoint(best)
+    if lines and trainer.is_global_zero:
+        log.warning("; ".join(lines))
+    return best
