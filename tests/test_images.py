@@ -3,16 +3,19 @@
 import contextlib
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
+import pillow_heif.HeifImagePlugin
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer.images import decode_image, read_image
+from fer.images import count_frames, decode_image, is_image, kind_of, read_image
 
 
 def _images() -> dict[str, bytes]:
@@ -97,3 +100,188 @@ def test_damaged_images_are_read_or_refused(data: bytes, cut: int, piece: bytes)
     with contextlib.suppress(OSError):
         image = decode_image(data[:cut] + piece + data[cut + len(piece) :])
         assert (image.dtype, image.ndim) == (np.uint8, 3)
+
+
+def quarters(width: int = 64, height: int = 48) -> Image.Image:
+    """Red, green, blue and yellow, clockwise from the top left with blue and yellow below."""
+    image = Image.new("RGB", (width, height), (250, 0, 0))
+    for colour, (x, y) in {(0, 250, 0): (1, 0), (0, 0, 250): (0, 1), (250, 250, 0): (1, 1)}.items():
+        image.paste(colour, (x * width // 2, y * height // 2, (x + 1) * width // 2, (y + 1) * height // 2))
+    return image
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def corners(pixels: np.ndarray) -> list[str]:
+    """The names of the colours in the corners, row by row."""
+    names = {(True, False, False): "red", (False, True, False): "green", (False, False, True): "blue"}
+    names |= {(True, True, False): "yellow", (True, True, True): "white"}
+    return [names[tuple(bool(v > 128) for v in pixels[y, x])] for y in (6, -6) for x in (6, -6)]
+
+
+KINDS = {
+    "JPEG": {"quality": 95},
+    "PNG": {},
+    "WEBP": {},
+    "TIFF": {},
+    "TIFF in LZW": {"compression": "tiff_lzw"},
+    "HEIF": {},
+    "HEIF in tiles": {"tile_size": 32},
+    "AVIF": {},
+}
+STORED = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+"""Pillow's transposition that makes the stored picture from the upright one, by EXIF orientation."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", KINDS)
+def test_a_picture_is_turned_and_mirrored_once(name: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    stored = quarters().transpose(Image.Transpose(STORED[orientation])) if orientation > 1 else quarters()
+    pixels = decode_image(encoded(stored, name.split()[0], exif=exif.tobytes(), **KINDS[name]))
+    assert pixels.shape == (48, 64, 3)
+    assert corners(pixels) == ["red", "green", "blue", "yellow"]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # pytest drops the filter of fer.images
+def test_a_damaged_exif_costs_a_picture_its_orientation_and_no_more() -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9
+    assert corners(decode_image(encoded(quarters(), "JPEG", exif=exif))) == ["red", "green", "blue", "yellow"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("HEIF", {}),
+        ("AVIF", {}),
+        ("JPEG2000", {}),
+        ("QOI", {}),
+    ],
+)
+def test_transparent_parts_are_white_whatever_colour_they_hide(kind: str, options: dict[str, object]) -> None:
+    image = quarters().convert("RGBA")
+    alpha = Image.new("L", image.size, 255)
+    alpha.paste(0, (0, 0, 32, 24))
+    image.putalpha(alpha)
+    assert corners(decode_image(encoded(image, kind, **options))) == ["white", "green", "blue", "yellow"]
+
+
+@pytest.mark.parametrize("mode", ["LA", "P", "L", "RGB"])
+def test_transparency_of_every_mode_is_white(mode: str) -> None:
+    colours = quarters().convert(mode)
+    if mode == "LA":
+        colours.putalpha(Image.new("L", colours.size, 0))
+        pixels = decode_image(encoded(colours, "PNG"))
+    else:
+        pixels = decode_image(encoded(colours, "PNG", transparency=colours.getpixel((0, 0))))
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000", "PPM"])
+def test_grey_of_sixteen_bits_keeps_its_brightness(kind: str) -> None:
+    deep = Image.fromarray(np.linspace(0, 65535, 64 * 48).astype(np.uint16).reshape(48, 64))
+    pixels = decode_image(encoded(deep, kind))
+    np.testing.assert_array_equal(pixels[..., 0], np.asarray(deep) >> 8)
+
+
+def test_ten_bits_become_eight() -> None:
+    content = io.BytesIO()
+    deep = np.asarray(quarters()).astype(np.uint16) * 257
+    pillow_heif.encode("RGB;16", (64, 48), deep.tobytes(), content)
+    assert corners(decode_image(content.getvalue())) == ["red", "green", "blue", "yellow"]
+
+
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "HEIF", "AVIF", "BMP", "PPM", "JPEG2000", "QOI"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_picture_is_known_by_its_content_and_whole_or_refused(kind: str, tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    content = encoded(noise, kind)
+    for name in ("photo", "photo.mp4", "photo.JPG.txt"):
+        (tmp_path / name).write_bytes(content)
+        assert kind_of(tmp_path / name) == "still" and is_image(tmp_path / name)
+    for part in (0.1, 0.5, 0.9):
+        cut = content[: int(len(content) * part)]
+        assert kind_of(cut) == "still"
+        with pytest.raises(OSError) as caught:
+            decode_image(cut)
+        assert "cut short" in str(caught.value.strerror)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_limit_of_pixels_holds_for_every_format(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "3000")
+    with pytest.raises(OSError) as caught:
+        decode_image(encoded(quarters(), kind))
+    assert "more pixels" in str(caught.value.strerror)
+
+
+def test_files_of_several_pages_are_stills_and_rows_of_jpegs_are_films() -> None:
+    for kind, pages in {"TIFF": 2, "HEIF": 2, "MPO": 1}.items():  # an MPO's second picture is a preview, or for 3-D
+        content = encoded(quarters(), kind, save_all=True, append_images=[quarters(32, 24)])
+        assert (kind_of(content), count_frames(content)) == ("still", pages)
+        assert decode_image(content).shape == (48, 64, 3)
+    jpeg = encoded(quarters(), "JPEG")
+    assert kind_of(jpeg + b"\0\0\0\x18ftypmp42" + bytes(99)) == "still"  # phones append a short film
+    assert kind_of(jpeg * 3) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"BMW is a car",
+        b"P1 is the first",
+        b"Python",
+        b"RIFF\0\0\0\0AVI LIST",
+        b"\0\0\0\x18ftypmp42" + bytes(99),
+        b"\0\0\0\x18ftypqt  " + bytes(99),
+        b"\xff\xfb\x90\x00",
+        b"\x1aE\xdf\xa3",
+        b"<svg/>",
+        b"%PDF-1.7",
+    ],
+)
+def test_other_files_are_no_pictures(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(content)
+    assert kind_of(content) is None and not is_image(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "module", "package"),
+    [
+        (b"\xff\x0a" + bytes(60), "pillow_jxl", "pillow-jxl-plugin"),
+        (b"\0\0\0\x18ftypheic" + bytes(60), "pillow_heif.HeifImagePlugin", "pillow-heif"),
+    ],
+)
+def test_a_format_without_its_package_names_it(
+    content: bytes, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert kind_of(content) == "still"
+    with pytest.raises(OSError) as caught:
+        decode_image(content)
+    assert f"pip install {package}" in str(caught.value.strerror)
+
+
+def test_jpeg_xl_is_read_with_its_package() -> None:
+    pytest.importorskip("pillow_jxl")
+    assert corners(decode_image(encoded(quarters(), "JXL"))) == ["red", "green", "blue", "yellow"]
+
+
+def test_previews_of_raw_files_and_floating_point_are_refused() -> None:
+    raw = encoded(quarters(), "TIFF", tiffinfo={254: 1})
+    deep = encoded(Image.new("F", (8, 8), 0.5), "TIFF")
+    for content, why in ((raw, "raw file"), (deep, "floating point")):
+        with pytest.raises(OSError) as caught:
+            decode_image(content)
+        assert why in str(caught.value.strerror)

@@ -3,16 +3,20 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from fer.errors import SourceError
-from fer.images import count_frames, decode_image, is_image, is_side_file, kind_of, read_image
+from fer.images import IMAGE_SUFFIXES, count_frames, decode_image, is_image, is_side_file, kind_of, read_image
 from fer.stream.sources.animations import Animation
 from fer.stream.sources.base import Kind, Request, Source, opener
 from fer.stream.types import Array, Frame
+
+_SEARCHED = 1000
+"""Files that are looked at in a folder below, for one that is an image."""
 
 
 @opener("stills")
@@ -31,8 +35,23 @@ def open_stills(request: Request) -> Source | None:
     images = [file for file in files if is_image(file)]
     others = [file for file in set(files).difference(images) if not is_side_file(file)]
     if not images:
-        raise SourceError(f'no images in {path}; give source=<file>, or a pattern such as source="party/*/*.jpg"')
-    return Stills(path, sorted(images, key=lambda file: (file.parent, by_number(file))), others)
+        raise SourceError(f'no images in {path}; give source=<file>, or a pattern such as source="party/**/*.jpg"')
+    source = Stills(path, sorted(images, key=lambda file: (file.parent, by_number(file))))
+    if others:
+        what = f"{count(others, 'file is not an image and was', 'files are not images and were')} not read"
+        source.notes.append(f"{source.name}: {what}, such as {min(others).name}")
+    if path.is_dir() and (below := [match for match in matches if match.is_dir() and _has_images(match)]):
+        what = f"{count(below, 'folder', 'folders')} of images below it not read, such as {min(below).name}"
+        source.notes.append(f'{source.name}: {what}; give source="{path}/**"')
+    return source
+
+
+def count(things: Collection[object], one: str, several: str) -> str:
+    return f"{len(things)} {one if len(things) == 1 else several}"
+
+
+def _has_images(folder: Path) -> bool:
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in islice(folder.rglob("*"), _SEARCHED))
 
 
 def open_picture(content: Path | bytes, name: str) -> Source | None:
@@ -75,20 +94,16 @@ class Stills(Source):
     Args:
         path: The folder or pattern of the images.
         files: The images. Their `names` are their paths below the deepest folder that contains all of them.
-        others: The files among them that are not images, which a note counts.
     """
 
     kind: Kind = "folder"
 
-    def __init__(self, path: Path, files: list[Path], others: Sequence[Path] = ()) -> None:
+    def __init__(self, path: Path, files: list[Path]) -> None:
         super().__init__()
         self.path, self.files, self.total = path, files, len(files)
         self.name = f"{path.resolve().name}/" if path.is_dir() else path.name
         root = os.path.commonpath([file.parent for file in files])
         self.names = [file.relative_to(root).as_posix() for file in files]
-        if others:
-            what = f"{len(others)} files are not images and were not read, such as {min(others).name}"
-            self.notes.append(f"{self.name}: {what}")
 
     def __iter__(self) -> Iterator[Frame]:
         several = []
@@ -100,8 +115,8 @@ class Stills(Source):
                 self.notes.append(f"{error} (see its row in the log)")
                 yield Frame(np.zeros((0, 0, 3), np.uint8), index, 0.0, file=name, error=str(error))
         if several:
-            what = f"{len(several)} images have several frames or pages; the first is used"
-            self.notes.append(f"{self.name}: {what}, as of {several[0]}; give one as source=<file> to play it")
+            what = f"{count(several, 'image has', 'images have')} several frames or pages; the first is used"
+            self.notes.append(f"{self.name}: {what}, as of {several[0]}; give an animation as source=<file> to play it")
 
 
 def read_still(content: Path | bytes, name: str | None = None) -> Array:

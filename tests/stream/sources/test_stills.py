@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif.HeifImagePlugin  # noqa: F401 (teaches Pillow HEIF)
 import pytest
 from PIL import Image as PIL
 
@@ -109,12 +110,77 @@ def test_a_folder_goes_by_number_and_past_broken_files(tmp_path: Path) -> None:
 def test_a_folder_without_images_points_to_patterns(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     write_image(tmp_path / "below" / "a.png", np.zeros((6, 6, 3), np.uint8))
-    with pytest.raises(SourceError, match=r"no images in .*/\*/\*\.jpg"):
+    with pytest.raises(SourceError, match=r"no images in .*/\*\*/\*\.jpg"):
         open_source(str(tmp_path))
 
 
-def test_a_gif_among_stills_is_a_still(tmp_path: Path) -> None:
-    PIL.new("RGB", (8, 6), (250, 0, 0)).save(tmp_path / "a.gif")
-    for source in (tmp_path, tmp_path / "*"):
-        (frame,) = open_source(str(source))
-        assert frame.file == "a.gif" and frame.image.shape == (6, 8, 3)
+def photo(path: Path, kind: str = "JPEG", **options: object) -> Path:
+    PIL.new("RGB", (8, 6), (250, 0, 0)).save(path, kind, **options)
+    return path
+
+
+NAMES = ["photo", "photo.jfif", "photo.JPG", "photo.jpg.txt", "photo.mp4", "photo.v2 (1)"]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "HEIF", "AVIF"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_may_have_any_ending_or_none(tmp_path: Path, kind: str, name: str) -> None:
+    photo(tmp_path / name, kind)
+    expected = None
+    for source, as_kind in ((tmp_path / name, "image"), (tmp_path, "folder"), (tmp_path / "p*", "folder")):
+        opened = open_source(str(source))
+        (frame,) = opened
+        assert (opened.kind, opened.notes, frame.file) == (as_kind, [], name)
+        expected = frame.image if expected is None else expected
+        np.testing.assert_array_equal(frame.image, expected)
+
+
+def test_what_is_no_picture_in_a_folder_is_counted_once(tmp_path: Path) -> None:
+    photo(tmp_path / "a")
+    for name in ("a.txt", "labels.csv", "Thumbs.db", ".DS_Store", "IMG_1.AAE"):
+        (tmp_path / name).write_bytes(b"text")
+    assert open_source(str(tmp_path)).notes == []
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    (tmp_path / "page.pdf").write_bytes(b"%PDF")
+    (note,) = open_source(str(tmp_path)).notes
+    assert "2 files are not images" in note and "clip.mp4" in note
+
+
+def test_a_pattern_reaches_all_folders_below(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("top.jpg", "a/1.jpg", "a/b/2.jpg"):
+        photo(tmp_path / name)
+    for pattern in ("**/*.jpg", "**"):
+        assert [frame.file for frame in open_source(str(tmp_path / pattern))] == ["top.jpg", "a/1.jpg", "a/b/2.jpg"]
+
+
+def test_folders_below_a_folder_are_said(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    photo(tmp_path / "top.jpg")
+    assert open_source(str(tmp_path)).notes == []
+    photo(tmp_path / "below" / "a.jpg")
+    (note,) = open_source(str(tmp_path)).notes
+    assert "1 folder" in note and "**" in note
+
+
+def test_of_several_frames_or_pages_the_first_is_used_and_that_is_said(tmp_path: Path) -> None:
+    more = {"save_all": True, "append_images": [PIL.new("RGB", (8, 6), (0, 0, 250))]}
+    photo(tmp_path / "a.gif", "GIF", **more)
+    photo(tmp_path / "b.tif", "TIFF", **more)
+    photo(tmp_path / "c.mpo", "MPO", **more)
+    photo(tmp_path / "d.gif", "GIF")
+    source = open_source(str(tmp_path))
+    assert all(np.abs(frame.image.astype(int) - (250, 0, 0)).max() < 5 for frame in source)
+    (note,) = source.notes
+    assert "2 images have several frames or pages" in note and "a.gif" in note
+    single = open_source(str(tmp_path / "b.tif"))
+    assert single.kind == "image" and "first of its 2 pages" in single.notes[0]
+    assert open_source(str(tmp_path / "c.mpo")).notes == []
+
+
+def test_a_broken_picture_is_missed_in_a_folder_whatever_is_in_it(tmp_path: Path) -> None:
+    photo(tmp_path / "good.png", "PNG")
+    (tmp_path / "broken.heic").write_bytes(b"nothing")
+    source = open_source(str(tmp_path))
+    assert [frame.error is None for frame in source] == [False, True]
+    assert len(source.notes) == 1 and "broken.heic" in source.notes[0]
