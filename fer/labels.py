@@ -142,6 +142,6 @@ def colours(classes: Iterable[str]) -> dict[str, Colour]:
 @lru_cache(maxsize=1024)
 def _preferred(name: str) -> list[Colour]:
     """Return the colours of other classes in an order that depends on the name alone, by rendezvous hashing."""
-    word = unicodedata.normalize("NFKC", name).strip().casefold()
+    word = _folded(name)
     ranked = sorted(_OTHER_COLOURS.split(), key=lambda code: hashlib.sha256(f"{word} {code}".encode()).digest())
     return [(int(code[:2], 16), int(code[2:4], 16), int(code[4:], 16)) for code in ranked]
