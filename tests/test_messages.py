@@ -48,7 +48,7 @@ TABLE = [
     ("infer.py", "source=clip.mp4", "source=photo.jpg", "source=0"),
     ("infer.py sorce=0", "sorce", "did you mean source?"),
     ("infer.py source=vido.mp4", "vido.mp4", "path"),
-    ("infer.py source=text.mp4", "text.mp4", "ffmpeg -i"),
+    ("infer.py source=text.mp4", "text.mp4", "convert this one to MP4"),
     ("infer.py source=empty", "empty", "source=<file>"),
     ("infer.py source=browser browser.host=0.0.0.0", "browser.host=0.0.0.0", "browser.password=user:password"),
     # Models
