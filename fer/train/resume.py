@@ -110,10 +110,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         return
     try:
         with FileLock(folder / _LOCK, blocking=False, mode=0o644):
-            try:
-                yield
-            finally:
-                (folder / _LOCK).unlink(missing_ok=True)
+            yield  # the file stays: a process that has opened it would lock a deleted one, and the next a new one
     except Timeout:
         raise ConfigError(
             f"another process is training in {folder}; wait for it or set another hydra.run.dir"

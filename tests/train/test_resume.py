@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import multiprocessing
 import os
 import resource
@@ -99,7 +100,7 @@ def test_a_run_that_a_full_disk_ended_can_be_continued(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.rglob("*.part*"))
-    assert not (tmp_path / ".running").exists()
+    assert not resume.is_running(tmp_path)
     assert tiny(tmp_path, "callbacks.progress=null", "evaluate.test=false", "resume=auto")["train/epochs"] == 1
 
 
@@ -140,7 +141,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_lock(tmp_path):
     finally:
         signal.signal(signal.SIGINT, handler)
     assert checkpoints.load(str(tmp_path / "checkpoints" / "last.ckpt")).classes
-    assert not (tmp_path / ".running").exists()
+    assert not resume.is_running(tmp_path)
 
 
 def test_the_newest_unfinished_run_of_the_same_overrides_is_continued(tmp_path, monkeypatch):
@@ -218,6 +219,17 @@ def test_further_processes_of_a_run_do_not_mistake_the_first_for_another(finishe
         assert not resume.is_running(tmp_path)
         with resume.alone_in(tmp_path):
             resume.check_unused(finished)
+
+
+def test_a_process_that_opens_the_lock_before_its_release_excludes_others(tmp_path):
+    with resume.alone_in(tmp_path):
+        waiting = os.open(tmp_path / ".running", os.O_RDWR)
+    try:
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert resume.is_running(tmp_path)
+    finally:
+        os.close(waiting)
+    assert not resume.is_running(tmp_path)
 
 
 def test_two_processes_do_not_share_a_run_folder(overrides, tmp_path):
