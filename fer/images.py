@@ -200,7 +200,7 @@ def _errors() -> Iterator[None]:
 def _read(file: IO[bytes]) -> np.ndarray:
     name = _format(file)
     if name is None:
-        raise OSError(errno.EINVAL, "unknown format")
+        raise OSError(errno.EINVAL, "unknown format" if file.read(1) else "empty")
     with _errors():
         try:
             image = _open(file, name)

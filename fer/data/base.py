@@ -76,7 +76,7 @@ def as_batch(images: np.ndarray) -> Tensor:
 
 def constant(images: np.ndarray) -> np.ndarray:
     """Return bool (N,), whether each image consists of a single colour."""
-    flat = images.reshape(len(images), -1, 1 if images.ndim == 3 else 3)
+    flat = images.reshape(len(images), images.shape[1] * images.shape[2], -1 if len(images) else 1)
     return (flat == flat[:, :1]).all(axis=(1, 2))
 
 

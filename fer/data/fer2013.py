@@ -260,7 +260,8 @@ def _folder_images(root: Path, name: str) -> Iterator[Labelled]:
         for image in images:
             file = image.path.relative_to(root).as_posix()
             if image.label not in EMOTIONS:
-                raise DataError(f"{name}/{file}: no emotion of FER-2013; for other classes use data=image_folder")
+                what = f"{image.label!r} is no emotion of FER-2013"
+                raise DataError(f"{name}/{file}: {what}; for other classes use data=image_folder")
             try:
                 pixels = load_image(image.path, channels=1)
             except OSError as error:

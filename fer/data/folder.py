@@ -14,6 +14,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -27,11 +28,12 @@ from fer.data.base import Split
 from fer.data.groups import Image, cut
 from fer.errors import DataError
 from fer.files import expand
-from fer.images import is_image, is_side_file, read_image
+from fer.images import is_image, is_side_file, kind_of, read_image
 
 HIDDEN = (".", "__MACOSX")
 """Prefixes of the names of hidden files and folders."""
 
+_MOVING = (".gif", ".webp", ".apng")
 SPLITS = ("train", "val", "test")
 _ALIASES = {
     **{"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"},
@@ -222,6 +224,8 @@ def split_folders(root: Path, name: str | None = None) -> tuple[Path, dict[str, 
         _log.warning(
             "%s: not read, since they are no split folders, or a second one: %s", name or home, ", ".join(ignored)
         )
+    files = [path for path in sorted(home.iterdir()) if path.is_file() and not path.name.startswith(HIDDEN)]
+    _report("in no class folder", [path for path in files if is_image(path)], root, name or str(root))
     return home, splits
 
 
@@ -263,6 +267,10 @@ def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> d
                 others.append(path)
     above = [parts for *_, parts in rows if parts]
     _report("no images", others, root, name)
+    moving = [path for _, path, _ in rows if path.suffix.lower() in _MOVING and _is_animation(path)]
+    if moving:
+        example = moving[0].relative_to(root).as_posix()
+        _log.warning("%s: only the first frame is read of %d animations, such as %s", name, len(moving), example)
     if not above:
         raise DataError(f"no images in class folders under {name}; expected {name}/train/<class>/* or {name}/<class>/*")
     level = _class_level(above, sessions=root in folders.values())
@@ -280,6 +288,12 @@ def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> d
         absent = ", ".join(labels.order(list(empty)))
         raise DataError(f"{name} has no image of {absent}; add some, or delete the class everywhere")
     return images
+
+
+def _is_animation(path: Path) -> bool:
+    with suppress(OSError):  # it is reported when it is read
+        return kind_of(path) == "animation"
+    return False
 
 
 def _report(what: str, files: Sequence[Path], root: Path, name: str) -> None:

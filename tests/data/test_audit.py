@@ -111,6 +111,30 @@ def test_program_on_folders_names_the_files(command, tmp_path):
     assert "train/keen/c.png" in (tmp_path / "out" / "audit.csv").read_text()
 
 
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("train", "test"), ("Test",)])
+def test_unreadable_files_are_listed_in_a_report(command, tmp_path, parts):
+    """Also where splits are missing, and where nothing is left."""
+    for part in parts:
+        for k, name in enumerate(("lazy/a.png", "lazy/b.png", "keen/c.png", "keen/d.png")):
+            path = tmp_path / "faces" / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), FACE[k])
+    data = (tmp_path / "faces" / parts[0] / "lazy" / "a.png").read_bytes()
+    broken = {"lazy/e.png": data[:40], "keen/f.jpg": b"", "keen/g.png": b"no image", "lazy/h.tiff": b"II*\0"}
+    for name, content in broken.items():
+        (tmp_path / "faces" / parts[-1] / name).write_bytes(content)
+    assert command(tmp_path / "faces", f"out={tmp_path / 'out'}", "size=8") == (0, "")
+    text, rows = ((tmp_path / "out" / f"audit.{kind}").read_text() for kind in ("md", "csv"))
+    assert "| unreadable files | 4 |" in text
+    for name in broken:
+        assert f"| {parts[-1]}/{name} |" in text
+        assert f"{parts[-1]}/{name},{name[:4]},unreadable: " in rows.replace('"', "")
+    for path in (tmp_path / "faces").rglob("?.png"):
+        path.write_bytes(b"")
+    assert command(tmp_path / "faces", f"out={tmp_path / 'out'}", "size=8", "channels=3") == (0, "")
+    assert f"| unreadable files | {4 * len(parts) + 4} |" in (tmp_path / "out" / "audit.md").read_text()
+
+
 def test_every_layout_is_read(tmp_path):
     (tmp_path / "deep" / "fer2013").mkdir(parents=True)
     file = write_csv(tmp_path / "deep" / "fer2013" / "fer2013.csv", fer_rows())

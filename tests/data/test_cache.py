@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,27 @@ def test_kept_arrays_are_memory_mapped_and_equal():
     assert isinstance(stored["train"].images, np.memmap)
     assert stored["train"].fingerprint == splits()["train"].fingerprint
     assert cache.cached("k", lambda: pytest.fail("not from the cache"))["train"].classes == ("a", "b")
+
+
+def test_what_a_reader_says_is_said_each_time(caplog):
+    def read():
+        logging.getLogger("fer.data.folder").warning("%d files are not read", 3)
+        logging.getLogger("fer.data.folder").info("val is cut from train")
+        return splits()
+
+    for level, lines in ((logging.WARNING, 1), (logging.INFO, 2), (logging.INFO, 2)):
+        caplog.clear()
+        with caplog.at_level(level):
+            cache.cached("k", read)
+        assert caplog.messages == ["3 files are not read", "val is cut from train"][:lines]
+    with pytest.raises(RuntimeError):
+        cache.cached("x", lambda: (_ for _ in ()).throw(RuntimeError()))
+    assert logging.getLogger("fer.data").propagate
+
+
+def test_splits_without_train_are_kept():
+    cache.cached("k", lambda: {"test": splits()["train"]})
+    assert list(cache.cached("k", lambda: pytest.fail("not from the cache"))) == ["test"]
 
 
 def test_failed_reader_leaves_nothing():

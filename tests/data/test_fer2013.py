@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -112,6 +113,133 @@ def test_kaggle_folder_without_prefixes_takes_a_stratified_seeded_val(tmp_path):
     assert len(one["train"]) == 189
     assert one["val"].fingerprint == again["val"].fingerprint != other["val"].fingerprint
     assert not {i.tobytes() for i in one["val"].images} & {i.tobytes() for i in one["train"].images}
+
+
+LAYOUTS = [
+    ("train", "val", "test"),
+    ("train", "validation", "test"),
+    ("Train", "Valid", "TEST"),
+    ("Training", "PublicTest", "PrivateTest"),
+    ("images/train", "images/validation", "images/test"),
+]
+
+
+@pytest.mark.parametrize("names", LAYOUTS, ids="-".join)
+@pytest.mark.parametrize("label", ["{1}", "{0}", "{0}_{1}"])
+def test_the_users_own_splits_are_used(tmp_path, names, label):
+    rows = fer_rows()
+    for number, (emotion, image, usage) in enumerate(rows):
+        split = names[["Training", "PublicTest", "PrivateTest"].index(usage)]
+        path = tmp_path / split / label.format(emotion, EMOTIONS[emotion].capitalize()) / f"PublicTest_{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+    truth = fer2013.read(write_csv(tmp_path / "csv" / "fer2013.csv", rows))
+    shutil.rmtree(tmp_path / "csv")
+    splits = fer2013.read(tmp_path)
+    for name, split in splits.items():
+        assert {i.tobytes() for i in split.images} == {i.tobytes() for i in truth[name].images}
+        assert split.counts() == truth[name].counts()
+
+
+@pytest.mark.parametrize(
+    ("given", "counts"),
+    [
+        (("train", "val"), {"train": 13 * 7, "val": 14, "test": 2 * 7}),
+        (("train",), {"train": 11 * 7, "val": 2 * 7, "test": 2 * 7}),
+        (("test",), {"test": 14}),
+        (("Validation",), {"val": 14}),
+    ],
+)
+def test_splits_that_are_missing_are_cut_from_train(tmp_path, given, counts, caplog):
+    for split in given:
+        kind = [(k % 7, np.full((48, 48), k, np.uint8), "Training") for k in range(105 if split == "train" else 14)]
+        kaggle_folder(tmp_path / split, kind, prefixes=False)
+        (tmp_path / split / "train").rename(tmp_path / "moving")
+        (tmp_path / split).rmdir()
+        (tmp_path / "moving").rename(tmp_path / split)
+    assert {name: len(split) for name, split in fer2013.read(tmp_path).items()} == counts
+    assert ("15 % of train" in caplog.text) == ("train" in given)
+
+
+def written(change: Callable[[str], str], encoding: str = "utf-8") -> Callable[[Path], None]:
+    """Writes a changed fer2013.csv into a folder."""
+
+    def write(root: Path) -> None:
+        text = write_csv(root / "fer2013.csv", fer_rows()).read_text()
+        (root / "fer2013.csv").write_bytes(change(text).encode(encoding))
+
+    return write
+
+
+def line_by_line(pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> Callable[[str], str]:
+    return lambda text: re.sub(pattern, replacement, text, flags=re.MULTILINE)
+
+
+def renamed(name: str) -> Callable[[Path], None]:
+    return lambda root: write_csv(root / "fer2013.csv", fer_rows()).rename(root / name)
+
+
+def one_file_a_split(root: Path) -> None:
+    for name, usage in (("train", "Training"), ("valid", "PublicTest"), ("Test", "PrivateTest")):
+        path = write_csv(root / f"{name}.csv", [row for row in fer_rows() if row[2] == usage])
+        path.write_text(line_by_line(r",[A-Z]\w+$", "")(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        written(lambda text: text.replace(",", ";")),
+        written(lambda text: "sep=;\r\n" + text.replace(",", ";")),
+        written(lambda text: text.replace(",", "\t"), "utf-16"),
+        written(lambda text: text, "utf-16-be"),
+        written(lambda text: "\ufeff" + line_by_line("([^,\n]+)", r'"\1"')(text)),
+        written(line_by_line("^", "0,")),
+        written(line_by_line(r"^(\d),", r"\1.0,")),
+        written(line_by_line(r"^(\d),", lambda match: f"{EMOTIONS[int(match[1])].upper()},")),
+        written(line_by_line(r"^(\d),", lambda match: f"{match[1]}_{EMOTIONS[int(match[1])]},")),
+        written(lambda text: text + ",,\r\n,,\r\n\r\n"),
+        written(line_by_line(r",(\d.*\d),", lambda match: f',"[{match[1].replace(" ", ", ")}]",')),
+        written(line_by_line(r"(\d)(?= |,[A-Z])", r"\1.0")),
+        written(lambda text: text.replace("Usage", "Split").replace("emotion", "Label").replace("PublicTest", "val")),
+        renamed("fer2013_clean.csv"),
+        renamed("FER2013.CSV"),
+        one_file_a_split,
+    ],
+)
+def test_a_table_as_other_programs_write_it(tmp_path, write):
+    truth = fer2013.read(write_csv(tmp_path / "a" / "fer2013.csv", fer_rows()))
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "b")
+    for name, split in fer2013.read(tmp_path / "b").items():
+        assert split.fingerprint == truth[name].fingerprint
+
+
+def test_a_table_without_usage_is_split_by_seed(tmp_path, caplog):
+    rows = [(k % 7, np.full((48, 48), k, np.uint8), "Training") for k in range(210)]
+    path = write_csv(tmp_path / "train.csv", rows)
+    path.write_text(line_by_line(r",[A-Z]\w+$", "")(path.read_text()))
+    one, again, other = (fer2013.read(tmp_path, seed=seed) for seed in (1, 1, 2))
+    assert {name: split.counts() for name, split in one.items()} == {"train": [22] * 7, "val": [4] * 7, "test": [4] * 7}
+    assert one["test"].fingerprint == again["test"].fingerprint != other["test"].fingerprint
+    assert "no val and no test: 15 % of train" in caplog.messages[0]
+
+
+def test_tables_beside_the_one_that_is_read_are_named(tmp_path, caplog):
+    for name in ("fer2013.csv", "icml_face_data.csv", "other.csv"):
+        write_csv(tmp_path / name, fer_rows())
+    (tmp_path / "labels.csv").write_text("path,label")
+    fer2013.read(tmp_path)
+    assert caplog.messages == [
+        f"{tmp_path / 'fer2013.csv'} is read, not what else is there: icml_face_data.csv, other.csv"
+    ]
+
+
+def test_unreadable_images_are_counted(tmp_path):
+    root = kaggle_folder(tmp_path, fer_rows())
+    for name in ("a.png", "b.jpg", "c.png"):
+        (root / "train" / "sad" / name).write_bytes(b"")
+    message = refusal(root)
+    assert message.startswith(f"3 files are not readable images, such as {root}/train/sad/a.png (empty)")
 
 
 def test_root_comes_from_the_environment(tmp_path, monkeypatch):

@@ -3,18 +3,22 @@
 import logging
 import re
 import struct
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from fer import labels
 from fer.data import folder
 from fer.data.base import Split
 from fer.errors import ConfigError, DataError
 
 EMOTIONS = ("angry", "happy", "sad")
+EMOTIONS_OF_FER2013 = labels.EMOTIONS
 
 
 def encode(image: np.ndarray, suffix: str = ".png") -> bytes:
@@ -65,7 +69,15 @@ def test_split_folders(tmp_path: Path) -> None:
     assert [values(split) for split in splits.values()] == [[*range(6)], [*range(6, 12)], [*range(12, 18)]]
 
 
-@pytest.mark.parametrize(("train", "val", "test"), [("Train", "valid", "TEST"), ("training", "Validation", "testing")])
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Train", "valid", "TEST"),
+        ("training", "Validation", "testing"),
+        ("Training", "PublicTest", "PrivateTest"),
+        ("train_set", "VAL", "Test images"),
+    ],
+)
 def test_other_names_of_the_splits(tmp_path: Path, train: str, val: str, test: str) -> None:
     tree(tmp_path, "<s>/<c>/a.png", s=(train, val, test), c=("x", "y"))
     assert {name: values(split) for name, split in folder.read(tmp_path).items()} == {
@@ -81,6 +93,49 @@ def test_names_of_emotions_and_own_classes(tmp_path: Path) -> None:
     splits = folder.read(tmp_path)
     assert splits["train"].classes == ("angry", "happy", "sad", "Zen", "bored")
     assert splits["test"].counts() == [1, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("Contempt", "contempt", "CONTEMPT ", "joy"), ("happy", "contempt")),
+        (("fröhlich", unicodedata.normalize("NFD", "fröhlich"), "müde"), ("fröhlich", "müde")),
+        (("STRASSE", "Straße", "Weg"), ("Straße", "Weg")),
+        (("0_Angry", "3_happy", "7_contempt"), ("angry", "happy", "contempt")),
+        (tuple("0123456"), EMOTIONS_OF_FER2013),
+        (tuple("01234567"), tuple("01234567")),
+    ],
+)
+def test_one_class_for_each_meaning(tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=names)
+    for split in folder.read(tmp_path).values():
+        assert split.classes == classes
+        assert len(split) == len(names)
+
+
+def test_names_differ_from_split_to_split(tmp_path: Path) -> None:
+    tree(tmp_path, "train/<c>/<i>.png", c=("Contempt", "anger"), i="abcdefgh")
+    tree(tmp_path, "Test/<c>/<i>.png", c=("contempt ", "0_angry"), i="ab")
+    assert {name: split.classes for name, split in folder.read(tmp_path).items()} == dict.fromkeys(
+        ("train", "val", "test"), ("angry", "contempt")
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "words"),
+    [
+        ("0123456", "<c>/<p>/a.png", "0 angry, 1 disgust"),
+        ("0123456", "<p>/<c>/a.png", "0 angry, 1 disgust"),
+        ("01234567", "train/<c>/<p>/a.png", "of their own"),
+        ("1234567", "<c>/<p>a.png", "of their own"),
+    ],
+)
+def test_what_numbers_are_taken_for_is_said(
+    tmp_path: Path, names: str, pattern: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree(tmp_path, pattern, c=names, p=("ann", "bob", "cy"))
+    assert len(folder.read(tmp_path)["train"].classes) == len(names)
+    assert words in caplog.text
 
 
 def test_every_kind_of_file_and_nested_folders(tmp_path: Path) -> None:
@@ -136,12 +191,57 @@ def test_an_archive_unpacked_into_a_folder_of_its_own(tmp_path: Path) -> None:
     assert values(folder.read(tmp_path)["test"]) == [4, 5]
 
 
+@pytest.mark.parametrize("above", ["images", "archive/images", "Faces/data"])
+def test_split_folders_below_other_folders(tmp_path: Path, above: str) -> None:
+    tree(tmp_path / above, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "readme.txt").write_text("no image")
+    if above != "images":
+        (tmp_path / "docs" / "readme.txt").unlink()
+        (tmp_path / "docs").rmdir()
+    assert values(folder.read(tmp_path)["test"]) == [4, 5]
+
+
+def test_split_folders_of_images_are_told_from_those_of_labels(tmp_path: Path) -> None:
+    tree(tmp_path / "images", "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    for split in ("train", "val", "test"):
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split / "a.txt").write_text("0 0.5 0.5 1 1")
+    assert values(folder.read(tmp_path)["val"]) == [2, 3]
+
+
+def test_two_datasets_or_splits_below_the_classes_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path, "<c>/<s>/a.png", s=("train", "test"), c=("x", "y"))
+    assert "split folders in x and y; set data.root to one of them" in refusal(tmp_path)
+
+
 def test_folders_beside_the_splits_are_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test", "extra"), c=("x", "y"))
     put(tmp_path / "train" / "sheet.png")
+    put(tmp_path / "overview.png")
     assert len(folder.read(tmp_path)["train"]) == 2
     assert "extra" in caplog.text
     assert "sheet.png" in caplog.text
+    assert "overview.png" in caplog.text
+
+
+def test_files_that_are_not_read_are_counted_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree(tmp_path, "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
+    image = (tmp_path / "train" / "x" / "a.png").read_bytes()
+    for name in ("photo.jfif", "photo", "photo.dat"):  # read by content
+        (tmp_path / "train" / "x" / name).write_bytes(image)
+    for name in ("clip.mp4", "paper.pdf", "no_ending"):
+        (tmp_path / "train" / "y" / name).write_bytes(b"something else")
+    (tmp_path / "train" / "y" / "a.txt").write_text("happy")  # belongs there
+    moving = [Image.new("L", (9, 9), value) for value in (7, 200)]
+    moving[0].save(tmp_path / "val" / "x" / "b.gif", save_all=True, append_images=moving[1:])
+    splits = folder.read(tmp_path)
+    assert splits["train"].counts() == [4, 1]
+    assert values(splits["val"]) == [2, 7, 3]
+    assert [line.split(": ", 1)[1] for line in caplog.messages] == [
+        "3 files are no images and not read, such as train/y/clip.mp4",
+        "only the first frame is read of 1 animations, such as val/x/b.gif",
+    ]
 
 
 # splits by group
@@ -310,6 +410,26 @@ def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes, capfd: pyt
     (tmp_path / "val" / "x" / "b.png").write_bytes(content)
     assert f"{tmp_path / 'val' / 'x' / 'b.png'} is not a readable image" in refusal(tmp_path)
     assert "OpenCV" not in capfd.readouterr().err
+
+
+def test_unreadable_images_are_counted_or_collected(tmp_path: Path) -> None:
+    tree(tmp_path, "<s>/<c>/<i>.png", s=("train", "val", "test"), c=("x", "y"), i="ab")
+    whole = (tmp_path / "train" / "x" / "a.png").read_bytes()
+    contents = {"cut.png": whole[:50], "empty.jpg": b"", "text.webp": b"hello", "phone.heic": b"\0\0\0\x18ftypheic"}
+    for name, content in contents.items():
+        (tmp_path / "train" / "y" / name).write_bytes(content)
+    (tmp_path / "test" / "x" / "gone.gif").symlink_to(tmp_path / "nowhere")
+    message = refusal(tmp_path)
+    assert message.startswith(f"5 files are not readable images, such as {tmp_path}/train/y/cut.png (")
+    assert f"python -m fer.data.audit {tmp_path} lists all" in message
+    unreadable: list[folder.Unreadable] = []
+    splits = folder.read(tmp_path, unreadable=unreadable)
+    assert {name: split.counts() for name, split in splits.items()} == {name: [2, 2] for name in splits}
+    assert [(each.split, each.file, each.label) for each in unreadable] == [
+        *(("train", f"train/y/{name}", "y") for name in sorted(contents)),
+        ("test", "test/x/gone.gif", "x"),
+    ]
+    assert unreadable[1].reason == "empty"
 
 
 def test_a_dangling_link_is_an_unreadable_image(tmp_path: Path) -> None:

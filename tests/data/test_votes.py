@@ -34,6 +34,26 @@ def test_rows_keep_their_order_in_each_split(tmp_path):
     assert counts["train"].tolist() == [[0, 9, 0, 0, 0, 0, 0, 0, 0, 1], [6, 0, 0, 0, 0, 0, 4, 0, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("header", "separator", "value"),
+    [
+        (["usage", "Image name", *(name.upper() for name in votes.COLUMNS)], ",", "9"),
+        (
+            ["Usage", "neutral", "Happy", "Surprised", "sad", "ANGRY", "Disgusted", "afraid", *votes.COLUMNS[-3:]],
+            ";",
+            "9",
+        ),
+        (["", "Usage", *votes.COLUMNS, "note"], "\t", "9.0"),
+    ],
+)
+def test_columns_may_have_other_names_and_spreadsheets_write_them(tmp_path, header, separator, value):
+    happy = next(k for k, name in enumerate(header) if name.lower() in ("happiness", "happy"))
+    cells = ["PublicTest" if name.lower() == "usage" else value if k == happy else "0" for k, name in enumerate(header)]
+    lines = [separator.join(row) for row in (header, cells, [""] * len(header))]
+    (tmp_path / "v.csv").write_text("\r\n".join(lines), encoding="utf-16")
+    assert votes.read(tmp_path / "v.csv")["val"].tolist() == [[0, 9, 0, 0, 0, 0, 0, 0, 0, 0]]
+
+
 def test_non_faces_need_more_votes_than_all_else():
     counts = np.zeros((3, 10), dtype=np.int64)
     counts[:, -1] = 5
