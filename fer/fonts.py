@@ -16,8 +16,8 @@ _FIRST = "DejaVu Sans"
 """The font that matplotlib brings: Latin, Greek, Cyrillic, Hebrew, Arabic and more."""
 
 _LETTERS = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+"
-_RIGHT_TO_LEFT = re.compile(f"{_LETTERS}(?: {_LETTERS})*")
-_LEFT_TO_RIGHT_MARK = "\u200e"
+_RIGHT_TO_LEFT = re.compile(rf"{_LETTERS}(?:(?:(?!\n)[\W\d_])*{_LETTERS})*[)\]}}»]*")
+"""Words of Hebrew or Arabic, with what stands between them."""
 
 _named: set[str] = set()
 """The missing characters that a warning has named."""
@@ -44,8 +44,8 @@ def fit(text: str) -> tuple[str, list[str]]:
         _log.warning("no font has %s, which are drawn in Latin letters; %s", " ".join(new), fix)
         _named.update(new)
     text = "".join(anyascii(c) if c in missing else c for c in text)
-    if _RIGHT_TO_LEFT.search(text):
-        text = _LEFT_TO_RIGHT_MARK + _RIGHT_TO_LEFT.sub(rf"\g<0>{_LEFT_TO_RIGHT_MARK}", text)
+    if _RIGHT_TO_LEFT.search(text):  # a mark that all is from left to right, and isolates in which it is not
+        text = "\u200e" + _RIGHT_TO_LEFT.sub("\u2067\\g<0>\u2069", text)
     return text, families
 
 

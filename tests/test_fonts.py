@@ -101,12 +101,25 @@ def test_arabic_letters_are_joined():
     assert letters("بببب", 40).shape[1] < 0.8 * 4 * letters("ب", 40).shape[1]
 
 
-@pytest.mark.parametrize("name", ["غاضب", "غاضب جدا", "חרדה"])
+@pytest.mark.parametrize("name", ["غاضب", "غاضب جدا", "חרדה", "غاضب (جدا)"])
 def test_the_number_stays_behind_a_name_that_is_read_from_right_to_left(name):
     width = letters("88 %", 24).shape[1] // 2
     ends = [letters(text, 24)[:, -width:] for text in (f"2 {name} 88 %", "é 88 %")]
     label, end = (part[part.any(axis=1)].astype(int) for part in ends)
     assert np.abs(label - end).mean() < 3
+
+
+def test_a_name_of_several_words_is_read_from_right_to_left_as_a_whole():
+    words = ("غاضب", "سعيد")
+    first, second = (letters(word, 24).shape[1] for word in words)
+    assert abs(first - second) > 5
+    for between in (" ", " 2 ", "_", " ("):
+        whole = letters(between.join(words), 24)
+        assert np.array_equal(trimmed(whole[:, -first + 4 :]), trimmed(letters(words[0], 24)[:, 4:])), between
+
+
+def trimmed(image: np.ndarray) -> np.ndarray:
+    return image[image.any(axis=1)]
 
 
 def test_higher_letters_share_the_base_line():

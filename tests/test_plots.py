@@ -45,7 +45,7 @@ def test_the_axes_of_a_confusion_matrix_name_every_class(tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: shown.append(figure))
     plots.confusion_matrix(np.eye(2, dtype=int), ("Ärger", "غاضب"), "title", tmp_path / "c.png")
     labels = shown[0].axes[0].get_yticklabels()
-    assert [label.get_text().strip("\u200e") for label in labels] == ["Ärger", "غاضب"]
+    assert [label.get_text().strip("\u200e\u2067\u2069") for label in labels] == ["Ärger", "غاضب"]
     assert all(label.get_fontfamily()[0] == "DejaVu Sans" for label in labels)
 
 
