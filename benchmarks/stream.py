@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from fer.stream import pipeline
 from fer.stream.faces.detect import Detector
-from fer.stream.recognizer import Recognizer
+from fer.stream.recognizer import Recognizer, limit_threads
 from fer.stream.sinks import Context, open_sinks
 from fer.stream.sinks.logs import JsonLines
 from fer.stream.sources import Kind, Source, open_source
@@ -264,6 +264,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--count", type=int, default=5)
     given = parser.parse_args()
+    limit_threads(None)
     {
         "speed": lambda: speed(given.clip, given.rounds, given.frames),
         "latency": lambda: latency(given.clip, given.seconds),

@@ -150,7 +150,7 @@ def read_frames(source: Path | bytes) -> Iterator[tuple[np.ndarray, float]]:
         image = _open(file, _format(file))
         for number in range(getattr(image, "default_image", False), image.n_frames):
             image.seek(number)
-            pixels, milliseconds = _pixels(image), image.info.get("duration", 0)
+            pixels, milliseconds = pixels_of(image), image.info.get("duration", 0)
             yield pixels, milliseconds / 1000 if milliseconds > 10 else 0.1
 
 
@@ -207,7 +207,7 @@ def _read(file: IO[bytes]) -> np.ndarray:
         except (KeyError, SyntaxError):  # a format, or a variant of one, that Pillow does not know
             file.seek(0)
             return _by_opencv(file.read())
-        return _pixels(image)
+        return pixels_of(image)
 
 
 def _by_opencv(data: bytes) -> np.ndarray:
@@ -226,8 +226,8 @@ def _too_large() -> OSError:
     return OSError(errno.EFBIG, "more pixels than can be processed; save it smaller")
 
 
-def _pixels(image: Any) -> np.ndarray:
-    """Decode an open picture as uint8 (H, W, 3) RGB."""
+def pixels_of(image: Any) -> np.ndarray:
+    """Return the pixels of a Pillow image as uint8 (H, W, 3) RGB; see `decode_image`."""
     if image.width * image.height > int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]):
         raise _too_large()
     tags = getattr(image, "tag_v2", {})  # of TIFF

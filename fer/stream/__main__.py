@@ -37,10 +37,11 @@ def run(cfg: DictConfig) -> None:
         view = wants_window(cfg.view, context)
 
         from fer.stream import pipeline
-        from fer.stream.recognizer import Recognizer
+        from fer.stream.recognizer import Recognizer, limit_threads
         from fer.stream.summary import summarised
 
-        settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
+        settings = {name: cfg[name] for name in ("trust", "device", "detector", "tracking", "smoothing")}
+        limit_threads(cfg.threads)
         recognizer = Recognizer(cfg.artifact, **settings)
         context.classes = recognizer.classes
         if view:  # last, so that the other sinks already have the frame on which it is closed

@@ -8,19 +8,20 @@ for result in recognizer.stream("clip.mp4"):
 """
 
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from itertools import count, islice
+from math import inf
+from os import PathLike
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
-import numpy as np
 
 from fer.artifact.trust import accept
-from fer.checks import check_flag, check_number
-from fer.files import expand
+from fer.checks import check_flag, check_number, check_path
+from fer.errors import ConfigError, SourceError
 from fer.stream import pipeline
 from fer.stream.faces.classify import load_face_classifier
 from fer.stream.faces.detect import Detector
@@ -28,9 +29,11 @@ from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import SceneCutDetector, Tracker
 from fer.stream.pipeline import TemporalState
 from fer.stream.sources import Source, open_source
-from fer.stream.sources.stills import read_still
+from fer.stream.sources.memory import as_rgb, later
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
+from fer.stream.types import Detections, Faces, Frame, FrameResult
+
+T = TypeVar("T")
 
 
 class Recognizer:
@@ -40,7 +43,6 @@ class Recognizer:
         artifact: The model file, None for the bundled one.
         trust: Run a TorchScript file that was made elsewhere.
         device: auto, cpu or cuda.
-        threads: CPU threads of PyTorch and of OpenCV each, set for the whole process; None for half of the cores.
         detector, tracking, smoothing: Arguments of `Detector`, `Tracker` and `Smoother` in `fer.stream.faces`.
 
     Raises:
@@ -54,19 +56,17 @@ class Recognizer:
         *,
         trust: bool = False,
         device: str = "auto",
-        threads: int | None = None,
         detector: Mapping[str, Any] | None = None,
         tracking: Mapping[str, Any] | None = None,
         smoothing: Mapping[str, Any] | None = None,
     ) -> None:
         check_flag("trust", trust)
-        check_number("threads", threads, 1, 256, whole=True, optional=True)
-        self._detector, self._lock = Detector(**(detector or {})), threading.Lock()
-        self._tracking, self._smoothing, self._threads = tracking or {}, smoothing or {}, threads
+        check_path("artifact", artifact)
+        self._detector, self._lock = _build(Detector, "detector", detector), threading.Lock()
+        self._tracking, self._smoothing = tracking, smoothing
         self._state(tracked=False)  # checks the values for smoothing
         if trust and artifact is not None:
             accept([str(artifact)])
-        _limit_threads(threads)
         self.classify = load_face_classifier(artifact, device)
         self.classes: tuple[str, ...] = self.classify.classes
 
@@ -76,24 +76,26 @@ class Recognizer:
             return self._detector(frame)
 
     def _state(self, tracked: bool) -> TemporalState:
-        smoother = Smoother(**self._smoothing)
-        return TemporalState(Tracker(**self._tracking) if tracked else None, smoother)
+        tracker = _build(Tracker, "tracking", self._tracking) if tracked else None
+        return TemporalState(tracker, _build(Smoother, "smoothing", self._smoothing))
 
-    def __call__(self, image: str | Path | Array) -> FrameResult:
+    def __call__(self, image: Any) -> FrameResult:
         """Return the faces of one picture, without ids or smoothing.
 
         Args:
-            image: A file, or uint8 (H, W, 3) RGB.
+            image: A path or URL, or whatever `as_rgb` in `fer.stream.sources.memory` takes: uint8 (H, W, 3) RGB, grey,
+                RGBA, a tensor, a PIL image, the bytes of a picture.
 
         Raises:
-            SourceError: The file is not a picture.
-            ValueError: The array has another shape or dtype.
+            SourceError: This is not one picture.
         """
-        if isinstance(image, np.ndarray):
-            frame = Frame(np.ascontiguousarray(image), 0, 0.0, file="")
+        if isinstance(image, str | PathLike):
+            with open_source(image) as source:
+                if source.kind != "image":
+                    raise SourceError(f"{source.name} is not one picture but a {source.kind}; use stream() for it")
+                (frame,) = source
         else:
-            path = expand(image)
-            frame = Frame(read_still(path), 0, 0.0, file=path.name)
+            frame = Frame(as_rgb(image), 0, 0.0, file="")
         return self._recognize(frame, self._state(tracked=False))
 
     def _recognize(self, frame: Frame, state: TemporalState, cut: bool = False) -> FrameResult:
@@ -103,16 +105,18 @@ class Recognizer:
 
     def stream(
         self,
-        source: int | str | Path | Source,
+        source: Any,
         *,
         every: int = 1,
         max_frames: int | None = None,
         stats: Stats | None = None,
     ) -> Generator[FrameResult]:
-        """Yield the result of each frame of a camera, video, folder or URL; see `fer.stream.pipeline.results`.
+        """Yield the result of each frame of a source; see `fer.stream.pipeline.results`.
 
         Args:
-            source: An open source, or a value for `open_source`.
+            source: A camera index, a path of a video, picture or folder, a pattern, a URL, an open `Source`, or
+                pictures in memory: a list, a tuple or (N, H, W, 3) holds pictures, each on its own; an iterator of
+                pictures is a video of 30 frames per second; one of pairs (seconds, picture) has its own times.
             every: Search every k-th frame for faces.
             max_frames: Stop after this many frames, None for all.
             stats: Receives counts and times.
@@ -123,7 +127,7 @@ class Recognizer:
         """
         check_number("max_frames", max_frames, 1, 1e9, whole=True, optional=True)
         if not isinstance(source, Source):
-            source = open_source(str(source) if isinstance(source, Path) else source, self._threads)
+            source = open_source(source)
         state = self._state(tracked=not source.still)
         results = pipeline.results(source, self.detect, self.classify, state, stats or Stats(), every)
         with closing(results):
@@ -143,29 +147,43 @@ class Session:
 
     def __init__(self, recognizer: Recognizer, state: TemporalState) -> None:
         self._recognizer, self._state, self._is_cut = recognizer, state, SceneCutDetector()
-        self._index, self._start, self._lock = count(), monotonic(), threading.Lock()
+        self._index, self._start, self._time, self._lock = count(), monotonic(), -inf, threading.Lock()
 
-    def __call__(self, image: Array, time: float | None = None) -> FrameResult:
+    def __call__(self, image: Any, time: float | None = None) -> FrameResult:
         """Return the result of the next frame.
 
         Args:
-            image: uint8 (H, W, 3), RGB.
+            image: uint8 (H, W, 3) RGB, or whatever `as_rgb` in `fer.stream.sources.memory` takes.
             time: Seconds, increasing from frame to frame; None to use the clock.
 
         Raises:
-            ValueError: The image has another shape or dtype.
+            SourceError: This is not one picture, or the time does not increase.
         """
+        picture = as_rgb(image)
         with self._lock:
-            time = monotonic() - self._start if time is None else time
-            frame = Frame(np.ascontiguousarray(image), next(self._index), time)
+            clock = max(monotonic() - self._start, self._time + 1e-3)
+            self._time = later(clock if time is None else time, self._time)
+            frame = Frame(picture, next(self._index), self._time)
             return self._recognizer._recognize(frame, self._state, self._is_cut(frame.image))
 
 
-def _limit_threads(threads: int | None) -> None:
-    """Set the CPU threads of PyTorch and OpenCV for this process.
+def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any] | None) -> T:
+    try:
+        return kind(**(values or {}))
+    except TypeError as error:
+        reason = str(error).rpartition("() ")[2]
+        raise ConfigError(f"{name}={values}: {reason}; see the keys of {name} in conf/infer.yaml") from None
+
+
+def limit_threads(threads: int | None) -> None:
+    """Set the CPU threads of PyTorch and OpenCV for the whole process, as only a program may do, not a library.
 
     Detection and classification run in parallel, so by default each gets half of the cores.
+
+    Raises:
+        ConfigError: `threads` is out of range.
     """
+    check_number("threads", threads, 1, 256, whole=True, optional=True)
     import torch
 
     threads = threads or max(1, cv2.getNumberOfCPUs() // 2)

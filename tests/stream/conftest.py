@@ -64,4 +64,4 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one(model: Path, monkeypatch: pytest.MonkeyPatch) -> Recognizer:
     """A recognizer with that artifact and a detector that sees one face in every frame."""
     monkeypatch.setattr(recognizer, "Detector", lambda **_: FakeDetector((8.0, 8.0, 40.0, 40.0)))
-    return Recognizer(model, threads=1)
+    return Recognizer(model)

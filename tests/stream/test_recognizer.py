@@ -1,11 +1,16 @@
+import math
 import threading
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from fer.errors import ConfigError, SourceError
+from fer.errors import ConfigError, FerError, SourceError
 from fer.stream import Recognizer, recognizer
 from fer.stream.fakes import FakeDetector, FakeSource
 
@@ -22,8 +27,53 @@ def test_a_picture_by_array_and_by_path(one: Recognizer, tmp_path: Path) -> None
         assert result.uncertain.shape == (1,)
     with pytest.raises(SourceError, match=r"none\.png"):
         one(tmp_path / "none.png")
-    with pytest.raises(ValueError, match="uint8"):
-        one(image.astype(float))
+
+
+def test_the_threads_of_the_host_program_stay_as_they_are(model: Path) -> None:
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        torch.set_num_threads(3)
+        cv2.setNumThreads(5)
+        recognizer = Recognizer(model)
+        recognizer(np.zeros((48, 64, 3), np.uint8))
+        list(recognizer.stream(FakeSource(3)))
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (3, 5)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def test_what_is_not_one_picture_is_named(one: Recognizer, make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    black = np.zeros((48, 64, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "p.png"), black)
+    several = ([black, black], black[None], iter([black]), [tmp_path / "p.png"], tmp_path, make_clip())
+    for given in (*several, None, 0, 2.5, True, {}, object, black[:0], black / 255, b"text", ""):
+        with pytest.raises(FerError, match=r"stream\(\)|give|empty"):
+            one(given)
+
+
+def test_a_list_holds_pictures_and_an_iterator_is_a_video(one: Recognizer, tmp_path: Path) -> None:
+    black = np.zeros((48, 64, 3), np.uint8)
+    path = str(tmp_path / "p.png")
+    cv2.imwrite(path, black)
+    pictures = ([black, black], (black, black), np.stack([black, black]), [path, Path(path)], [black, path])
+    for given in (*pictures, np.array([path, path]), (tmp_path / "p.png" for _ in range(2))):
+        results = list(one.stream(given))
+        assert [(len(r.faces), r.faces.ids, r.frame.time) for r in results] == [(1, None, 0)] * 2
+    for given in (iter([black] * 3), (black for _ in range(3)), deque([black] * 3)):
+        assert [r.faces.ids.tolist() for r in one.stream(given)] == [[1]] * 3
+    assert [r.frame.time for r in one.stream((k / 5, black) for k in range(3))] == [0, 0.2, 0.4]
+
+
+@pytest.mark.parametrize("times", [(0, 0), (1, 0.5), (0, None), (0, math.nan), (0, "1"), (0, math.inf), (False, 1)])
+def test_a_time_that_does_not_increase_is_refused(one: Recognizer, times: tuple[Any, Any]) -> None:
+    black, session = np.zeros((48, 64, 3), np.uint8), one.session()
+    with pytest.raises(SourceError, match="seconds"):
+        list(one.stream(iter([(time, black) for time in times])))
+    if None not in times:
+        with pytest.raises(SourceError, match="seconds"):
+            [session(black, time) for time in times]
+    assert len(session(black, 7.0).faces) in (0, 1), "the session goes on"
 
 
 def test_a_stream_has_ids_and_ends(one: Recognizer) -> None:
@@ -57,7 +107,7 @@ def test_a_session_that_is_fed_at_any_pace_keeps_the_id_of_a_face_in_its_place(o
 
 def test_a_new_face_waits_only_for_a_look_that_comes(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recognizer, "Detector", lambda **_: FakeDetector((8.0, 8.0, 40.0, 40.0), blind=frozenset({0})))
-    session, image = Recognizer(model, threads=1), np.full((48, 64, 3), 90, np.uint8)
+    session, image = Recognizer(model), np.full((48, 64, 3), 90, np.uint8)
     for step, seen in ((1 / 30, [0, 0, 1]), (2.0, [0, 1, 1])):
         fed = session.session()
         assert [len(fed(image, k * step).faces) for k in range(3)] == seen
@@ -85,6 +135,9 @@ def test_sessions_may_run_side_by_side(one: Recognizer) -> None:
 
 def test_invalid_values_are_refused_at_once(model: Path) -> None:
     wrong = [{"detector": {"width": 3}}, {"smoothing": {"seconds": -1}}]
-    for values in (*wrong, {"device": "tpu"}, {"threads": "many"}, {"threads": -1}):
+    unknown = [{"detector": {"size": 3}}, {"smoothing": [1]}, {"smoothing": {1: 2}}, {"artifact": 3}]
+    for values in (*wrong, *unknown, {"device": "tpu"}):
         with pytest.raises(ConfigError):
-            Recognizer(model, **values)
+            Recognizer(**{"artifact": model, **values})
+    with pytest.raises(ConfigError, match="tracking"):  # when it is used first: its libraries take a second to import
+        Recognizer(model, tracking={"seconds": 3}).session()

@@ -15,7 +15,7 @@ from fer.errors import FerError
 from fer.labels import colours
 from fer.stream.browser import uploads
 from fer.stream.browser.viewers import Viewers
-from fer.stream.recognizer import Recognizer
+from fer.stream.recognizer import Recognizer, limit_threads
 
 _HERE = Path(__file__).parent
 _PROGRESS = gr.Progress()
@@ -23,7 +23,8 @@ _PROGRESS = gr.Progress()
 
 def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     """Load the model and build the page. Uploads and results go into `folder`. Raises `ArtifactError`."""
-    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
+    settings = {name: cfg[name] for name in ("trust", "device", "detector", "tracking", "smoothing")}
+    limit_threads(cfg.threads)
     recognizer = Recognizer(cfg.artifact, **settings)
     viewers, handler = Viewers(recognizer), Uploads(recognizer, folder, cfg)
     tints = json.dumps(colours(recognizer.classes))

@@ -2,6 +2,11 @@
 
 import importlib
 import pkgutil
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fer.checks import check_number
 from fer.errors import SourceError
@@ -12,14 +17,17 @@ __all__ = ["OPENERS", "Kind", "Request", "Source", "open_source", "opener"]
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
+from fer.stream.sources.memory import open_memory  # noqa: E402 (imported first, it would change the order of openers)
 
-def open_source(source: int | str | None, threads: int | None = None, retry_for: float = 0.0) -> Source:
+
+def open_source(source: Any, threads: int | None = None, retry_for: float = 0.0) -> Source:
     """Open a camera index, an image, a folder or pattern of images, a video file or a URL.
 
     The registered openers are asked in turn, the latest first; the first one that recognizes the source opens it.
 
     Args:
-        source: What to open, such as `0`, `"photo.jpg"`, `"party/*.jpg"`, `"clip.mp4"` or `"rtsp://host/stream"`.
+        source: What to open, such as `0`, `"photo.jpg"`, `"party/*.jpg"`, `"clip.mp4"` or `"rtsp://host/stream"`, or
+            pictures in memory: see `fer.stream.sources.memory.open_memory`.
         threads: Number of decoding threads, None for the decoder's default.
         retry_for: Seconds that a live source may be away before the run ends.
 
@@ -29,8 +37,15 @@ def open_source(source: int | str | None, threads: int | None = None, retry_for:
     """
     check_number("threads", threads, 1, 256, whole=True, optional=True)
     check_number("retry_for", retry_for, 0, 1e9)
-    if source is None or source == "":
+    if isinstance(source, PathLike):
+        source = fspath(source)
+    if source is None or (isinstance(source, str) and not source):
         raise SourceError("no source; give one, as in source=clip.mp4, source=photo.jpg or source=0 for the camera")
+    index = isinstance(source, str) and source.isdecimal() and len(source) < 4 and not Path(source).exists()
+    if index or isinstance(source, np.integer):
+        source = int(source)
+    if isinstance(source, bool) or not isinstance(source, int | str):
+        return open_memory(source)
     request = Request(source, threads, float(retry_for))
     try:
         for ask in reversed(OPENERS.values()):
