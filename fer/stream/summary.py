@@ -44,7 +44,7 @@ def _finish(context: Context) -> None:
 def _table(context: Context, full: str) -> Table:
     stats = context.stats
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
+    table.add_column(style="dim", overflow="fold")
     table.add_column(overflow="fold")
     table.add_row("source", escape(context.source.name))
     unreadable = f", {stats.unreadable} unreadable" if stats.unreadable else ""
