@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Transpose
 
+from fer import hdr
+
 # Our own errors say it once.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -52,6 +54,9 @@ _PLUGINS = {"HEIF": ("pillow_heif.HeifImagePlugin", "pillow-heif"), "JXL": ("pil
 """The modules that teach Pillow a format when they are imported, and the packages that contain them."""
 _ENOUGH = 1 << 26
 """Bytes that are searched for a second and a third JPEG in the same file. Phones append one."""
+_HEAD = 1 << 16
+_TRANSFER = re.compile(rb"(?:colrnclx..\0|cICP.)(.)", re.DOTALL)
+"""The transfer function of HEIF, AVIF and PNG, as ITU-T H.273 numbers it."""
 _MOVING = ("GIF", "PNG", "WEBP", "AVIF")
 _PAGED = ("TIFF", "HEIF")
 _TURNS = {
@@ -126,8 +131,8 @@ def read_image(path: Path) -> np.ndarray:
 def decode_image(data: bytes) -> np.ndarray:
     """Decode the content of an image file; of several frames or pages the first.
 
-    The image is turned upright by its orientation (EXIF, or HEIF's and AVIF's own), reduced to 8 bits, and laid over
-    white where it is transparent.
+    The image is turned upright by its orientation (EXIF, or HEIF's and AVIF's own), reduced to 8 bits, tone-mapped
+    if it is HDR (PQ, HLG), and laid over white where it is transparent.
 
     Returns:
         uint8 (H, W, 3) RGB.
@@ -207,7 +212,12 @@ def _read(file: IO[bytes]) -> np.ndarray:
         except (KeyError, SyntaxError):  # a format, or a variant of one, that Pillow does not know
             file.seek(0)
             return _by_opencv(file.read())
-        return pixels_of(image)
+        pixels = pixels_of(image)
+        file.seek(0)
+        told = _TRANSFER.search(file.read(_HEAD)) if name in ("AVIF", "HEIF", "PNG") else None
+        if told and told[1][0] in hdr.TRANSFERS:
+            return hdr.tone_mapped(pixels.astype(np.uint16) * 257, told[1][0])
+        return pixels
 
 
 def _by_opencv(data: bytes) -> np.ndarray:

@@ -74,7 +74,7 @@ def test_colours_are_in_the_order_of_rgb() -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "unknown format"),
+        (b"", "empty"),
         (b"no image at all", "unknown format"),
         (b"Pf\n1 1\n-1.0\n\0\0\0\0", "unknown format"),
         (IMAGES["alpha.png"][:-60], "cut short, damaged, or of a rare variant"),
@@ -285,3 +285,24 @@ def test_previews_of_raw_files_and_floating_point_are_refused() -> None:
         with pytest.raises(OSError) as caught:
             decode_image(content)
         assert why in str(caught.value.strerror)
+
+
+def with_transfer(image: Image.Image, kind: str, transfer: int) -> bytes:
+    """A picture that claims BT.2020 and a transfer function (ITU-T H.273)."""
+    if kind == "HEIF":
+        options = {"color_primaries": 9, "transfer_characteristics": transfer, "matrix_coefficients": 9}
+        return encoded(image, kind, save_nclx_profile=True, **options)
+    content = encoded(image, kind)
+    if kind == "AVIF":
+        start = content.index(b"colrnclx") + 8
+        return content[:start] + struct.pack(">HH", 9, transfer) + content[start + 4 :]
+    chunk = b"cICP" + bytes([9, transfer, 0, 1])
+    return content[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF", "PNG"])
+def test_high_dynamic_range_is_tone_mapped(kind: str) -> None:
+    grey = Image.new("RGB", (64, 48), (148, 148, 148))  # 203 cd/m² in PQ, the white of a display
+    levels = {t: float(decode_image(with_transfer(grey, kind, t)).mean()) for t in (1, 13, 16, 18)}
+    assert levels[1] == pytest.approx(148, abs=3) and levels[13] == pytest.approx(148, abs=3)
+    assert levels[16] > 215 and levels[18] > 155
