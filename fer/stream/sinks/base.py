@@ -1,5 +1,6 @@
 """The base class of all sinks, and the registry of sinks by config key."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -122,14 +123,24 @@ def sink(
     return register
 
 
+_FIXES = {
+    (errno.ENOSPC, errno.EDQUOT): "make room on its disk, or choose a path on another",
+    (errno.EFBIG,): "its disk holds no files so large; choose a path on another",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "permit writing there, or choose another path",
+    (errno.ENOENT, errno.ENOTDIR): "its folder is gone; make it again, or choose another path",
+    (errno.ENAMETOOLONG,): "choose a shorter name",
+}
+
+
 @contextmanager
 def sink_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the system and of FFmpeg into a `SinkError` that names the path."""
+    """Turn errors of the system and of FFmpeg into a `SinkError` that names the path, and the fix if it is known."""
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
         why = getattr(error, "strerror", None) or error
-        raise SinkError(f"cannot write {path}: {why}; choose another path, or make room and permit writing") from None
+        fix = next((f"; {fix}" for numbers, fix in _FIXES.items() if getattr(error, "errno", None) in numbers), "")
+        raise SinkError(f"cannot write {path}: {why}{fix}") from None
 
 
 def write_output(path: Path, content: bytes | str) -> None:

@@ -1,22 +1,26 @@
 """Annotated video with the source's sound, playable however the run ends."""
 
 import math
-from collections.abc import Generator
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
+from av.codec.context import Flags
 from av.video.reformatter import ColorRange, Colorspace
 
+from fer.stream.queues import room
 from fer.stream.sinks.base import FILMS, Context, Sink, sink, sink_errors
+from fer.stream.sinks.sound import RATE, sound
 from fer.stream.types import Array, FrameResult
 
 _FRAGMENTS = "hybrid_fragmented+frag_keyframe+delay_moov+default_base_moof"
 """MP4 and MOV are written in fragments, so that an unfinished file plays; closing makes them ordinary files."""
 _FRAGMENT_SECONDS = 2
+
+_ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0"}
+"""No B-frames: with them, MP4 states a wrong duration for films of uneven pace, and 4K takes 160 MB more."""
 
 
 @sink("save", ".mp4", ".mov", ".mkv", sources=FILMS)
@@ -34,91 +38,89 @@ class VideoFile(Sink):
     def __init__(self, path: Path, context: Context) -> None:
         assert context.source.rate is not None
         self.path, self._part = path, path.with_name(f".{path.stem}.unfinished{path.suffix}")
-        self._rate, self._threads, self._source = context.source.rate, context.threads, context.source.path
+        self._rate, self._threads, self._source = context.source.rate, context.threads, context.source
         # Fine enough for a source of uneven pace, and a whole number of ticks per frame of an even one.
         self._tick = Fraction(1, self._rate.numerator * math.ceil(12_000 / self._rate.numerator))
         self._container: Any = None
-        self._last, self._sound_end = -1, 0.0  # in ticks, in seconds
+        self._piece: Any = None  # the next of the sound
+        self._held: Any = None  # the last frame, whose duration the next one tells
+        self._index = 0
 
     def write(self, result: FrameResult, picture: Array | None) -> None:
         if picture is None:
             return
         with sink_errors(self.path):
             if self._container is None:
-                self._open(picture, result.frame.time)
-            # Players refuse timestamps that repeat or run backwards; broken sources have both.
-            self._last = max(self._last + 1, round((result.frame.time - self._first) / self._tick))
-            frame = av.VideoFrame.from_ndarray(_fit(picture, self._stream.width, self._stream.height), format="rgb24")
+                self._open(picture)
+            frame = av.VideoFrame.from_numpy_buffer(_fit(picture, self._stream.width, self._stream.height))
             frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-            frame.pts, frame.time_base = self._last, self._tick
-            frame.duration = round(1 / self._rate / self._tick)
-            self._container.mux(self._stream.encode(frame))
-            while self._sound_end < self._last * self._tick:
-                self._sound_end, packets = next(self._sound, (math.inf, []))
-                self._container.mux(packets)
+            frame.pts, frame.time_base = round(result.frame.time / self._tick), self._tick
+            if self._held is not None:
+                frame.pts = max(frame.pts, self._held.pts + 1)  # two frames within a tick
+                self._encode(frame.pts)
+            self._held, self._index = frame, result.frame.index
 
-    def _open(self, picture: Array, first: float) -> None:
+    def _encode(self, end: int) -> None:
+        """Encode the frame that is held, which ends at this tick, and the sound until then."""
+        self._held.duration = end - self._held.pts
+        self._container.mux(self._stream.encode(self._held))
+        self._add_sound(float(end * self._tick))
+
+    def _add_sound(self, end: float) -> None:
+        while self._piece is not None and self._piece.time < end:
+            self._container.mux(self._track.encode(self._piece))
+            self._piece = next(self._sound, None)
+
+    def _open(self, picture: Array) -> None:
         options = {"flush_packets": "1"} | ({} if self.path.suffix.lower() == ".mkv" else {"movflags": _FRAGMENTS})
         # FFmpeg takes `a:b.mp4` for the protocol `a`.
         self._container = av.open(f"file:{self._part.absolute()}", "w", options=options)
-        options = {"preset": "veryfast", "crf": "20", "g": str(max(1, round(_FRAGMENT_SECONDS * self._rate)))}
+        options = _ENCODER | {
+            "g": str(max(1, round(_FRAGMENT_SECONDS * self._rate))),
+            "rc-lookahead": str(room(10, picture.nbytes)),  # x264 keeps several times its frames' bytes in memory
+        }
         self._stream: Any = self._container.add_stream("libx264", rate=self._rate, options=options)
         self._stream.height, self._stream.width = (side + side % 2 for side in picture.shape[:2])
         self._stream.pix_fmt = "yuv420p"
         codec = self._stream.codec_context
         codec.time_base = self._tick
+        codec.flags |= Flags.frame_duration  # otherwise the last frame would last as long as the others
         codec.colorspace, codec.color_primaries, codec.color_trc = 1, 1, 1  # BT.709
         codec.color_range = ColorRange.MPEG
         if self._threads is not None:
             codec.thread_count = self._threads
-        self._first = first  # seconds
-        self._sound = _sound(self._source, self._container, first)
-        self._sound_end, _ = next(self._sound, (math.inf, []))
+        self._sound = sound(self._source)
+        self._piece = next(self._sound, None)
+        if self._piece is not None:  # a track without any sound would stay empty
+            self._track: Any = self._container.add_stream("aac", rate=RATE, layout="stereo")
 
     def close(self, complete: bool) -> None:
         if self._container is None:
             return
         with sink_errors(self.path):
             try:
-                self._sound.close()
                 with self._container:
-                    for stream in self._container.streams:
-                        self._container.mux(stream.encode(None))
+                    self._finish()
             finally:  # even after an error, the frames written so far play
                 self._part.replace(self.path)
+
+    def _finish(self) -> None:
+        whole = self._index + 1 == self._source.total  # the run was neither stopped nor did it fail
+        lasts = (whole and self._source.last_duration) or 1 / self._rate
+        if self._held is not None:
+            self._encode(self._held.pts + max(1, round(lasts / self._tick)))
+        if whole:
+            self._add_sound(math.inf)
+        self._sound.close()
+        for stream in self._container.streams:
+            self._container.mux(stream.encode(None))
 
 
 def _fit(picture: Array, width: int, height: int) -> Array:
     """Repeat the last row or column of an odd side, then scale to the given size if it still differs."""
     bottom, right = picture.shape[0] % 2, picture.shape[1] % 2
-    picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    if bottom or right:
+        picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
     if picture.shape[:2] != (height, width):
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return picture
-
-
-def _sound(path: Path | None, out: Any, first: float) -> Generator[tuple[float, list[Any]]]:
-    """Add a track to `out`, and encode the sound of a file from `first` seconds on.
-
-    Yields the position in seconds in the new video, and the packets that end there; first 0 and none, once the track
-    exists. Yields nothing if there is no sound that FFmpeg can decode. Ends early where the sound is damaged.
-    """
-    if path is None:
-        return
-    with (
-        suppress(av.error.FFmpegError, OSError, IndexError),
-        av.open(f"file:{path.absolute()}", metadata_errors="replace") as source,
-    ):
-        stream = source.streams.audio[0]
-        if stream.codec_context is None:
-            return
-        track = out.add_stream("aac", rate=48_000, layout="stereo")
-        yield 0.0, []
-        start, end = (source.start_time or 0) / av.time_base + first, 0
-        for frame in source.decode(stream):
-            time = (frame.time or 0.0) - start
-            if time >= 0:
-                frame.time_base = Fraction(1, frame.sample_rate)
-                frame.pts = max(end, round(time * frame.sample_rate))  # broken sources have times that run backwards
-                end = frame.pts + frame.samples
-                yield time, track.encode(frame)

@@ -25,7 +25,8 @@ class Source:
         name: The name used in messages.
         kind: The kind of source; sinks declare which kinds they fit.
         path: Its file, folder or pattern, None for cameras and streams.
-        total: Expected number of frames, None if unknown.
+        total: Expected number of frames, None if unknown; of a film the true number, once all are read.
+        last_duration: Seconds for which the last frame of a film is shown, once all are read; None if unknown.
         rate: Frames per second, None for stills.
         live: Whether only the newest frame matters, as with a camera.
         notes: Losses, one line each, such as damaged frames; complete once all frames are read.
@@ -35,6 +36,7 @@ class Source:
     kind: Kind
     path: Path | None = None
     total: int | None = None
+    last_duration: float | None = None
     rate: Fraction | None = None
     live: bool = False
 

@@ -105,6 +105,7 @@ class Video(Source):
                 now = later(expected if stamp is None else stamp, now, step)
                 yield Frame(image, index, now)
                 index += 1
+            self.total, self.last_duration = index, self._decoder.times.lasted
             self._note_losses(index, step)
         finally:
             self.close()
@@ -199,6 +200,7 @@ class Decoder:
         discarded: Packets that are not to be shown, as the file's edit list says.
         damaged: Packets and frames that could not be decoded.
         end: End of the last packet of picture or sound, in seconds.
+        times: Gives the frames their times.
         error: Why reading broke off, None if it came to the end of the file.
     """
 
@@ -211,13 +213,13 @@ class Decoder:
         self._aspects = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
         self.packets = self.discarded = self.damaged = 0
         self.end, self.error = 0.0, ""
+        self.times = _Times()
 
     def __iter__(self) -> Iterator[tuple[float | None, Array]]:
-        times = _Times()
         for packet in self._read():
             try:
                 for frame in packet.decode():
-                    yield times(frame), shown(frame, self._aspect())
+                    yield self.times(frame), shown(frame, self._aspect())
             except (av.error.FFmpegError, OSError):
                 self.damaged += 1
 
@@ -244,14 +246,19 @@ class _Times:
     """The time of each decoded frame: `pts`, or `dts` where those of the stream are missing or run back more often.
 
     As FFmpeg guesses it (`guess_correct_pts` in libavcodec/decode.c).
+
+    Attributes:
+        lasted: Duration of the latest frame in seconds, None if it is unknown.
     """
 
     def __init__(self) -> None:
+        self.lasted: float | None = None
         self._last: dict[str, int] = {}
         self._faults = {"pts": 0, "dts": 0}
 
     def __call__(self, frame: Any) -> float | None:
         """Return the time of the next frame in seconds, None if it has none."""
+        self.lasted = float(frame.duration * frame.time_base) if frame.duration else None
         stamps = {"pts": frame.pts, "dts": frame.dts}
         for name, stamp in stamps.items():
             if stamp is not None:
