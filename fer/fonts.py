@@ -19,6 +19,9 @@ _LETTERS = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+"
 _RIGHT_TO_LEFT = re.compile(rf"{_LETTERS}(?:(?:(?!\n)[\W\d_])*{_LETTERS})*[)\]}}»]*")
 """Words of Hebrew or Arabic, with what stands between them."""
 
+_NO_LETTERS = re.compile("Last ?Resort|Color Emoji")
+"""Fonts with a box for every character, and fonts of coloured bitmaps, which cannot be drawn in one colour."""
+
 _named: set[str] = set()
 """The missing characters that a warning has named."""
 
@@ -88,10 +91,9 @@ def _entries(region: str) -> Iterator[Any]:
         return name != _FIRST, entry.style != "normal", *kind, abs(int(entry.weight) - 400), name
 
     listed = font_manager.fontManager.ttflist
-    # Fonts of last resort have a box for every character.
-    yield from sorted((entry for entry in listed if not re.match("Last ?Resort", entry.name, re.I)), key=order)
+    yield from sorted((entry for entry in listed if not _NO_LETTERS.search(entry.name)), key=order)
     known = len(listed)
     for path in set(font_manager.findSystemFonts()) - {entry.fname for entry in listed}:
         with contextlib.suppress(Exception):  # FreeType cannot read or scale it
             font_manager.fontManager.addfont(path)  # installed since matplotlib made its list
-    yield from sorted(listed[known:], key=order)
+    yield from sorted((entry for entry in listed[known:] if not _NO_LETTERS.search(entry.name)), key=order)

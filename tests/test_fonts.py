@@ -90,6 +90,16 @@ def test_a_deleted_font_is_passed_over(tmp_path, monkeypatch):
     assert fonts.fit("愤怒")[1] == ["DejaVu Sans", "B"]
 
 
+@pytest.mark.parametrize("name", [".LastResort", "Last Resort High-Efficiency", "Some Color Emoji"])
+def test_fonts_without_letters_are_no_choice(name, tmp_path, monkeypatch):
+    path = squares(tmp_path / "a.ttf", name, "愤怒🎉")
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [path])
+    assert fonts.fit("愤怒🎉") == ("FenNu:tada:", ["DejaVu Sans"])
+    fonts.fit.cache_clear()
+    fonts._search.cache_clear()  # the second time it is in matplotlib's list
+    assert fonts.fit("愤怒🎉")[1] == ["DejaVu Sans"]
+
+
 def test_chinese_characters_are_taken_from_the_font_of_their_region(tmp_path, monkeypatch):
     paths = [squares(tmp_path / f"{k}.ttf", f"Noto Sans CJK {k}", "愤怒り") for k in ("JP", "KR", "SC")]
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: paths)
