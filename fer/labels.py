@@ -143,5 +143,5 @@ def colours(classes: Iterable[str]) -> dict[str, Colour]:
 def _preferred(name: str) -> list[Colour]:
     """Return the colours of other classes in an order that depends on the name alone, by rendezvous hashing."""
     word = _folded(name)
-    ranked = sorted(_OTHER_COLOURS.split(), key=lambda code: hashlib.sha256(f"{word} {code}".encode()).digest())
+    ranked = sorted(_OTHER_COLOURS.split(), key=lambda code: hashlib.sha256(f"{code} {word}".encode()).digest())
     return [(int(code[:2], 16), int(code[2:4], 16), int(code[4:], 16)) for code in ranked]
