@@ -37,6 +37,7 @@ class Model:
         metadata: As in artifacts.
         network: Returns logits before the temperature, without flip averaging.
         temperature: From the artifact; None for a checkpoint, which needs to be fitted.
+        columns: Of the logits, the classes that are evaluated, if not all in their order.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Model:
     metadata: Metadata
     network: Network
     temperature: float | None
+    columns: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,16 @@ def logits(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarr
 def logits_of_all(
     models: Sequence[Model], images: np.ndarray, average: bool, flip: bool = False
 ) -> dict[str, np.ndarray]:
-    """Return the logits of each model by name; with `average`, also of the mean of their calibrated probabilities."""
+    """Return the logits of each model by name; with `average`, also of the mean of their calibrated probabilities.
+
+    The models of an average have the same classes, and the same columns.
+    """
     result = {model.name: logits(model.network, images, flip) for model in models}
     if average:
         members = [softmax(result[model.name] / (model.temperature or 1.0)) for model in models]
         result[AVERAGE] = np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
-    return result
+    columns = {AVERAGE: models[0].columns} | {model.name: model.columns for model in models}
+    return {name: values if (kept := columns[name]) is None else values[:, kept] for name, values in result.items()}
 
 
 def predictions_of(network: Network, split: Split, temperature: float | None) -> Predictions:

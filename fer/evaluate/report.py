@@ -175,7 +175,8 @@ def write(result: dict[str, Any], predictions: dict[str, Predictions], split: Sp
         templates = "{first} against {second}", "{only_first}", "{only_second}", "{p:.3g}"
         pairs = [[template.format(**pair) for template in templates] for pair in result["mcnemar"]]
         shown.append(Table("McNemar's exact test", header, pairs))
-    write_file(out / "report.md", tables.markdown("Evaluation", shown))
+    heading = f"Evaluation\n\n{result['note']}" if "note" in result else "Evaluation"
+    write_file(out / "report.md", tables.markdown(heading, shown))
     write_file(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     tables.show(shown)
     print(out)

@@ -20,11 +20,11 @@ from omegaconf import DictConfig, ListConfig
 from fer import config
 from fer.artifact import trust
 from fer.artifact.ensemble import check_compatible, save_ensemble
-from fer.artifact.export import export
+from fer.artifact.export import export, from_checkpoint
 from fer.checks import check_choice, check_flag, check_number
 from fer.data.base import Split, duplicates
 from fer.errors import ConfigError, DataError
-from fer.evaluate import predict, report, robustness
+from fer.evaluate import classes, predict, report, robustness
 from fer.evaluate.predict import AVERAGE, Model, Predictions
 from fer.metrics import fit_temperature
 
@@ -33,19 +33,27 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate as `conf/evaluate.yaml` describes.
 
     Returns:
-        The contents of `metrics.json`: those of `report.compare`, and `data`, `split`, `images` and
-        `without_duplicates`.
+        The contents of `metrics.json`: those of `report.compare`, and `data`, `split`, `images`, `without_duplicates`
+        and, if models and data differ in classes, `note`.
 
     Raises:
         FerError: A value, a model or the data cannot be used.
     """
     models = _models(cfg)
     splits = config.reader(cfg.data.reader)()
-    _check_data(models, next(iter(splits.values())), cfg)
+    _check_seed(models, splits, cfg)
     split, val = _split(splits, cfg.split, cfg.without_duplicates), splits.get("val")
-    if val is None and (cfg.average or any(model.temperature is None for model in models)):
-        raise DataError("the data has no val, on which the temperature is fitted; add val/<class>/, or give artifacts")
-    models = [_calibrated(model, val) for model in models]
+    shared = classes.shared(models, split.classes)
+    if note := classes.note(models, split, shared):
+        print(note, file=sys.stderr)
+    models = [classes.restrict(model, shared) for model in models]
+    split = classes.only(split, shared)
+    if not len(split):
+        raise DataError(f"split={cfg.split} has no images of {', '.join(shared)}; add some")
+    if val is not None:
+        val = classes.only(val, shared)
+        val = val if len(val) else None
+    models = _calibrated(models, val, cfg.average)
     predictions = _predict(models, split, val, cfg.average)
     extra: dict[str, dict[str, float]] = {
         model.name: {"parameters": model.metadata.parameters, "macs": model.metadata.macs} for model in models
@@ -58,7 +66,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             extra[name] |= accuracies
     result = report.compare(predictions, extra, split.classes)
     about = {"data": cfg.data.name, "split": cfg.split, "images": len(split)}
-    result = about | {"without_duplicates": cfg.without_duplicates} | result
+    result = about | {"without_duplicates": cfg.without_duplicates} | ({"note": note} if note else {}) | result
     out = Path(cfg.out)
     report.write(result, predictions, split, out)
     if cfg.average:
@@ -88,15 +96,12 @@ def _models(cfg: DictConfig) -> list[Model]:
     return models
 
 
-def _check_data(models: Sequence[Model], train: Split, cfg: DictConfig) -> None:
+def _check_seed(models: Sequence[Model], splits: dict[str, Split], cfg: DictConfig) -> None:
+    """Warn if an image folder is split by another seed than in training: training images would be evaluated."""
     for model in models:
-        classes, data, seed = model.metadata.classes, model.metadata.data, model.metadata.config.get("seed", cfg.seed)
-        if classes != train.classes:
-            other = ", ".join(train.classes)
-            raise ConfigError(f"{model.path} has the classes {', '.join(classes)}, but the data has {other}")
-        # the seed decides how an image folder is split: with another one, training images would be evaluated
-        other_split = data.get("fingerprint") != train.fingerprint and seed != cfg.seed
-        if other_split and cfg.data.name == "image_folder" == data.get("name"):
+        data, seed = model.metadata.data, model.metadata.config.get("seed", cfg.seed)
+        folders = cfg.data.name == "image_folder" == data.get("name") and "train" in splits and seed != cfg.seed
+        if folders and data.get("fingerprint") != splits["train"].fingerprint:
             text = "set the same seed, or training images are evaluated (unless the folder has split folders)"
             print(f"{model.name} was trained with seed={seed}: {text}", file=sys.stderr)
 
@@ -107,23 +112,34 @@ def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Spl
         raise DataError(f"the data has {', '.join(splits)} but no {name}; set split={next(iter(splits))}")
     split = splits[name]
     if without_duplicates:
-        others = [splits[o] for o in (("val", "test") if name == "train" else ("train",)) if o in splits]
+        needed = ("val", "test") if name == "train" else ("train",)
+        others = [splits[other] for other in needed if other in splits]
+        if not others:
+            raise DataError(f"the data has no {' or '.join(needed)} to compare with; set without_duplicates=false")
         split = split.only(~duplicates(split, others))
-    for key, images in (("val", splits.get("val", split)), (name, split)):  # temperatures are fitted on val
-        if not len(images):
-            fix = "set without_duplicates=false" if len(splits.get(key, split)) else "add some"
-            raise DataError(f"split={key} has no images to evaluate; {fix}")
+    if not len(split):
+        fix = "set without_duplicates=false" if len(splits[name]) else "add some"
+        raise DataError(f"split={name} has no images to evaluate; {fix}")
     return split
 
 
-def _calibrated(model: Model, val: Split | None) -> Model:
-    if model.temperature is not None or val is None:
-        return model
-    return replace(model, temperature=fit_temperature(predict.logits(model.network, val.images), val.labels))
+def _calibrated(models: Sequence[Model], val: Split | None, average: bool) -> list[Model]:
+    """Return the models with temperatures: of checkpoints, fitted on val or, without val, those of their runs."""
+    if val is not None:
+        fitted = {
+            model.name: fit_temperature(predict.logits_of_all([model], val.images, False)[model.name], val.labels)
+            for model in models
+            if model.temperature is None
+        }
+    else:
+        fitted = {m.name: from_checkpoint(m.path)[1].temperature for m in models if m.temperature is None}
+        if names := [*fitted, *[AVERAGE] * average]:
+            print(f"no val to fit the temperature of {', '.join(names)}: that of the run, else 1", file=sys.stderr)
+    return [replace(model, temperature=fitted.get(model.name, model.temperature)) for model in models]
 
 
 def _predict(models: Sequence[Model], split: Split, val: Split | None, average: bool) -> dict[str, Predictions]:
-    temperatures = {model.name: model.temperature or 1.0 for model in models}
+    temperatures = {model.name: model.temperature or 1.0 for model in models} | ({AVERAGE: 1.0} if average else {})
     plain, mirrored = (predict.logits_of_all(models, split.images, average, flip) for flip in (False, True))
     if average and val is not None:
         on_val = plain if split is val else predict.logits_of_all(models, val.images, average)

@@ -22,7 +22,7 @@ from fer import artifact, config
 from fer.artifact import trust
 from fer.checks import check_flag, check_path
 from fer.data.base import Split, as_batch
-from fer.errors import ArtifactError, ConfigError
+from fer.errors import ArtifactError, ConfigError, DataError
 from fer.files import expand, write_file
 
 _BATCH = 256
@@ -147,7 +147,10 @@ def run(cfg: DictConfig) -> None:
     check_flag("trust", cfg.trust)
     if cfg.trust:
         trust.accept(paths)
-    split = config.reader(cfg.data.reader)()["train"]
+    splits = config.reader(cfg.data.reader)()
+    if "train" not in splits:
+        raise DataError(f"the data has {', '.join(splits)} but no train, whose images soft labels are for; add some")
+    split = splits["train"]
     probabilities = soft_labels(paths, split)
     write(out, probabilities, split)
     agree = (probabilities.argmax(1) == split.labels).mean()

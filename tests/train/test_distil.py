@@ -3,10 +3,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fer import artifact
+from fer import artifact, config
 from fer.artifact import Metadata, golden_batch
+from fer.data import synthetic
 from fer.data.base import Split
-from fer.errors import ArtifactError, ConfigError
+from fer.errors import ArtifactError, ConfigError, DataError
 from fer.models import create
 from fer.train import distil
 
@@ -125,4 +126,11 @@ def test_the_program_writes_soft_labels_of_the_training_images(teachers, cfg, ca
 def test_a_wrong_value_of_the_program_is_one_line(key, value, words, cfg):
     cfg[key] = value
     with pytest.raises(ConfigError, match=words):
+        distil.run(cfg)
+
+
+def test_data_without_training_images_is_one_line(cfg, monkeypatch):
+    splits = synthetic.read(train=14, val=7, test=7)
+    monkeypatch.setattr(config, "reader", lambda _: lambda: {"test": splits["test"]})
+    with pytest.raises(DataError, match="has test but no train"):
         distil.run(cfg)

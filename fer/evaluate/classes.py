@@ -1,0 +1,57 @@
+"""Judge models on the classes that they share with the data: a model without contempt on images of eight emotions.
+
+Images of other classes are left out. Probabilities of classes that the data or another model lacks are removed, and the
+rest are renormalised. Names are compared as `fer.labels.key` says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fer import labels
+from fer.data.base import Split
+from fer.errors import ConfigError
+from fer.evaluate.predict import Model
+
+
+def shared(models: Sequence[Model], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the data's classes that all models know. Raises `ConfigError` if they are fewer than two."""
+    result = list(classes)
+    for model in models:
+        known = {labels.key(name) for name in model.metadata.classes}
+        result = [name for name in result if labels.key(name) in known]
+        if len(result) < 2:
+            both = f"{', '.join(model.metadata.classes)}, but the data has {', '.join(classes)}"
+            raise ConfigError(f"{model.path} has the classes {both}; fewer than two are known to all")
+    return tuple(result)
+
+
+def restrict(model: Model, classes: Sequence[str]) -> Model:
+    """Return the model with logits of `classes` only, in their order."""
+    own = [labels.key(name) for name in model.metadata.classes]
+    columns = [own.index(labels.key(name)) for name in classes]
+    return model if columns == list(range(len(own))) else replace(model, columns=columns)
+
+
+def only(split: Split, classes: Sequence[str]) -> Split:
+    """Return the images of `classes`, with labels in their order."""
+    if split.classes == tuple(classes):
+        return split
+    numbers = np.array([classes.index(name) if name in classes else -1 for name in split.classes])
+    kept = replace(split, targets=None).only(numbers[split.labels] >= 0)
+    return replace(kept, labels=numbers[kept.labels], classes=tuple(classes))
+
+
+def note(models: Sequence[Model], split: Split, classes: Sequence[str]) -> str:
+    """Return a sentence that says what is left out of `split` and of the models' answers, or ""."""
+    other = {name: n for name, n in zip(split.classes, split.counts(), strict=True) if name not in classes}
+    keys = {labels.key(name) for name in classes}
+    unused = dict.fromkeys(n for model in models for n in model.metadata.classes if labels.key(n) not in keys)
+    parts = []
+    if other:
+        count = f"{sum(other.values()):,} of {len(split):,} images"
+        parts.append(f"{count} are left out, those of {', '.join(other)}")
+    if unused:
+        parts.append(f"probabilities of {', '.join(unused)} are removed and the rest renormalised")
+    return f"judged on the {len(classes)} classes that all share: {'; '.join(parts)}" if parts else ""
