@@ -70,8 +70,6 @@ _TURNS = {
 }
 """What turns a picture upright, by its EXIF orientation."""
 
-Image.preinit()  # with the plugins that are imported above, all formats but those of `_PLUGINS`
-
 
 def kind_of(source: Path | bytes) -> Literal["still", "animation"] | None:
     """Tell what a file is by its content: a still picture, an animation of several frames, or neither.
@@ -180,6 +178,8 @@ def _open(file: IO[bytes], name: str | None) -> Any:
             import_module(module)
         except ImportError:
             raise OSError(errno.ENOTSUP, f"{name} needs a package: pip install {package}") from None
+    if name not in Image.OPEN:
+        Image.init()  # imports all of Pillow's own
     return Image.OPEN[name or ""][0](file, "")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -223,6 +224,28 @@ def test_the_limit_of_pixels_holds_for_every_format(kind: str, monkeypatch: pyte
     with pytest.raises(OSError) as caught:
         decode_image(encoded(quarters(), kind))
     assert "more pixels" in str(caught.value.strerror)
+
+
+def test_a_new_process_knows_every_format(tmp_path: Path) -> None:
+    """Pillow learns most formats late; the other tests taught it all when they saved pictures."""
+    more = {"save_all": True, "append_images": [quarters().rotate(180)], "duration": 40}
+    for kind in FORMATS:
+        (tmp_path / kind).write_bytes(encoded(quarters(), kind))
+    for kind in ("GIF", "PNG", "WEBP", "AVIF"):
+        (tmp_path / f"moving {kind}").write_bytes(encoded(quarters(), kind, **more))
+    (tmp_path / "pages").write_bytes(encoded(quarters(), "TIFF", **more))
+    code = """
+import sys; from pathlib import Path; from fer import images
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    print(path.name, images.kind_of(path), images.count_frames(path), images.read_image(path).shape, sep=", ")
+"""
+    out = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    lines = out.stdout.splitlines()
+    for kind in FORMATS:
+        assert f"{kind}, still, 1, (48, 64, 3)" in lines
+    for kind in ("GIF", "PNG", "WEBP", "AVIF"):
+        assert f"moving {kind}, animation, 2, (48, 64, 3)" in lines
+    assert "pages, still, 2, (48, 64, 3)" in lines
 
 
 def test_files_of_several_pages_are_stills_and_rows_of_jpegs_are_films() -> None:
