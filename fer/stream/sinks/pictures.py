@@ -27,6 +27,7 @@ class Pictures(Sink):
 
     def __init__(self, path: Path, context: Context) -> None:
         self.path, self._in_folder = path, context.source.kind == "folder"
+        self._names = set(getattr(context.source, "names", ()))
         if self._in_folder and isinstance(context.source, Stills):
             originals = {file.resolve() for file in context.source.files}
             for target in map(self._target, context.source.names):
@@ -34,8 +35,11 @@ class Pictures(Sink):
                     raise SinkError(f"save={path} would replace {target} itself; give save=<another folder>")
 
     def _target(self, name: str) -> Path:
-        path = self.path / name
-        return path if path.suffix.lower() in IMAGE_ENDINGS else path.with_name(f"{path.name}.png")
+        if not name.lower().endswith(IMAGE_ENDINGS):
+            name += ".png"
+            while name in self._names:  # `photo` lies beside `photo.png`
+                name += ".png"
+        return self.path / name
 
     def write(self, result: FrameResult, picture: Array | None) -> None:
         if picture is not None:

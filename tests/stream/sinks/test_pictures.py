@@ -9,7 +9,7 @@ from fer.errors import SinkError
 from fer.stream.fakes import FakeSource
 from fer.stream.sinks import Context
 from fer.stream.sinks.pictures import Pictures
-from fer.stream.sources import Kind
+from fer.stream.sources import Kind, open_source
 
 
 def source(kind: Kind) -> FakeSource:
@@ -33,6 +33,16 @@ def test_a_folder_keeps_names(tmp_path: Path) -> None:
             sink.write(frame_result(i, file=name), flat(8, 8))
         sink.write(frame_result(3, faces=0, file="d.png", error="broken"), None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.JPG", "c.avif.png"]
+
+
+def test_no_picture_of_a_folder_replaces_another(tmp_path: Path) -> None:
+    names = ["photo", "photo.png", "photo.png.png", "photo.heic", "photo.jfif"]
+    for name in names:
+        cv2.imencode(".png", flat(8, 8))[1].tofile(tmp_path / name)
+    with open_source(str(tmp_path)) as opened, Pictures(tmp_path / "out", Context(opened)) as sink:
+        for frame in opened:
+            sink.write(frame_result(frame.index, file=frame.file), flat(8, 8))
+    assert len(list((tmp_path / "out").iterdir())) == len(names)
 
 
 def test_a_picture_too_large_for_its_format(tmp_path: Path) -> None:
