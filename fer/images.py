@@ -184,6 +184,9 @@ def _open(file: IO[bytes], name: str | None) -> Any:
 
 
 def _frames(file: IO[bytes], name: str | None) -> int:
+    if name == "PNG" and b"acTL" not in file.read(_HEAD):
+        return 1  # nearly all, found out at once
+    file.seek(0)
     try:
         image = _open(file, name)
         return image.n_frames - getattr(image, "default_image", False)  # an APNG's, for programs that play none

@@ -28,12 +28,11 @@ from fer.data.base import Split
 from fer.data.groups import Image, cut
 from fer.errors import DataError
 from fer.files import expand
-from fer.images import is_image, is_side_file, kind_of, read_image
+from fer.images import count_frames, is_image, is_side_file, read_image
 
 HIDDEN = (".", "__MACOSX")
 """Prefixes of the names of hidden files and folders."""
 
-_MOVING = (".gif", ".webp", ".apng")
 SPLITS = ("train", "val", "test")
 _ALIASES = {
     **{"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"},
@@ -267,10 +266,11 @@ def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> d
                 others.append(path)
     above = [parts for *_, parts in rows if parts]
     _report("no images", others, root, name)
-    moving = [path for _, path, _ in rows if path.suffix.lower() in _MOVING and _is_animation(path)]
-    if moving:
-        example = moving[0].relative_to(root).as_posix()
-        _log.warning("%s: only the first frame is read of %d animations, such as %s", name, len(moving), example)
+    if several := [path for _, path, _ in rows if _has_several(path)]:
+        what = f"{len(several)} image{'s' if len(several) > 1 else ''} of several frames or pages"
+        _log.warning(
+            "%s: only the first is read of %s, such as %s", name, what, several[0].relative_to(root).as_posix()
+        )
     if not above:
         raise DataError(f"no images in class folders under {name}; expected {name}/train/<class>/* or {name}/<class>/*")
     level = _class_level(above, sessions=root in folders.values())
@@ -290,9 +290,9 @@ def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> d
     return images
 
 
-def _is_animation(path: Path) -> bool:
+def _has_several(path: Path) -> bool:
     with suppress(OSError):  # it is reported when it is read
-        return kind_of(path) == "animation"
+        return count_frames(path) > 1
     return False
 
 

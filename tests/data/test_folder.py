@@ -240,7 +240,7 @@ def test_files_that_are_not_read_are_counted_once(tmp_path: Path, caplog: pytest
     assert values(splits["val"]) == [2, 7, 3]
     assert [line.split(": ", 1)[1] for line in caplog.messages] == [
         "3 files are no images and not read, such as train/y/clip.mp4",
-        "only the first frame is read of 1 animations, such as val/x/b.gif",
+        "only the first is read of 1 image of several frames or pages, such as val/x/b.gif",
     ]
 
 
