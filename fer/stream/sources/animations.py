@@ -46,6 +46,6 @@ class Animation(Source):
         try:
             for image, seconds in read_frames(self._content):
                 yield Frame(image, count, now)
-                count, now = count + 1, now + seconds
+                count, now, self.last_duration = count + 1, now + seconds, seconds
         except OSError as error:
             self.notes.append(f"{self.name}: {count} of its {self.total} frames could be read ({error.strerror})")

@@ -26,6 +26,7 @@ def test_an_animation_is_played_with_its_own_durations_whatever_its_name(tmp_pat
     assert (source.kind, source.total, source.still, source.notes) == ("video", 4, False, [])
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.05, 0.25, 0.35], abs=0.002)
     assert [frame.file for frame in frames] == [None] * 4
+    assert source.last_duration == pytest.approx(0.05, abs=0.002)
     for frame, colour in zip(frames, COLOURS, strict=True):
         assert frame.image.shape == (24, 40, 3)
         assert np.abs(frame.image.astype(int) - colour).max() < 30
