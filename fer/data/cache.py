@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +38,22 @@ def stamp(path: Path, *settings: Any) -> str:
     return hashlib.sha256(repr((_FORMAT, str(path.resolve()), rows, settings)).encode()).hexdigest()[:32]
 
 
-class _Lines(logging.Handler):
-    """Collects what is logged in `fer.data` while it is entered, and passes it on at the end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[tuple[int, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.levelno, record.getMessage()))
-
-    def __enter__(self) -> "_Lines":
-        _log.addHandler(self)
-        _log.propagate, self._before = False, _log.level
-        _log.setLevel(logging.INFO)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _log.removeHandler(self)
+@contextmanager
+def _collected() -> Iterator[list[tuple[int, str]]]:
+    """Collect what is logged in `fer.data`, as levels and lines, and pass it on at the end."""
+    handler, level = BufferingHandler(1_000_000), _log.level
+    lines: list[tuple[int, str]] = []
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+    try:
+        yield lines
+    finally:
+        _log.removeHandler(handler)
+        _log.setLevel(level)
         _log.propagate = True
-        _log.setLevel(self._before)
-        _say(self.lines)
+        lines += [(record.levelno, record.getMessage()) for record in handler.buffer]
+        _say(lines)
 
 
 def _say(lines: list[tuple[int, str]]) -> None:
@@ -76,7 +73,7 @@ def cached(key: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
     try:
         splits, lines = _load(target)
     except _UNUSABLE:
-        with _Lines() as log:
+        with _collected() as lines:
             splits = read()
     else:
         _say(lines)
@@ -84,7 +81,7 @@ def cached(key: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target, unique=True) as part:
-            _store(part, splits, log.lines)
+            _store(part, splits, lines)
         return _load(target)[0]
     except _UNUSABLE:
         return splits

@@ -21,18 +21,9 @@ from typing import TextIO
 import numpy as np
 
 from fer.checks import check_flag, check_number, check_path
-from fer.data import cache
+from fer.data import cache, layout
 from fer.data.base import Split
-from fer.data.folder import (
-    HIDDEN,
-    Unreadable,
-    find_splits,
-    labelled,
-    load_image,
-    refusal,
-    split_folders,
-    split_name,
-)
+from fer.data.folder import Unreadable, read_images, refusal
 from fer.errors import DataError
 from fer.files import expand
 from fer.labels import EMOTIONS, canonical, key
@@ -104,12 +95,12 @@ def find(path: Path) -> Path | None:
 
 def _candidates(folder: Path) -> list[Path]:
     """Return what can be read in a folder, the best first: tables, the folder itself if it has splits, archives."""
-    files = [path for path in sorted(folder.glob("*")) if path.is_file() and not path.name.startswith(HIDDEN)]
+    files = [path for path in sorted(folder.glob("*")) if path.is_file() and not path.name.startswith(layout.HIDDEN)]
     named = [path for name in (*_CSV_NAMES, "fer2013.tar.gz") for path in files if path.name.lower() == name]
     tables = [path for path in files if path not in named and _is_table(path)]
     archives = [path for path in files if path not in named and path.suffix.lower() in _ARCHIVES]
-    splits = {split_name(path.stem) for path in tables} - {None}
-    itself = [folder] if (folder.is_dir() and find_splits(folder)) or len(splits) == len(tables) > 1 else []
+    splits = {layout.split_name(path.stem) for path in tables} - {None}
+    itself = [folder] if (folder.is_dir() and layout.find_splits(folder)) or len(splits) == len(tables) > 1 else []
     return named + itself + tables + archives
 
 
@@ -151,12 +142,12 @@ def _images(path: Path, name: str) -> Iterator[Labelled]:
 
     `name` is for messages.
     """
-    if path.is_dir() and find_splits(path):
+    if path.is_dir() and layout.find_splits(path):
         yield from _folder_images(path, name)
         return
     tables = list(filter(_is_table, sorted(path.glob("*")))) if path.is_dir() else [path]
     for table in tables:
-        yield from _csv_images(table, name if table == path else str(table), split_name(table.stem))
+        yield from _csv_images(table, name if table == path else str(table), layout.split_name(table.stem))
 
 
 def _open(path: Path) -> TextIO:
@@ -217,7 +208,7 @@ def rows(
                 usage, *values = (row[column].strip() if column else "" for column in found.values())
                 if not usage and not any(values):
                     continue  # a spreadsheet's last rows
-                named = split_name(usage) if found["usage"] else split
+                named = layout.split_name(usage) if found["usage"] else split
                 if named is None:
                     raise DataError(f"{where}: Usage is {usage[:20]!r}; expected one of {', '.join(USAGE)}")
                 yield where, named, values
@@ -254,19 +245,13 @@ def _pixels(text: str) -> bytes:
 
 
 def _folder_images(root: Path, name: str) -> Iterator[Labelled]:
-    home, folders = split_folders(root, name)
+    home, folders = layout.split_folders(root, name)
     broken: list[Unreadable] = []
-    for split, images in labelled(home, folders, name).items():
-        for image in images:
-            file = image.path.relative_to(root).as_posix()
+    for split, images in layout.labelled(home, folders, name).items():
+        for image, file, pixels in read_images(images, split, root, 1, broken):
             if image.label not in EMOTIONS:
                 what = f"{image.label!r} is no emotion of FER-2013"
                 raise DataError(f"{name}/{file}: {what}; for other classes use data=image_folder")
-            try:
-                pixels = load_image(image.path, channels=1)
-            except OSError as error:
-                broken.append(Unreadable(split, file, image.label, error.strerror or str(error)))
-                continue
             if pixels.shape != (SIDE, SIDE):
                 size = f"{pixels.shape[1]}×{pixels.shape[0]}"
                 raise DataError(f"{name}/{file}: {size} pixels; for sizes other than 48×48 use data=image_folder")

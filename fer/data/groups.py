@@ -63,6 +63,7 @@ def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: P
         dealt = _deal(counts, shares, np.random.default_rng(seed))
         if dealt is None:
             continue
+        kind = "images" if len(groups) == len(images) else kind
         _log.info("%s: %s cut from train by %d %s", source, " and ".join(missing), len(groups), kind)
         part = dealt[group]
         if torn := _torn(images, series, part):

@@ -29,7 +29,7 @@ def read(table: Path) -> dict[str, list[tuple[Path, str]]]:
     Raises:
         DataError: The list is malformed, or no listed image is there.
     """
-    home = table.parent.parent if table.parent.name == "EmoLabel" else table.parent
+    home = table.parent.parent if table.parent.name.lower() == "emolabel" else table.parent
     files = {Path(name).stem: Path(folder, name) for folder, _, names in os.walk(home) for name in names}
     splits: dict[str, list[tuple[Path, str]]] = {}
     missing: list[str] = []

@@ -172,6 +172,14 @@ def fer_plus(path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("given", [("test",), ("val", "test"), ("train", "val")])
+def test_a_split_that_training_needs_is_asked_for(given):
+    lacking = next(name for name in ("train", "val", "test") if name not in given)
+    module = EmotionDataModule(lambda: {name: splits()[name] for name in given}, "few")
+    with pytest.raises(DataError, match=f"no .*put images in {lacking}/<class>/"):
+        module.setup()
+
+
 def test_votes_become_the_third_part_of_a_batch(tmp_path):
     data = EmotionDataModule(faces, "f", batch_size=8, votes=str(fer_plus(tmp_path / "v.csv")))
     data.setup()

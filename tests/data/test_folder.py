@@ -10,11 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as Picture
 
 from fer import labels
-from fer.data import folder
+from fer.data import folder, layout
 from fer.data.base import Split
+from fer.data.groups import Image
 from fer.errors import ConfigError, DataError
 
 EMOTIONS = ("angry", "happy", "sad")
@@ -233,14 +234,14 @@ def test_files_that_are_not_read_are_counted_once(tmp_path: Path, caplog: pytest
     for name in ("clip.mp4", "paper.pdf", "no_ending"):
         (tmp_path / "train" / "y" / name).write_bytes(b"something else")
     (tmp_path / "train" / "y" / "a.txt").write_text("happy")  # belongs there
-    moving = [Image.new("L", (9, 9), value) for value in (7, 200)]
+    moving = [Picture.new("L", (9, 9), value) for value in (7, 200)]
     moving[0].save(tmp_path / "val" / "x" / "b.gif", save_all=True, append_images=moving[1:])
     splits = folder.read(tmp_path)
     assert splits["train"].counts() == [4, 1]
     assert values(splits["val"]) == [2, 7, 3]
     assert [line.split(": ", 1)[1] for line in caplog.messages] == [
-        "3 files are no images and not read, such as train/y/clip.mp4",
-        "only the first is read of 1 image of several frames or pages, such as val/x/b.gif",
+        "files that are no images and not read: 3, such as train/y/clip.mp4",
+        "images of several frames or pages, of which only the first is read: 1, such as val/x/b.gif",
     ]
 
 
@@ -249,7 +250,7 @@ def test_files_that_are_not_read_are_counted_once(tmp_path: Path, caplog: pytest
 
 def sides(root: Path, splits: dict[str, Split], group: int) -> dict[str, set[str]]:
     """Which groups (the given part of an image's path) are in which split; values of images are unique."""
-    owner = {int(cv2.imread(str(p), 0)[0, 0]): p.relative_to(root).parts[group] for p in folder.list_images(root)}
+    owner = {int(cv2.imread(str(p), 0)[0, 0]): p.relative_to(root).parts[group] for p in layout.list_images(root)}
     return {name: {owner[value] for value in values(split)} for name, split in splits.items()}
 
 
@@ -351,7 +352,7 @@ def test_a_path_that_is_no_dataset(tmp_path: Path) -> None:
 def test_without_train_the_splits_that_exist_are_returned(tmp_path: Path, given: tuple[str, ...]) -> None:
     tree(tmp_path, "<s>/<c>/a.png", s=given, c=("x", "y"))
     splits = folder.read(tmp_path)
-    assert list(splits) == [folder.split_name(name) for name in given]
+    assert list(splits) == [layout.split_name(name) for name in given]
     assert all(split.counts() == [1, 1] for split in splits.values())
 
 
@@ -470,13 +471,15 @@ def test_images_are_listed_in_the_order_of_their_paths(tmp_path: Path) -> None:
     names = ["b.png", "a/z.png", "a.png", "a-b/c.JPG", "B.png"]
     for name in names:
         put(tmp_path / name)
-    assert [p.relative_to(tmp_path).as_posix() for p in folder.list_images(tmp_path)] == sorted(names)
+    assert [p.relative_to(tmp_path).as_posix() for p in layout.list_images(tmp_path)] == sorted(names)
 
 
 def test_grey_pixels_are_kept(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
     (tmp_path / "a.png").write_bytes(encode(image))
-    assert np.array_equal(folder.load_image(tmp_path / "a.png", channels=1), image)
+    ((_, name, pixels),) = folder.read_images([Image(tmp_path / "a.png", "x")], "train", tmp_path, 1, [])
+    assert name == "a.png"
+    assert np.array_equal(pixels, image)
 
 
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

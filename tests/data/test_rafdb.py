@@ -49,6 +49,11 @@ def test_every_layout_gives_the_emotions(tmp_path: Path, layout: dict[str, str])
             assert rafdb.LABELS[str(round(image.mean() / 30))] == EMOTIONS[label]
 
 
+def test_the_folder_of_the_list_is_a_root_too(tmp_path: Path) -> None:
+    splits = folder.read(distribute(tmp_path) / "basic" / "EmoLabel")
+    assert splits["test"].names and splits["test"].names[0].startswith("../Image/aligned/test_0000")
+
+
 def test_originals_and_other_files_beside_the_aligned_images_are_left_alone(tmp_path: Path) -> None:
     root = distribute(tmp_path)
     original = root / "basic" / "Image" / "original" / "train_00001.jpg"

@@ -1,0 +1,191 @@
+"""What lies in a folder of images: splits, classes, and what belongs to neither."""
+
+import logging
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from fer import labels
+from fer.data import rafdb
+from fer.data.groups import Image
+from fer.errors import DataError
+from fer.images import count_frames, is_image, is_side_file
+
+HIDDEN = (".", "__MACOSX")
+"""Prefixes of the names of hidden files and folders."""
+
+SPLITS = ("train", "val", "test")
+_ALIASES = {
+    **{"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"},
+    **{"publictest": "val", "privatetest": "test"},  # of FER-2013
+}
+_log = logging.getLogger(__name__)
+
+
+def list_images(root: Path) -> list[Path]:
+    """Return all images below `root`, by content, sorted by their path with /; see `list_files`."""
+    return [path for path in list_files(root) if is_image(path)]
+
+
+def list_files(root: Path) -> list[Path]:
+    """Return all files below `root`, sorted by their path with /.
+
+    Links to folders are followed, hidden files and folders are left out. Raises `DataError` if a folder cannot be
+    listed.
+    """
+    files = [Path(folder, name) for folder, _, names in _walk(root) for name in names if not name.startswith(HIDDEN)]
+    return sorted(files, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Like `os.walk`, but skip hidden folders, and follow links unless they lead to a parent folder."""
+    for folder, folders, files in os.walk(root, onerror=_unlistable, followlinks=True):
+        here = Path(folder).resolve()
+        visible = [name for name in folders if not name.startswith(HIDDEN)]
+        folders[:] = sorted(name for name in visible if not here.is_relative_to(Path(folder, name).resolve()))
+        yield folder, folders, files
+
+
+def _unlistable(error: OSError) -> NoReturn:
+    raise DataError(f"cannot list {error.filename} ({error.strerror}); check its permissions")
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [folder / name for name in next(_walk(folder))[1]]
+
+
+def split_name(name: str) -> str | None:
+    """Return the split (train, val or test) that a folder or a table's cell names, None if no split."""
+    word = re.sub(r"[\W_]*(set|data|images)?$", "", labels.key(name))
+    word = _ALIASES.get(word, word)
+    return word if word in SPLITS else None
+
+
+def split_folders(root: Path, name: str | None = None) -> tuple[Path, dict[str, Path]]:
+    """Return the folder that holds split folders, `root` or one below it, and the folder of each split.
+
+    Folders with images beside them are named in a warning, with `name` as the dataset's. Without split folders the
+    second is empty.
+
+    Raises:
+        DataError: Several folders in `root` hold split folders.
+    """
+    home = find_splits(root)
+    if home is None:
+        return root, {}
+    splits = {split: path for path in reversed(_folders_in(home)) if (split := split_name(path.name))}
+    beside = [path for path in _folders_in(root) if not home.is_relative_to(path)] if home != root else []
+    beside += [path for path in _folders_in(home) if path not in splits.values()]
+    if ignored := [path.name for path in beside if list_images(path)]:
+        _log.warning(
+            "%s: not read, since they are no split folders, or a second one: %s", name or home, ", ".join(ignored)
+        )
+    files = [path for path in sorted(home.iterdir()) if path.is_file() and not path.name.startswith(HIDDEN)]
+    _report(
+        "images in no class folder and not read", [path for path in files if is_image(path)], root, name or str(root)
+    )
+    return home, splits
+
+
+def find_splits(root: Path) -> Path | None:
+    """Return the folder with split folders: `root`, an only folder's, or the one of several in it; None without."""
+    folders = _folders_in(root)
+    if any(split_name(path.name) for path in folders):
+        return root
+    if len(folders) == 1:  # an archive unpacked into a folder of its own
+        return find_splits(folders[0])
+    homes = [path for path in folders if len({split_name(each.name) for each in _folders_in(path)} - {None}) > 1]
+    homes = [path for path in homes if len(homes) == 1 or list_images(path)]  # not those of labels in text files
+    if len(homes) > 1:
+        names = " and ".join(path.name for path in homes)
+        fix = "set data.root to one of them, or put train, val and test above the classes"
+        raise DataError(f"{root} has split folders in {names}; {fix}")
+    return homes[0] if homes else None
+
+
+def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> dict[str, list[Image]]:
+    """Return the images of each split, with class and group from their folders.
+
+    Args:
+        root: The folder of the dataset.
+        folders: The folder of each split.
+        name: Of the dataset, for messages; None for the path of `root`.
+
+    Raises:
+        DataError: No images in class folders, or a class without any.
+    """
+    name = name or str(root)
+    rows: list[tuple[str, Path, tuple[str, ...]]] = []  # split, image, and its folders below the split's
+    others: list[Path] = []
+    for split, folder in folders.items():
+        for path in list_files(folder):
+            if is_image(path):
+                rows.append((split, path, path.relative_to(folder).parts[:-1]))
+            elif not is_side_file(path):
+                others.append(path)
+    above = [parts for *_, parts in rows if parts]
+    _report("files that are no images and not read", others, root, name)
+    several = [path for _, path, _ in rows if _has_several(path)]
+    _report("images of several frames or pages, of which only the first is read", several, root, name)
+    if not above:
+        raise DataError(f"no images in class folders under {name}; expected {name}/train/<class>/* or {name}/<class>/*")
+    level = _class_level(above, sessions=root in folders.values())
+    _report(
+        "images in no class folder and not read", [path for _, path, parts in rows if len(parts) <= level], root, name
+    )
+    rows = [row for row in rows if len(row[2]) > level]
+    found = {parts[level] for *_, parts in rows}
+    if level == 0:  # then a folder without images is a class, too
+        found |= {path.name for folder in folders.values() for path in _folders_in(folder)}
+    classes = _classes(found, rows[0][1])
+    images: dict[str, list[Image]] = {split: [] for split in folders}
+    for split, path, parts in rows:  # folders above the class are sessions, the one below it is a person
+        group = unicodedata.normalize("NFC", "/".join(parts[:level] or parts[level + 1 : level + 2]))
+        images[split].append(Image(path, classes[parts[level]], group))
+    if empty := set(classes.values()) - {image.label for each in images.values() for image in each}:
+        absent = ", ".join(labels.order(list(empty)))
+        raise DataError(f"{name} has no image of {absent}; add some, or delete the class everywhere")
+    return images
+
+
+def _has_several(path: Path) -> bool:
+    with suppress(OSError):  # it is reported when it is read
+        return count_frames(path) > 1
+    return False
+
+
+def _report(what: str, files: Sequence[Path], root: Path, name: str) -> None:
+    """Count files in a warning."""
+    if files:
+        _log.warning("%s: %s: %d, such as %s", name, what, len(files), files[0].relative_to(root).as_posix())
+
+
+def _classes(names: set[str], example: Path) -> dict[str, str]:
+    """Return the class of each folder name. Bare numbers are explained in a line."""
+    classes = labels.unify(names)
+    if {name.strip() for name in names} == set(rafdb.LABELS) and example.stem.endswith("_aligned"):
+        classes = {name: rafdb.LABELS[name.strip()] for name in names}
+    if all(name.strip().isdecimal() for name in names):
+        known = set(classes.values()) <= set(labels.EMOTIONS)
+        read = ", ".join(f"{name} {classes[name]}" for name in sorted(names)) if known else "classes of their own"
+        fix = "if they are others, rename the folders" if known else "rename the folders if they are emotions"
+        _log.warning("the class folders have numbers for names and are read as %s; %s", read, fix)
+    return classes
+
+
+def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
+    """Return the number of folders above the class folders; see `read`."""
+    emotions = Counter(n for parts in folders for n, name in enumerate(parts) if labels.canonical(name))
+    if emotions:
+        return max(sorted(emotions), key=lambda level: emotions[level])
+    levels = [{parts[level] for parts in folders} for level in range(min(map(len, folders)))]
+    if numbers := [level for level, names in enumerate(levels) if names == set(map(str, range(7)))]:
+        return numbers[0]
+    digit = re.compile(r"\d")
+    numbered = all(len(p) > 1 and digit.search(p[0]) and not digit.search(p[1]) for p in folders)
+    return 1 if sessions and numbered else 0
