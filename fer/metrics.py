@@ -156,20 +156,23 @@ def worst(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, mirrored: np.ndarray | None = None) -> float:
     """Return the temperature, 0.05 to 20, with the lowest negative log-likelihood (Guo et al. 2017, section 4.2).
 
     Args:
         logits: Float (N, K), up to a constant in each row.
         labels: Int (N,).
+        mirrored: Logits of the mirror images, if their probabilities are averaged with those of the images.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    logits, rows = logits.astype(np.float64), np.arange(len(labels))
+    views = [view.astype(np.float64) for view in (logits, mirrored) if view is not None]
+    rows = np.arange(len(labels))
 
     def loss(log_t: float) -> float:
-        return float(-log_softmax(logits / np.exp(log_t), axis=1)[rows, labels].mean())
+        of_labels = [log_softmax(view / np.exp(log_t), axis=1)[rows, labels] for view in views]
+        return float(-np.logaddexp.reduce(of_labels).mean())  # up to the constant of the mean over views
 
     bounds = np.log([0.05, 20.0])
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8}).x))

@@ -60,6 +60,28 @@ def test_temperature_undoes_a_scaling_of_the_logits(factor):
     assert metrics.fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.04)
 
 
+def test_the_temperature_of_a_mean_over_mirror_images_is_that_of_the_mean():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 400)
+    one, other = (3 * np.eye(3)[labels] + rng.normal(0, 3, (400, 3)) for _ in range(2))
+
+    def nll(temperature: float) -> float:
+        views = [np.exp(view / temperature) for view in (one, other)]
+        mean = sum(view / view.sum(1, keepdims=True) for view in views) / 2
+        return -np.log(mean[np.arange(400), labels]).mean()
+
+    fitted = metrics.fit_temperature(one, labels, other)
+    assert fitted < metrics.fit_temperature(one, labels) - 0.1  # means are less confident
+    assert nll(fitted) < min(nll(fitted * 1.02), nll(fitted / 1.02))
+    assert metrics.fit_temperature(one, labels, one) == pytest.approx(metrics.fit_temperature(one, labels))
+
+
+@pytest.mark.parametrize("right", [20, 0])
+def test_the_interval_of_a_share_of_one_or_zero_has_a_width(right):
+    low, high = metrics.interval(np.arange(20) < right)
+    assert (low, high) == pytest.approx((0.8389, 1) if right else (0, 0.1611), abs=1e-4)
+
+
 def test_interval_holds_the_share_and_narrows_with_more_images():
     low, high = metrics.interval(np.array([True] * 70 + [False] * 30))
     assert (low, high) == pytest.approx((0.604, 0.781), abs=1e-3)

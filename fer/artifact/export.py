@@ -50,7 +50,8 @@ def from_checkpoint(
     Args:
         checkpoint: A `.ckpt` of a run.
         format, flip, crop_margin: None for the values in the checkpoint's config.
-        temperature: None for that in `metrics.json` of the run folder if this is its `best.ckpt`, else 1.
+        temperature: None for that in `metrics.json` of the run folder, with or without flip averaging, if this is its
+            `best.ckpt`, else 1.
 
     Returns:
         The backbone, float32 (N, C, S, S) → logits (N, K), with its metadata and format.
@@ -67,12 +68,15 @@ def from_checkpoint(
     path = expand(checkpoint).resolve()
     report = path.parent.parent / "metrics.json"  # of the best checkpoint only
     metrics = json.loads(report.read_bytes()) if path.name == "best.ckpt" and report.is_file() else {}
+    fitted = metrics.get("val/temperature", 1.0)
+    if chosen["flip"]:  # runs of earlier versions lack it
+        fitted = metrics.get("val/temperature_flip", fitted)
     backbone = model.deployable()
     parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
     metadata = Metadata(
         **{name: values[name] for name in ("classes", "channels", "input_size", "mean", "std", "git_commit")},
         crop_margin=chosen["crop_margin"],
-        temperature=metrics.get("val/temperature", 1.0) if temperature is None else temperature,
+        temperature=fitted if temperature is None else temperature,
         flip=chosen["flip"],
         parameters=parameters,
         macs=macs,

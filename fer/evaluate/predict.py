@@ -50,32 +50,39 @@ class Model:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for N labelled images: logits (N, K) for them and for their mirror images, labels (N,)."""
+    """Predictions for N labelled images: logits (N, K) for them and for their mirror images, labels (N,).
+
+    `averages` says whether the model itself averages with the mirror images.
+    """
 
     logits: np.ndarray
     mirrored: np.ndarray
     labels: np.ndarray
     temperature: float
+    averages: bool = False
 
     @property
     def raw(self) -> np.ndarray:
         """Probabilities (N, K) before the temperature."""
-        return softmax(self.logits)
+        return self._averaged(1.0) if self.averages else softmax(self.logits)
 
     @property
     def calibrated(self) -> np.ndarray:
         """Probabilities (N, K) after the temperature."""
-        return softmax(self.logits / self.temperature)
+        return self.flip if self.averages else softmax(self.logits / self.temperature)
 
     @property
     def flip(self) -> np.ndarray:
         """Calibrated probabilities (N, K), averaged with those of the mirror images."""
-        return (self.calibrated + softmax(self.mirrored / self.temperature)) / 2
+        return self._averaged(self.temperature)
+
+    def _averaged(self, temperature: float) -> np.ndarray:
+        return (softmax(self.logits / temperature) + softmax(self.mirrored / temperature)) / 2
 
     @property
     def correct(self) -> np.ndarray:
         """Bool (N,): which images are classified correctly."""
-        return self.logits.argmax(1) == self.labels
+        return (self.flip if self.averages else self.logits).argmax(1) == self.labels
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from fer.data.base import Split, duplicates
 from fer.evaluate import gradcam
 from fer.evaluate.predict import Predictions, network_of, predictions_of
 from fer.files import write_file
-from fer.metrics import METRICS
+from fer.metrics import METRICS, fit_temperature
 from fer.models.classifier import EmotionClassifier
 from fer.tables import Table
 
@@ -29,6 +29,7 @@ _ROWS = {
     "95 % interval": "{accuracy_low:.2%} – {accuracy_high:.2%}",
     "accuracy without duplicates": "{accuracy_without_duplicates:.2%}",
     "temperature": "{temperature:.3f}",
+    "temperature, flip": "{temperature_flip:.3f}",
     "parameters": "{parameters:,.0f}",
 }
 
@@ -61,8 +62,8 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
         test: Also evaluate the test split.
 
     Returns:
-        `<split>/<key>` for the keys of `figures_of`, `val/temperature`, and `test/accuracy_without_duplicates`, which
-        leaves out images that are also in train.
+        `<split>/<key>` for the keys of `figures_of`, `val/temperature`, `val/temperature_flip` for the mean with mirror
+        images, and `test/accuracy_without_duplicates`, which leaves out images that are also in train.
     """
     result: Figures = {}
     for name in ("val", "test") if test else ("val",):
@@ -71,6 +72,7 @@ def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test
         figures = figures_of(predictions, split.classes)
         if name == "val":
             figures["temperature"] = predictions.temperature
+            figures["temperature_flip"] = fit_temperature(predictions.logits, split.labels, predictions.mirrored)
         elif (alone := ~duplicates(split, [splits["train"]])).any():
             figures["accuracy_without_duplicates"] = float(predictions.correct[alone].mean())
         result |= {f"{name}/{key}": value for key, value in figures.items()}

@@ -132,7 +132,7 @@ def _calibrated(models: Sequence[Model], val: Split | None, average: bool) -> li
             if model.temperature is None
         }
     else:
-        fitted = {m.name: from_checkpoint(m.path)[1].temperature for m in models if m.temperature is None}
+        fitted = {m.name: from_checkpoint(m.path, flip=False)[1].temperature for m in models if m.temperature is None}
         if names := [*fitted, *[AVERAGE] * average]:
             print(f"no val to fit the temperature of {', '.join(names)}: that of the run, else 1", file=sys.stderr)
     return [replace(model, temperature=fitted.get(model.name, model.temperature)) for model in models]
@@ -144,7 +144,8 @@ def _predict(models: Sequence[Model], split: Split, val: Split | None, average: 
     if average and val is not None:
         on_val = plain if split is val else predict.logits_of_all(models, val.images, average)
         temperatures[AVERAGE] = fit_temperature(on_val[AVERAGE], val.labels)
-    return {name: Predictions(plain[name], mirrored[name], split.labels, t) for name, t in temperatures.items()}
+    averaging = {model.name for model in models if model.metadata.flip}
+    return {n: Predictions(plain[n], mirrored[n], split.labels, t, n in averaging) for n, t in temperatures.items()}
 
 
 def _export(models: Sequence[Model], temperature: float, metrics: dict[str, float], out: Path) -> None:

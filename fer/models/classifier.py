@@ -32,7 +32,7 @@ class EmotionClassifier(L.LightningModule):
         mean, std: One value per channel, of pixels scaled to 0–1.
         progressive: Pairs (share of training done, share of `input_size`): early steps train on smaller and cheaper
             images (progressive resizing, Howard 2018).
-        label_smoothing: 0 to 1 (Szegedy et al. 2016, section 7).
+        label_smoothing: 0 to below 1 (Szegedy et al. 2016, section 7).
         class_weights: K factors of the loss.
         mixup, cutmix: Alpha of the Beta distribution, 0 for none (Zhang et al. 2018; Yun et al. 2019).
         target_distribution: How target distributions are learnt, None if the data has none. With `use` "mixed" they
@@ -77,6 +77,8 @@ class EmotionClassifier(L.LightningModule):
         self.save_hyperparameters()
         check_number("input_size", input_size, 8, 4096, whole=True)
         check_number("label_smoothing", label_smoothing, 0, 1)
+        if label_smoothing == 1:
+            raise ConfigError("label_smoothing=1 leaves nothing of the labels to learn; set a number below 1")
         check_number("mixup", mixup, 0, 1000)
         check_number("cutmix", cutmix, 0, 1000)
         _check_progressive(progressive)

@@ -67,6 +67,19 @@ def test_figures_are_those_of_the_artifact_itself(make_model, run, splits, tmp_p
     assert result["accuracy_flip"] == pytest.approx(((plain + mirrored).argmax(1) == split.labels).mean())
 
 
+def test_figures_of_an_artifact_that_averages_with_the_mirror_image_are_its_own(
+    make_model, run, splits, tmp_path, no_pictures
+):
+    path = make_model(tmp_path / "m.ts", 0, std=(0.02,), flip=True)
+    figures = run(f"models='{path}'", "robustness=false")["models"]["m"]
+    split = splits["val"]
+    shares = artifact.load(path)(torch.from_numpy(split.images.copy())[:, None]).numpy()
+    for name, key in (("accuracy", "accuracy"), ("loss", "nll"), ("ece", "ece")):
+        assert figures[key] == pytest.approx(metrics.compute(shares, split.labels, EMOTIONS)[name], abs=1e-5), name
+    assert figures["accuracy_flip"] == figures["accuracy"]
+    assert figures["loss"] != pytest.approx(figures["nll"], abs=1e-3)  # before the temperature
+
+
 def test_an_onnx_model_scores_like_the_same_model_in_torchscript(make_model, run, tmp_path, no_pictures):
     pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
     paths = [make_model(tmp_path / "a.ts", 0), make_model(tmp_path / "b.onnx", 0, format="onnx")]

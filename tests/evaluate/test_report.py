@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 
 import lightning as L
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from fer import metrics
+from fer import artifact, metrics
+from fer.artifact.export import export
 from fer.data.base import Split
 from fer.evaluate import gradcam, report
 from fer.evaluate.predict import Predictions
@@ -80,6 +82,26 @@ def test_a_run_has_all_its_metrics_and_files(run_folder, splits):
     assert all(row["true"] != row["predicted"] for row in rows)
     sure = [float(row[row["true"]]) for row in rows]
     assert sure == sorted(sure)
+
+
+def test_the_temperature_of_an_artifact_that_averages_is_fitted_with_mirror_images(run_folder, splits, tmp_path):
+    val, checkpoint = splits["val"], run_folder / "checkpoints" / "best.ckpt"
+    images = torch.from_numpy(val.images.copy())[:, None]
+
+    def nll(temperature: float | None) -> float:
+        path = export(checkpoint, tmp_path / "m.ts", flip=True, temperature=temperature)
+        return metrics.nll(artifact.load(path)(images).numpy(), val.labels)
+
+    values = json.loads((run_folder / "metrics.json").read_text())
+    fitted = artifact.read_metadata(export(checkpoint, tmp_path / "m.ts", flip=True)).temperature
+    assert fitted == values["val/temperature_flip"] != values["val/temperature"]
+    assert nll(None) == pytest.approx(nll(fitted))
+    assert nll(None) <= min(nll(values["val/temperature"]), nll(fitted * 1.1), nll(fitted / 1.1))
+    assert artifact.read_metadata(export(checkpoint, tmp_path / "m.ts")).temperature == values["val/temperature"]
+    shutil.copytree(run_folder / "checkpoints", tmp_path / "old" / "checkpoints")
+    (tmp_path / "old" / "metrics.json").write_text('{"val/temperature": 1.25}')
+    older = export(tmp_path / "old" / "checkpoints" / "best.ckpt", tmp_path / "m.ts", flip=True)
+    assert artifact.read_metadata(older).temperature == 1.25
 
 
 def test_test_is_read_only_where_asked(classifier, splits, tmp_path, no_pictures):

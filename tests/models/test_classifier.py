@@ -137,6 +137,7 @@ def test_weights_of_another_precision_train(dtype):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"label_smoothing": 1}, "label_smoothing=1 leaves nothing"),
         ({"label_smoothing": 2}, "label_smoothing=2 must be a number from 0 to 1"),
         ({"label_smoothing": math.nan}, "label_smoothing=nan must be"),
         ({"mixup": -1.0}, "mixup=-1.0 must be a number from 0"),

@@ -43,7 +43,7 @@ def test_a_run_leaves_every_file(finished):
     for name in (*pictures, "metrics.json", "mistakes.csv", "model.ts", "metrics.csv"):
         assert (finished / name).stat().st_size > 0
     assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert not [path for path in finished.rglob(".*") if path.is_file()]
+    assert [path.name for path in finished.rglob(".*") if path.is_file()] == [".running"]  # the lock, which stays
 
 
 def test_metrics_are_flat_and_complete(metrics):
