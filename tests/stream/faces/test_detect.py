@@ -56,7 +56,7 @@ def test_small_frames_are_not_enlarged() -> None:
 def test_a_still_is_searched_twice_and_a_face_counts_once() -> None:
     net = FakeNet((0.25, 0.5, 0.25, 0.25, 0.9))
     faces = detector(net)(frame(1000, 500, file="still.png"))
-    assert net.sizes == [(160, 320), (480, 960)]
+    assert net.sizes == [(160, 320), (500, 1000)]
     assert len(faces) == 1
     detector(net, still_width=None)(frame(1000, 500, file="still.png"))
     assert net.sizes[2:] == [(160, 320)]
@@ -116,3 +116,16 @@ def test_a_face_that_fills_a_large_photo_is_one_face(shared: Path) -> None:
         image = next(iter(source)).image
     close = cv2.resize(image[50:330, 200:400], (1600, 2240))
     assert len(Detector()(Frame(close, 0, 0.0, file="close.png"))) == 1
+
+
+@pytest.mark.parametrize("size", [(6000, 4000), (4000, 3000), (3000, 4000), (4000, 6000), (12000, 1000), (1000, 20000)])
+def test_large_photos_of_any_shape_are_searched_finely_in_a_bounded_number_of_pixels(size: tuple[int, int]) -> None:
+    net = FakeNet((0.5, 0.5, 0.01, 0.01, 0.9))
+    assert len(detector(net)(frame(*size, file="photo.jpg"))) == 1
+    pixels = [height * width for height, width in net.sizes]
+    finest = min(2880 * 1920, size[0] * size[1])
+    assert max(pixels) == pytest.approx(finest, rel=0.02)
+    assert len(pixels) == 3 or size == (1000, 20000)
+    net.sizes.clear()
+    detector(net)(frame(*size))
+    assert len(net.sizes) == 1, "a frame of a video is searched once"
