@@ -118,7 +118,7 @@ def test_a_face_that_fills_a_large_photo_is_one_face(shared: Path) -> None:
     assert len(Detector()(Frame(close, 0, 0.0, file="close.png"))) == 1
 
 
-@pytest.mark.parametrize("size", [(6000, 4000), (4000, 3000), (3000, 4000), (4000, 6000), (12000, 1000), (1000, 20000)])
+@pytest.mark.parametrize("size", [(6000, 4000), (4000, 3000), (3000, 4000), (4000, 6000), (12000, 1200), (1000, 20000)])
 def test_large_photos_of_any_shape_are_searched_finely_in_a_bounded_number_of_pixels(size: tuple[int, int]) -> None:
     net = FakeNet((0.5, 0.5, 0.01, 0.01, 0.9))
     assert len(detector(net)(frame(*size, file="photo.jpg"))) == 1
