@@ -4,12 +4,20 @@ Heavy modules are imported when needed, so that help appears at once and mistake
 """
 
 import signal
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from fer.config import check_groups, program
+from fer.errors import ConfigError, SourceError
 from fer.files import expand
+
+if TYPE_CHECKING:
+    from fer.stream.recognizer import Recognizer
+    from fer.stream.stats import Stats
 
 
 def run(cfg: DictConfig) -> None:
@@ -23,6 +31,33 @@ def run(cfg: DictConfig) -> None:
         page.serve(cfg)
         return
 
+    from fer.stream.batch import films_of
+    from fer.stream.stats import Stats
+
+    load = cache(partial(_load, cfg))
+    if films := films_of(cfg.source):
+        _run_batch(cfg, films, load)
+    else:
+        _run_one(cfg, cfg.source, cfg, load, Stats())
+
+
+def _load(cfg: DictConfig) -> "Recognizer":
+    from fer.stream.recognizer import Recognizer, limit_threads
+
+    limit_threads(cfg.threads)
+    settings = {name: cfg[name] for name in ("trust", "device", "detector", "tracking", "smoothing")}
+    return Recognizer(cfg.artifact, **settings)
+
+
+def _run_one(
+    cfg: DictConfig,
+    path: Any,
+    outputs: Mapping[str, Any],
+    load: Callable[[], "Recognizer"],
+    stats: "Stats",
+    short: bool = False,
+) -> None:
+    """Run one source. `short`: it is one film of several, without a window, and summarised in a line."""
     from fer.stream.draw.blur import Blur
     from fer.stream.sinks import Context, open_sinks
     from fer.stream.sinks.collect import Collector
@@ -30,29 +65,53 @@ def run(cfg: DictConfig) -> None:
     from fer.stream.sources import open_source
 
     blur = Blur(cfg.blur) if cfg.blur is not None else None
-    with open_source(cfg.source, cfg.threads, cfg.retry_for) as source:
+    with open_source(path, cfg.threads, cfg.retry_for) as source:
         model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
-        context = Context(source, model=model, threads=cfg.threads)
-        sinks = open_sinks(cfg, context, cfg.artifact)
-        view = wants_window(cfg.view, context)
+        context = Context(source, model=model, stats=stats, threads=cfg.threads)
+        sinks = open_sinks(outputs, context, cfg.artifact)
+        view = wants_window(cfg.view, context) and not short
 
         from fer.stream import pipeline
-        from fer.stream.recognizer import Recognizer, limit_threads
         from fer.stream.summary import summarised
 
-        settings = {name: cfg[name] for name in ("trust", "device", "detector", "tracking", "smoothing")}
-        limit_threads(cfg.threads)
-        recognizer = Recognizer(cfg.artifact, **settings)
+        recognizer = load()
         context.classes = recognizer.classes
         if view:  # last, so that the other sinks already have the frame on which it is closed
             metadata = recognizer.classify.metadata
             collector = cfg.collect and Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size)
             sinks.append(Window(source.name, source.still, cfg.snapshots and expand(cfg.snapshots), collector))
-        results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=context.stats)
+        results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats)
         if blur:
             results = blur.over(results, source.live)
-        with summarised(context) as advance:
-            pipeline.run(results, sinks, context.stats, advance)
+        with summarised(context, short) as advance:
+            pipeline.run(results, sinks, stats, advance)
+
+
+def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognizer"]) -> None:
+    """Run each film of a folder or pattern. Those that cannot be read are counted, and the others go on."""
+    if cfg.view == "window":
+        raise ConfigError("view=window shows one film, not several; give source=<one film>, or leave view= out")
+    from fer.stream.batch import left_out, outputs_of
+    from fer.stream.stats import Stats
+    from fer.stream.summary import show_table, warn
+
+    total, failed, notes = Stats(), 0, left_out(cfg.source, films)
+    try:
+        for film, outputs in zip(films, outputs_of(cfg, films), strict=True):
+            stats = Stats()
+            try:
+                _run_one(cfg, str(film), outputs, load, stats, short=True)
+            except SourceError as error:
+                failed += 1
+                warn([str(error)])
+            finally:
+                total.add(stats)
+    finally:
+        if total.frames:
+            warn(notes)
+            show_table(f"{cfg.source}, {len(films) - failed} films", total, load().classes, ())
+    if failed:
+        raise SourceError(f"{failed} of {len(films)} films could not be read to the end; the warnings above say why")
 
 
 _PATHS = ("source", "artifact", "save", "log", "stats", "timeline", "report", "collect", "snapshots")

@@ -84,6 +84,15 @@ class Stats:
         if result.frame.captured is not None:
             self._add("latency", time.monotonic() - result.frame.captured)
 
+    def add(self, other: "Stats") -> None:
+        """Add the counts and times of another run."""
+        for name in ("frames", "frames_with_faces", "faces", "unreadable", "dropped", "unconfirmed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.emotions.update(other.emotions)
+        self._begin, self._end = 0.0, self.seconds + other.seconds
+        for name, times in other._times.items():
+            self._times[name].extend(times)
+
     def stages(self) -> dict[str, dict[str, float]]:
         """Return p50, p95 and p99 of each stage that ran, in milliseconds per frame."""
         return {

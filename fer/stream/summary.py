@@ -1,8 +1,9 @@
 """Terminal output of a run: a progress bar, then a table."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,14 +12,18 @@ from rich.table import Table
 
 from fer.labels import colours, order
 from fer.stream.sinks import Context
+from fer.stream.stats import Stats
 
 _BAR = 24
 _MOST_WARNINGS = 5
 
 
 @contextmanager
-def summarised(context: Context) -> Iterator[Callable[[], object]]:
-    """Show a progress bar, then warnings and a table when the run ends or is stopped. Call what it yields per frame."""
+def summarised(context: Context, short: bool = False) -> Iterator[Callable[[], object]]:
+    """Show a progress bar, then warnings and a table when the run ends or is stopped. Call what it yields per frame.
+
+    short: Print one line instead of the table, as for one film of several.
+    """
     console, source = Console(stderr=True), context.source
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     hidden = not console.is_terminal or source.kind == "image"
@@ -27,30 +32,41 @@ def summarised(context: Context) -> Iterator[Callable[[], object]]:
             task = bar.add_task(source.name, total=source.total)
             yield lambda: bar.advance(task)
     except KeyboardInterrupt:
-        _finish(context)
+        _finish(context, short)
         raise
-    _finish(context)
+    _finish(context, short)
 
 
-def _finish(context: Context) -> None:
-    notes = context.source.notes
+def _finish(context: Context, short: bool) -> None:
+    warn(context.source.notes)
+    stats, paths = context.stats, [path for path in context.paths.values() if path.exists()]
+    if not short:
+        show_table(context.source.name, stats, context.classes, paths)
+        return
+    shares = [f"{name} {stats.emotions[name] / stats.faces:.0%}" for name in order(list(stats.emotions))]
+    counts = f"{context.source.name}: {stats.frames} frames, {stats.frames_with_faces} with faces"
+    print(", ".join([counts, *shares]) + (f"; wrote {', '.join(map(str, paths))}" if paths else ""), flush=True)
+
+
+def warn(notes: list[str]) -> None:
+    """Print the first notes to standard error, and how many more there are."""
     more = [f"and {len(notes) - _MOST_WARNINGS} more like these"] if len(notes) > _MOST_WARNINGS else []
     for note in [*notes[:_MOST_WARNINGS], *more]:
         print(f"warning: {' '.join(note.split())}", file=sys.stderr)
+
+
+def show_table(source: str, stats: Stats, classes: tuple[str, ...], paths: Iterable[Path]) -> None:
+    """Print counts, emotions and times of a run from `source`, and the paths that it wrote."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(_table(context, "#" if console.options.ascii_only else "█"))
-
-
-def _table(context: Context, full: str) -> Table:
-    stats = context.stats
+    full = "#" if console.options.ascii_only else "█"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", overflow="fold")
     table.add_column(overflow="fold")
-    table.add_row("source", escape(context.source.name))
+    table.add_row("source", escape(source))
     unreadable = f", {stats.unreadable} unreadable" if stats.unreadable else ""
     table.add_row("frames", f"{stats.frames}, {stats.frames_with_faces} with faces{unreadable}")
     table.add_row("faces", str(stats.faces))
-    tints = colours(context.classes)
+    tints = colours(classes)
     for name in order(list(stats.emotions)):
         share = stats.emotions[name] / stats.faces
         bar = f"[rgb({','.join(map(str, tints[name]))})]{full * max(1, round(share * _BAR)):<{_BAR}}[/]"
@@ -59,6 +75,6 @@ def _table(context: Context, full: str) -> Table:
     for i, (name, times) in enumerate(stats.stages().items()):
         p50, p95, p99 = times.values()
         table.add_row("ms" if not i else "", f"{name:<10} p50 {p50:7.2f}   p95 {p95:7.2f}   p99 {p99:7.2f}")
-    for i, path in enumerate(path for path in context.paths.values() if path.exists()):
+    for i, path in enumerate(paths):
         table.add_row("wrote" if not i else "", escape(str(path)))
-    return table
+    console.print(table)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -293,6 +294,81 @@ def test_a_source_and_a_sink_of_ones_own(
     assert (tmp_path / "count.txt").read_text() == "7 frames of angry, True"
     status, _, err = program("plugins=[my_parts]", "source=grey", "+my_count=count.csv")
     assert status == 2 and "my_count=count.csv" in err and ".txt" in err
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A folder of two films, one of them without an ending, a broken one, a text, and a folder below."""
+    folder = tmp_path / "films"
+    (folder / "below").mkdir(parents=True)
+    make_clip(folder / "a.mp4", 4)
+    make_clip(folder / "b.mkv", 6).rename(folder / "b")
+    shutil.copy(folder / "a.mp4", folder / "below" / "a.mp4")
+    (folder / "broken.mov").write_bytes(b"no film")
+    (folder / "text.txt").write_text("text")
+    return folder
+
+
+def test_a_folder_of_films_is_a_batch(
+    program: Program, films: Path, face: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    load = recognizer.load_face_classifier
+    monkeypatch.setattr(recognizer, "load_face_classifier", lambda *given: made.append(given) or load(*given))
+    status, out, err = program("source=films", "save=out", "log=out", "stats=out/stats", "timeline=out", "report=out")
+    assert status == 2 and len(made) == 1
+    names = {"a.mp4", "a.jsonl", "a.png", "a.html", "b.mp4", "b.jsonl", "b.png", "b.html", "stats"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert {path.name for path in (tmp_path / "out" / "stats").iterdir()} == {"a.json", "b.json"}
+    for name, frames in (("a", 4), ("b", 6)):
+        rows = rows_of(tmp_path / "out" / f"{name}.jsonl")
+        assert [(row["frame"], row["faces"][0]["id"]) for row in rows] == [(k, 1) for k in range(frames)]
+        assert decoded(tmp_path / "out" / f"{name}.mp4") == frames
+        assert f"{name}{'.mp4' if name == 'a' else ''}: {frames} frames, {frames} with faces" in out
+    assert "10, 10 with faces" in out and "films, 2 films" in out
+    first, second, last = err.splitlines()
+    assert "broken.mov" in first and '"films/**"' in second and last.startswith("error: 1 of 3 films")
+
+
+def test_a_pattern_names_the_outputs_of_its_films(program: Program, films: Path, tmp_path: Path) -> None:
+    (films / "broken.mov").unlink()
+    assert program("source=films/**/*", "log=rows/x_*.csv", "max_frames=2")[0] == 0
+    rows = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv"))
+    assert rows == ["rows/x_a.csv", "rows/x_b.csv", "rows/x_below/a.csv"]
+    shutil.copy(films / "a.mp4", films / "A.mov")
+    assert program("source=films/*", "stats=out", "max_frames=2")[0] == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.mp4.json", "A.mov.json", "b.json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["log=rows.csv"], '*.csv"'),
+        (["save=out.mkv"], "one file for several films"),
+        (["save=films"], "would replace"),
+        (["view=window"], "one film"),
+        (["source=none/*.mp4"], "no images and no films"),
+        (["source=films/below/*.mov"], "no images and no films"),
+        (["source=films/text*"], "no images and no films"),
+    ],
+)
+def test_a_batch_that_cannot_work_is_refused_before_it_runs(
+    program: Program, films: Path, arguments: list[str], words: str
+) -> None:
+    before = sorted(films.rglob("*"))
+    status, out, err = program("source=films", *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1) and words in err
+    assert sorted(films.rglob("*")) == before
+
+
+def test_films_in_a_folder_of_pictures_are_counted(program: Program, films: Path) -> None:
+    cv2.imwrite(str(films / "photo.png"), np.zeros((48, 64, 3), np.uint8))
+    status, out, err = program("source=films")
+    assert status == 0 and "1, 0 with faces" in out
+    assert err == (
+        "warning: films/: 3 files are not images and were not read, such as a.mp4; "
+        'films are read with source="films/*.mp4"\n'
+    )
 
 
 # What goes wrong

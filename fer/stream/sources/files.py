@@ -23,6 +23,13 @@ _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 """Pictures in a file that are no film."""
 
 
+FILM_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".3gp", ".mpg", ".mpeg", ".mts", ".m2ts", ".vob"}
+    | {".ogv", ".mxf", ".asf", ".divx"}
+)
+"""Endings that promise a film. What a file is, its content says."""
+
+
 @opener("video")  # the first to be registered, so the last to be asked
 def open_video(request: Request) -> Source | None:
     """Open any file as a video."""

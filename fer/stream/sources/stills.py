@@ -13,9 +13,10 @@ from fer.errors import SourceError
 from fer.images import IMAGE_SUFFIXES, count_frames, decode_image, is_image, is_side_file, kind_of, read_image
 from fer.stream.sources.animations import Animation
 from fer.stream.sources.base import Kind, Request, Source, opener
+from fer.stream.sources.files import FILM_SUFFIXES
 from fer.stream.types import Array, Frame
 
-_SEARCHED = 1000
+SEARCHED = 1000
 """Files that are looked at in a folder below, for one that is an image."""
 
 
@@ -27,23 +28,36 @@ def open_stills(request: Request) -> Source | None:
         return None
     if path.is_file():
         return open_picture(path, path.name)
-    pattern = f"{glob.escape(str(path))}/*" if path.is_dir() else str(path)
-    if not glob.has_magic(pattern):
+    files = files_of(path)
+    if not path.is_dir() and not glob.has_magic(str(path)):
         return None
-    matches = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 (a pattern may be absolute)
-    files = [match for match in matches if match.is_file()]
     images = [file for file in files if is_image(file)]
     others = [file for file in set(files).difference(images) if not is_side_file(file)]
+    films = sorted(file for file in others if file.suffix.lower() in FILM_SUFFIXES)
     if not images:
-        raise SourceError(f'no images in {path}; give source=<file>, or a pattern such as source="party/**/*.jpg"')
+        if films:  # infer.py has taken them for a batch
+            raise SourceError(f"{path} holds films and no images; give stream() one film after the other")
+        fix = 'give source=<file>, or a pattern such as source="party/**/*.jpg"'
+        raise SourceError(f"no images and no films in {path}; {fix}")
     source = Stills(path, sorted(images, key=lambda file: (file.parent, by_number(file))))
     if others:
         what = f"{count(others, 'file is not an image and was', 'files are not images and were')} not read"
-        source.notes.append(f"{source.name}: {what}, such as {min(others).name}")
-    if path.is_dir() and (below := [match for match in matches if match.is_dir() and _has_images(match)]):
+        fix = f'; films are read with source="{films[0].with_name(f"*{films[0].suffix}")}"' if films else ""
+        source.notes.append(f"{source.name}: {what}, such as {min(others).name}{fix}")
+    below = [each for each in path.iterdir() if each.is_dir() and _has_images(each)] if path.is_dir() else []
+    if below:
         what = f"{count(below, 'folder', 'folders')} of images below it not read, such as {min(below).name}"
         source.notes.append(f'{source.name}: {what}; give source="{path}/**"')
     return source
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a folder or pattern; none if the path is neither."""
+    pattern = f"{glob.escape(str(path))}/*" if path.is_dir() else str(path)
+    if path.is_file() or not glob.has_magic(pattern):
+        return []
+    matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 (a pattern may be absolute)
+    return [match for match in matches if match.is_file()]
 
 
 def count(things: Collection[object], one: str, several: str) -> str:
@@ -51,7 +65,7 @@ def count(things: Collection[object], one: str, several: str) -> str:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in islice(folder.rglob("*"), _SEARCHED))
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in islice(folder.rglob("*"), SEARCHED))
 
 
 def open_picture(content: Path | bytes, name: str) -> Source | None:

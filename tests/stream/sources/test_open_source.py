@@ -69,7 +69,7 @@ def test_a_pattern_names_images(tmp_path: Path) -> None:
         assert (source.kind, source.total, source.name) == ("folder", 2, "f*.png")
     with open_source(str(tmp_path / "?" / "*")) as source:
         assert [frame.file for frame in source] == ["a/f2.png", "a/f10.png", "b/f1.png"]
-    with pytest.raises(SourceError, match=r"no images in .*x\*\.png"):
+    with pytest.raises(SourceError, match=r"no images and no films in .*x\*\.png"):
         open_source(str(tmp_path / "x*.png"))
     (tmp_path / "odd[1].png").write_bytes((tmp_path / "a" / "f2.png").read_bytes())
     with open_source(str(tmp_path / "odd[1].png")) as source:

@@ -110,7 +110,7 @@ def test_a_folder_goes_by_number_and_past_broken_files(tmp_path: Path) -> None:
 def test_a_folder_without_images_points_to_patterns(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     write_image(tmp_path / "below" / "a.png", np.zeros((6, 6, 3), np.uint8))
-    with pytest.raises(SourceError, match=r"no images in .*/\*\*/\*\.jpg"):
+    with pytest.raises(SourceError, match=r"no images and no films in .*/\*\*/\*\.jpg"):
         open_source(str(tmp_path))
 
 
