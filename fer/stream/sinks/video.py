@@ -7,7 +7,6 @@ from typing import Any
 
 import av
 import cv2
-from av.codec.context import Flags
 from av.video.reformatter import ColorRange, Colorspace
 
 from fer.stream.queues import room
@@ -42,9 +41,10 @@ class VideoFile(Sink):
         # Fine enough for a source of uneven pace, and a whole number of ticks per frame of an even one.
         self._tick = Fraction(1, self._rate.numerator * math.ceil(12_000 / self._rate.numerator))
         self._container: Any = None
+        self._track: Any = None
         self._piece: Any = None  # the next of the sound
-        self._held: Any = None  # the last frame, whose duration the next one tells
-        self._index = 0
+        self._held: Any = None  # the last packet of the picture, whose duration the next one tells
+        self._last, self._index = -1, 0  # of the frames: time in ticks, index in the source
 
     def write(self, result: FrameResult, picture: Array | None) -> None:
         if picture is None:
@@ -54,17 +54,18 @@ class VideoFile(Sink):
                 self._open(picture)
             frame = av.VideoFrame.from_numpy_buffer(_fit(picture, self._stream.width, self._stream.height))
             frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-            frame.pts, frame.time_base = round(result.frame.time / self._tick), self._tick
-            if self._held is not None:
-                frame.pts = max(frame.pts, self._held.pts + 1)  # two frames within a tick
-                self._encode(frame.pts)
-            self._held, self._index = frame, result.frame.index
+            # Two frames may be within a tick.
+            self._last = frame.pts = max(self._last + 1, round(result.frame.time / self._tick))
+            frame.time_base, self._index = self._tick, result.frame.index
+            self._add_picture(self._stream.encode(frame))
+            self._add_sound(float(self._last * self._tick))
 
-    def _encode(self, end: int) -> None:
-        """Encode the frame that is held, which ends at this tick, and the sound until then."""
-        self._held.duration = end - self._held.pts
-        self._container.mux(self._stream.encode(self._held))
-        self._add_sound(float(end * self._tick))
+    def _add_picture(self, packets: list[Any]) -> None:
+        for packet in packets:
+            if self._held is not None:
+                self._held.duration = packet.pts - self._held.pts
+                self._container.mux(self._held)
+            self._held = packet
 
     def _add_sound(self, end: float) -> None:
         while self._piece is not None and self._piece.time < end:
@@ -84,7 +85,6 @@ class VideoFile(Sink):
         self._stream.pix_fmt = "yuv420p"
         codec = self._stream.codec_context
         codec.time_base = self._tick
-        codec.flags |= Flags.frame_duration  # otherwise the last frame would last as long as the others
         codec.colorspace, codec.color_primaries, codec.color_trc = 1, 1, 1  # BT.709
         codec.color_range = ColorRange.MPEG
         if self._threads is not None:
@@ -92,7 +92,7 @@ class VideoFile(Sink):
         self._sound = sound(self._source)
         self._piece = next(self._sound, None)
         if self._piece is not None:  # a track without any sound would stay empty
-            self._track: Any = self._container.add_stream("aac", rate=RATE, layout="stereo")
+            self._track = self._container.add_stream("aac", rate=RATE, layout="stereo")
 
     def close(self, complete: bool) -> None:
         if self._container is None:
@@ -107,13 +107,14 @@ class VideoFile(Sink):
     def _finish(self) -> None:
         whole = self._index + 1 == self._source.total  # the run was neither stopped nor did it fail
         lasts = (whole and self._source.last_duration) or 1 / self._rate
+        self._add_picture(self._stream.encode(None))
         if self._held is not None:
-            self._encode(self._held.pts + max(1, round(lasts / self._tick)))
-        if whole:
-            self._add_sound(math.inf)
+            self._held.duration = max(1, round(lasts / self._tick))
+            self._container.mux(self._held)
+        self._add_sound(math.inf if whole else float(self._last * self._tick + lasts))
         self._sound.close()
-        for stream in self._container.streams:
-            self._container.mux(stream.encode(None))
+        if self._track is not None:
+            self._container.mux(self._track.encode(None))
 
 
 def _fit(picture: Array, width: int, height: int) -> Array:
