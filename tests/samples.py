@@ -5,6 +5,7 @@ import importlib
 import signal
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,27 @@ def black_clip(path: Path) -> None:
         for _ in range(5):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
         out.mux(stream.encode(None))
+
+
+def as_a_browser_records(path: Path) -> Path:
+    """150 frames in 5 seconds, at uneven times, of which the file does not tell how long they last."""
+    times = np.arange(150) * 1000 / 30 + np.random.default_rng(0).integers(0, 30, 150)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libvpx", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time), Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    data = path.read_bytes()
+    at = data.index(b"\x23\xe3\x83")  # DefaultDuration of Matroska, which becomes Void
+    length = data[at + 3] & 0x7F
+    path.write_bytes(data[:at] + bytes([0xEC, 0x80 | length + 2]) + bytes(length + 2) + data[at + 4 + length :])
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].guessed_rate == 1000
+    return path
 
 
 def options(group: str) -> list[str]:

@@ -12,6 +12,8 @@ from fer.stream.types import Array
 
 _SQUAREST, _LONGEST = Fraction(1, 8), Fraction(8)
 """Pixel aspects beyond these are mistakes."""
+_BY_QUARTERS = (False, 1, 1), (True, -1, 1), (False, -1, -1), (True, 1, -1)
+"""What `_turns` returns for quarter turns counterclockwise."""
 
 
 def shown(frame: Any, aspect: Fraction | None) -> Array:
@@ -38,7 +40,10 @@ def shown(frame: Any, aspect: Fraction | None) -> Array:
 
 def _turns(frame: Any) -> tuple[bool, int, int]:
     """Return whether rows become columns, and then the order of the rows and of the columns, 1 or -1."""
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    try:
+        matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:  # PyAV does not know a kind of data that the frame has beside it, such as EXIF
+        return _BY_QUARTERS[round(frame.rotation / 90) % 4]
     if matrix is None:
         return False, 1, 1
     # A point (x, y) is shown at (a x + c y, b x + d y).

@@ -1,8 +1,10 @@
 """Video files, decoded frame by frame."""
 
+import errno
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +103,14 @@ class Video(Source):
         stream = self._decoder.stream
         self.rate = believable_rate(stream.guessed_rate, stream.average_rate)
         self._listed, self._seconds = stream.frames, _seconds(container, *picture_and_sound(container))
+        self._reading = False
+        self._estimated = joinable(container) and container.format.name != "hls"
         self.total = self._listed or (round(_seconds(container, stream) * self.rate) or None)
 
     def __iter__(self) -> Iterator[Frame]:
         assert self.rate is not None
         index, now, step = 0, None, 1 / float(self.rate)
+        self._reading = True
         try:
             for stamp, image in self._decoder:
                 expected = 0.0 if now is None else now + step  # raw H.264 has no timestamps
@@ -115,6 +120,7 @@ class Video(Source):
             self.total, self.last_duration = index, self._decoder.times.lasted
             self._note_losses(index, step)
         finally:
+            self._reading = False
             self.close()
         if index == 0:
             raise SourceError(f"{self.path or self.name} opens, but no frame can be decoded; copy or record it again")
@@ -130,7 +136,7 @@ class Video(Source):
             self.notes.append(f"{self.name}: {why}; copy it, or try again")
         elif frames < listed and (frames < read.packets or missing > 2 * step):
             self.notes.append(f"{self.name}: {frames} of the {listed} frames that its header lists could be decoded")
-        elif not joinable(self._container) and missing > max(1.0, 0.05 * seconds):
+        elif not self._estimated and missing > max(1.0, 0.05 * seconds):
             self.notes.append(
                 f"{self.name}: the video ends at {read.end:.1f} s of the {seconds:.1f} s its header gives"
             )
@@ -139,7 +145,8 @@ class Video(Source):
         return self._reopen()
 
     def close(self) -> None:
-        self._container.close()
+        if not self._reading:  # closing it in the middle of a read, as of a slow server, would crash the process
+            self._container.close()
 
 
 def _seconds(container: Any, *streams: Any) -> float:
@@ -223,7 +230,7 @@ class Decoder:
         self.times = _Times()
 
     def __iter__(self) -> Iterator[tuple[float | None, Array]]:
-        for packet in self._read():
+        for packet in chain(self._read(), self._flush()):
             try:
                 for frame in packet.decode():
                     yield self.times(frame), shown(frame, self._aspect())
@@ -236,12 +243,20 @@ class Decoder:
             for packet in demux(self._container, *chosen):
                 if packet.pts is not None:
                     self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                if packet.stream is self.stream:
+                if packet.stream is self.stream and packet.size:
                     self.discarded += packet.is_discard
-                    self.packets += bool(packet.size and not packet.is_discard)
+                    self.packets += not packet.is_discard
                     yield packet
-        except (av.error.EOFError, av.error.ExitError, av.error.FFmpegError, OSError) as error:
-            self.error = "no data" if isinstance(error, av.error.ExitError) else str(error.strerror)
+        except (av.error.FFmpegError, OSError) as error:
+            # The end of an answer whose length a web server did not tell is an error to FFmpeg.
+            if not (error.errno == errno.EIO and self._container.size < 0):
+                self.error = "no data" if isinstance(error, av.error.ExitError) else str(error.strerror)
+
+    def _flush(self) -> Iterator[Any]:
+        """Yield the empty packet that makes the decoder give its last frames, even after an error."""
+        packet: Any = av.Packet()
+        packet.stream, packet.time_base = self.stream, self.stream.time_base
+        yield packet
 
     def _aspect(self) -> Fraction | None:
         """The container's pixel aspect; if it has none of its own, that of the codec, which may change."""

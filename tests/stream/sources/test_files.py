@@ -1,7 +1,6 @@
 import io
 import struct
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from PIL import Image as PIL
+from samples import as_a_browser_records
 
 from fer.errors import SourceError
 from fer.stream.sources import open_source
@@ -242,27 +242,6 @@ def test_frames_that_the_edit_list_leaves_out_are_no_loss(make_clip: Clip, tmp_p
         frames = list(source)
     assert source.total == len(frames) < 12 and source.notes == []
     assert frames[0].time == pytest.approx(0, abs=0.04)
-
-
-def as_a_browser_records(path: Path) -> Path:
-    """150 frames in 5 seconds, at uneven times, of which the file does not tell how long they last."""
-    times = np.arange(150) * 1000 / 30 + np.random.default_rng(0).integers(0, 30, 150)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libvpx", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for time in times:
-            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
-            frame.pts, frame.time_base = round(time), Fraction(1, 1000)
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    data = path.read_bytes()
-    at = data.index(b"\x23\xe3\x83")  # DefaultDuration of Matroska, which becomes Void
-    length = data[at + 3] & 0x7F
-    path.write_bytes(data[:at] + bytes([0xEC, 0x80 | length + 2]) + bytes(length + 2) + data[at + 4 + length :])
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].guessed_rate == 1000
-    return path
 
 
 def test_the_clock_of_a_recording_is_not_its_rate(tmp_path: Path) -> None:
