@@ -72,6 +72,7 @@ def _run_one(
         view = wants_window(cfg.view, context) and not short
 
         from fer.stream import pipeline
+        from fer.stream.faces.missing import Samples
         from fer.stream.summary import summarised
 
         recognizer = load()
@@ -81,10 +82,14 @@ def _run_one(
             collector = cfg.collect and Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size)
             sinks.append(Window(source.name, source.still, cfg.snapshots and expand(cfg.snapshots), collector))
         results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats)
+        samples = Samples(source.still)
+        results = samples.over(results)
         if blur:
             results = blur.over(results, source.live)
         with summarised(context, short) as advance:
             pipeline.run(results, sinks, stats, advance)
+            if why := samples.why(cfg.detector, stats):
+                source.notes.insert(0, f"{source.name}: {why}")
 
 
 def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognizer"]) -> None:

@@ -296,6 +296,14 @@ def test_a_source_and_a_sink_of_ones_own(
     assert status == 2 and "my_count=count.csv" in err and ".txt" in err
 
 
+def test_a_run_without_a_face_says_the_likeliest_cause(program: Program, tmp_path: Path) -> None:
+    for level, said in ((0, "warning: a.png: no face was found: the picture is very dark"), (200, "")):
+        cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64, 3), level, np.uint8))
+        status, out, err = program("source=a.png")
+        assert status == 0 and "1, 0 with faces" in out
+        assert err.startswith(said) and err.count("\n") == bool(said)
+
+
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
     """A folder of two films, one of them without an ending, a broken one, a text, and a folder below."""
@@ -362,7 +370,7 @@ def test_a_batch_that_cannot_work_is_refused_before_it_runs(
 
 
 def test_films_in_a_folder_of_pictures_are_counted(program: Program, films: Path) -> None:
-    cv2.imwrite(str(films / "photo.png"), np.zeros((48, 64, 3), np.uint8))
+    cv2.imwrite(str(films / "photo.png"), np.full((48, 64, 3), 200, np.uint8))
     status, out, err = program("source=films")
     assert status == 0 and "1, 0 with faces" in out
     assert err == (
