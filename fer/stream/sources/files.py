@@ -129,6 +129,9 @@ class Video(Source):
         read, seconds, listed = self._decoder, self._seconds, self._listed - self._decoder.discarded
         if read.damaged:
             self.notes.append(f"{self.name}: {read.damaged} damaged packets were left out")
+        if read.faulty:
+            parts = f"frames that are damaged in part: {read.faulty}"
+            self.notes.append(f"{self.name}: {parts}; copy it again if the original is whole")
         missing = seconds - read.end
         if read.error:
             whole = f" of {seconds:.1f} s" if seconds else ""
@@ -185,7 +188,7 @@ def demux(container: Any, *streams: Any) -> Iterator[Any]:
     # Programmes that share a transport stream have clocks of their own.
     start = min(starts) if joinable(container) and starts else (container.start_time or 0) / av.time_base
     clock, shift = Clock(float(start), _AHEAD if joinable(container) else _ABSURD), -float(start)
-    for packet in container.demux(*{stream.index: stream for stream in (*chosen, *streams)}.values()):
+    for packet in _packets(container, {stream.index: stream for stream in (*chosen, *streams)}):
         tick = float(packet.time_base)
         if packet.dts is not None:
             shift = clock.offset(packet.stream_index, packet.dts * tick, (packet.duration or 0) * tick)
@@ -194,6 +197,15 @@ def demux(container: Any, *streams: Any) -> Iterator[Any]:
             packet.pts += round(shift / tick)
         if packet.stream in streams:
             yield packet
+
+
+def _packets(container: Any, streams: dict[int, Any]) -> Iterator[Any]:
+    while True:
+        try:
+            yield from container.demux(*streams.values())
+            return
+        except IndexError:  # PyAV stumbles over a stream that appears in the middle, and can go on behind it
+            continue
 
 
 class Decoder:
@@ -213,6 +225,7 @@ class Decoder:
         packets: Packets read so far that should each give a frame.
         discarded: Packets that are not to be shown, as the file's edit list says.
         damaged: Packets and frames that could not be decoded.
+        faulty: Frames that could be decoded in part.
         end: End of the last packet of picture or sound, in seconds.
         times: Gives the frames their times.
         error: Why reading broke off, None if it came to the end of the file.
@@ -225,7 +238,7 @@ class Decoder:
         if threads is not None:
             stream.codec_context.thread_count = threads
         self._aspects = stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio
-        self.packets = self.discarded = self.damaged = 0
+        self.packets = self.discarded = self.damaged = self.faulty = 0
         self.end, self.error = 0.0, ""
         self.times = _Times()
 
@@ -233,6 +246,7 @@ class Decoder:
         for packet in chain(self._read(), self._flush()):
             try:
                 for frame in packet.decode():
+                    self.faulty += frame.is_corrupt
                     yield self.times(frame), shown(frame, self._aspect())
             except (av.error.FFmpegError, OSError):
                 self.damaged += 1

@@ -8,6 +8,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import ExifTags
+from PIL import Image as PIL
 
 from fer.stream.sources import open_source
 from fer.stream.sources.display import shown
@@ -57,6 +59,17 @@ def test_a_film_is_turned_and_mirrored(name: str, quarters: int, hflip: bool, vf
 def test_other_angles_are_rounded_to_quarter_turns(degrees: int, quarters: int, tmp_path: Path) -> None:
     image = pictures(film(tmp_path / "a.mp4", degrees=degrees))[0]
     assert colours(image) == pytest.approx(np.rot90(COLOURS, quarters).astype(int), abs=6)
+
+
+def test_frames_with_data_that_pyav_does_not_know_are_turned(tmp_path: Path) -> None:
+    exif = PIL.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for k in range(4):
+        PIL.fromarray(PICTURE).save(tmp_path / f"{k}.jpg", exif=exif, subsampling=0, quality=95)
+    (tmp_path / "a.mjpeg").write_bytes(b"".join((tmp_path / f"{k}.jpg").read_bytes() for k in range(4)))
+    images = pictures(tmp_path / "a.mjpeg")
+    assert len(images) == 4 and images[0].shape == (64, 48, 3)
+    assert colours(images[0]) == pytest.approx(np.rot90(COLOURS, -1).astype(int), abs=12)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.mov"])

@@ -119,6 +119,31 @@ def test_a_damaged_video_goes_on_behind_the_damage(make_clip: Clip) -> None:
     assert source.notes and "clip.mp4" in " ".join(source.notes)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.flv"])
+def test_frames_with_damage_are_counted(name: str, make_clip: Clip) -> None:
+    path = make_clip(name, frames=60, size=(160, 120))
+    with open_source(str(path)) as source:
+        assert len(list(source)) == 60 and source.notes == []
+    data = bytearray(path.read_bytes())
+    for at in range(len(data) // 3, len(data) * 2 // 3, len(data) // 30):
+        data[at] ^= 255
+    path.write_bytes(data)
+    with open_source(str(path)) as source:
+        assert len(list(source)) > 50
+    assert any("damaged" in note and name in note for note in source.notes)
+
+
+def test_a_stream_that_appears_in_the_middle_does_not_end_a_film(make_clip: Clip) -> None:
+    path = make_clip("clip.flv", frames=300)
+    data, at, tags = path.read_bytes(), 13, 0
+    while tags < 250:  # each is a type, its length in 3 bytes, 7 bytes, the content, and 4 bytes
+        at, tags = at + 15 + int.from_bytes(data[at + 1 : at + 4], "big"), tags + 1
+    sound = bytes([8, 0, 0, 3, *data[at + 4 : at + 8], 0, 0, 0, 0x2F, 0, 0, 0, 0, 0, 14])
+    path.write_bytes(data[:at] + sound + data[at:])
+    with open_source(str(path)) as source:
+        assert len(list(source)) == 300
+
+
 def test_stopping_early_is_no_loss(make_clip: Clip) -> None:
     with open_source(str(make_clip())) as source:
         frames = iter(source)
