@@ -170,14 +170,15 @@ def read(
     Raises:
         DataError: It is neither.
     """
-    from fer.data import fer2013, folder
+    from fer.data import fer2013, folder, layout
 
     path = expand(root)
     if not path.exists():
         raise DataError(f"nothing at {path}; give a folder of images by class, or fer2013.csv or its archive")
-    if path.is_file() or fer2013.find(path) not in (None, path):
+    home = None if path.is_file() else layout.find_splits(path)
+    if path.is_file() or ((found := fer2013.find(path)) and (found != path or not home)):
         return fer2013.read(path)
-    kaggle = {child.name for child in path.iterdir() if child.is_dir()} == {"train", "test"}
+    kaggle = home and {layout.split_name(child.name) for child in home.iterdir()} - {None} == {"train", "test"}
     if kaggle and (size, channels) == (48, 1):
         with contextlib.suppress(DataError):  # of other classes or sizes
             return fer2013.read(path)

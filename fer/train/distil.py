@@ -24,6 +24,7 @@ from fer.checks import check_flag, check_path
 from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError, ConfigError, DataError
 from fer.files import expand, write_file
+from fer.labels import key
 
 _BATCH = 256
 SOFT_LABELS = ".npz"
@@ -56,7 +57,7 @@ def teachers(paths: Sequence[str], classes: Sequence[str]) -> Callable[[Tensor],
         if path.endswith(SOFT_LABELS):
             raise ConfigError(f"{path} knows the original images only; set distillation.images=original")
         theirs = artifact.read_metadata(path).classes
-        if tuple(theirs) != tuple(classes):
+        if list(map(key, theirs)) != list(map(key, classes)):
             raise ConfigError(f"the teacher {path} knows {', '.join(theirs)}; the data has {', '.join(classes)}")
 
     @functools.cache

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fer import artifact
 from fer.errors import ConfigError
+from fer.labels import key
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
 
@@ -36,10 +37,11 @@ def start_from(model: EmotionClassifier, path: str) -> None:
     if mean.shape != model.mean.shape or any(n not in weights or weights[n].shape != s for n, s in shapes.items()):
         hint = " ".join(f"model.{name}={value}" for name, value in arguments.items() if name != "pretrained")
         raise ConfigError(f"init_from={path} contains another network; set {hint} data.channels={mean.shape[1]}")
-    known = [name for name in model.classes if name in classes]
+    theirs = [key(name) for name in classes]
+    known = [name for name in model.classes if key(name) in theirs]
     for name in head:
         values = own[name].clone()
-        values[[model.classes.index(k) for k in known]] = weights[name][[classes.index(k) for k in known]]
+        values[[model.classes.index(k) for k in known]] = weights[name][[theirs.index(key(k)) for k in known]]
         weights[name] = values
     model.backbone.load_state_dict({name: weights[name] for name in own})
     model.mean, model.std = mean, std

@@ -9,6 +9,7 @@ from samples import SHARED, fer_rows, write_csv, write_votes
 
 from fer.data import audit, fer2013
 from fer.data.base import Split
+from fer.labels import EMOTIONS
 
 FACE = [np.random.default_rng(k).integers(0, 256, (8, 8), dtype=np.uint8) for k in range(8)]
 FLAT = np.full((8, 8), 7, dtype=np.uint8)
@@ -133,6 +134,17 @@ def test_unreadable_files_are_listed_in_a_report(command, tmp_path, parts):
         path.write_bytes(b"")
     assert command(tmp_path / "faces", f"out={tmp_path / 'out'}", "size=8", "channels=3") == (0, "")
     assert f"| unreadable files | {4 * len(parts) + 4} |" in (tmp_path / "out" / "audit.md").read_text()
+
+
+def test_tables_of_single_splits_and_folders_with_other_names_are_read(tmp_path):
+    for name, usage in (("train", "Training"), ("val", "PublicTest"), ("test", "PrivateTest")):
+        write_csv(tmp_path / "a" / f"{name}.csv", [row for row in fer_rows() if row[2] == usage])
+    for k, (label, image, usage) in enumerate(fer_rows()):
+        path = tmp_path / "b" / ("Train" if usage == "Training" else "TEST") / EMOTIONS[label] / f"{usage}_{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+    for root in ("a", "b"):
+        assert {name: len(s) for name, s in audit.read(tmp_path / root).items()} == {"train": 21, "val": 14, "test": 14}
 
 
 def test_every_layout_is_read(tmp_path):

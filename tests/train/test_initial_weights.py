@@ -39,7 +39,7 @@ def test_a_run_starts_from_weights_statistics_and_head(source):
 
 def test_known_classes_keep_their_part_of_the_head(source):
     path, theirs = source
-    model, fresh = (small_classifier(2, classes=("c", "new", "a", "other")) for _ in range(2))
+    model, fresh = (small_classifier(2, classes=("C", "new", "a", "other")) for _ in range(2))
     initial_weights.start_from(model, path)
     for name in ("weight", "bias"):
         head, old, new = (getattr(m.backbone.head[-1], name) for m in (model, theirs, fresh))
