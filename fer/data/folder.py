@@ -132,8 +132,8 @@ def refusal(unreadable: Sequence[Unreadable], root: str | Path) -> str:
     if len(unreadable) == 1:
         return f"{first} is not a readable image ({unreadable[0].reason}); repair or delete it"
     what = f"{len(unreadable)} files are not readable images, such as {first} ({unreadable[0].reason})"
-    unpack = "once it is unpacked, " if Path(root).is_file() else ""
-    return f"{what}; {unpack}python -m fer.data.audit {root} lists all; repair or delete them"
+    audit = "of the unpacked folder" if Path(root).is_file() else root
+    return f"{what}; python -m fer.data.audit {audit} lists all; repair or delete them"
 
 
 def _load(

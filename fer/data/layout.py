@@ -81,14 +81,9 @@ def split_folders(root: Path, name: str | None = None) -> tuple[Path, dict[str, 
     splits = {split: path for path in reversed(_folders_in(home)) if (split := split_name(path.name))}
     beside = [path for path in _folders_in(root) if not home.is_relative_to(path)] if home != root else []
     beside += [path for path in _folders_in(home) if path not in splits.values()]
-    if ignored := [path.name for path in beside if list_images(path)]:
-        _log.warning(
-            "%s: not read, since they are no split folders, or a second one: %s", name or home, ", ".join(ignored)
-        )
-    files = [path for path in sorted(home.iterdir()) if path.is_file() and not path.name.startswith(HIDDEN)]
-    _report(
-        "images in no class folder and not read", [path for path in files if is_image(path)], root, name or str(root)
-    )
+    if ignored := ", ".join(path.name for path in beside if list_images(path)):
+        reason = "they are no split folders, or a second one"
+        _log.warning("%s: not read, since %s: %s", name or home, reason, ignored)
     return home, splits
 
 
@@ -135,9 +130,11 @@ def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> d
     if not above:
         raise DataError(f"no images in class folders under {name}; expected {name}/train/<class>/* or {name}/<class>/*")
     level = _class_level(above, sessions=root in folders.values())
-    _report(
-        "images in no class folder and not read", [path for _, path, parts in rows if len(parts) <= level], root, name
-    )
+    stray = [path for _, path, parts in rows if len(parts) <= level]
+    if root not in folders.values():
+        beside = [path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(HIDDEN)]
+        stray += filter(is_image, beside)
+    _report("images in no class folder and not read", stray, root, name)
     rows = [row for row in rows if len(row[2]) > level]
     found = {parts[level] for *_, parts in rows}
     if level == 0:  # then a folder without images is a class, too
