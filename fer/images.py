@@ -212,7 +212,9 @@ def _read(file: IO[bytes]) -> np.ndarray:
     with _errors():
         try:
             image = _open(file, name)
-        except (KeyError, SyntaxError):  # a format, or a variant of one, that Pillow does not know
+        except (KeyError, SyntaxError, ValueError):  # a format, or a variant of one, that Pillow does not know
+            if name == "JPEG":
+                raise  # of a damaged one, OpenCV gives half, and grey
             file.seek(0)
             return _by_opencv(file.read())
         pixels = pixels_of(image)
