@@ -18,8 +18,11 @@ _FRAGMENTS = "hybrid_fragmented+frag_keyframe+delay_moov+default_base_moof"
 """MP4 and MOV are written in fragments, so that an unfinished file plays; closing makes them ordinary files."""
 _FRAGMENT_SECONDS = 2
 
-_ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0"}
+ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0"}
 """No B-frames: with them, MP4 states a wrong duration for films of uneven pace, and 4K takes 160 MB more."""
+
+LOOKAHEAD = 10
+"""Frames that x264 looks ahead, as many as its preset; fewer large ones, of which it keeps several copies."""
 
 
 @sink("save", ".mp4", ".mov", ".mkv", sources=FILMS)
@@ -76,9 +79,9 @@ class VideoFile(Sink):
         options = {"flush_packets": "1"} | ({} if self.path.suffix.lower() == ".mkv" else {"movflags": _FRAGMENTS})
         # FFmpeg takes `a:b.mp4` for the protocol `a`.
         self._container = av.open(f"file:{self._part.absolute()}", "w", options=options)
-        options = _ENCODER | {
+        options = ENCODER | {
             "g": str(max(1, round(_FRAGMENT_SECONDS * self._rate))),
-            "rc-lookahead": str(room(10, picture.nbytes)),  # x264 keeps several times its frames' bytes in memory
+            "rc-lookahead": str(room(LOOKAHEAD, picture.nbytes)),
         }
         self._stream: Any = self._container.add_stream("libx264", rate=self._rate, options=options)
         self._stream.height, self._stream.width = (side + side % 2 for side in picture.shape[:2])

@@ -13,21 +13,25 @@ from fer.stream.types import Array
 _SQUAREST, _LONGEST = Fraction(1, 8), Fraction(8)
 """Pixel aspects beyond these are mistakes."""
 _BY_QUARTERS = (False, 1, 1), (True, -1, 1), (False, -1, -1), (True, 1, -1)
-"""What `_turns` returns for quarter turns counterclockwise."""
+"""What `turns_of` returns for quarter turns counterclockwise."""
 
 
-def shown(frame: Any, aspect: Fraction | None) -> Array:
+Turns = tuple[bool, int, int]
+"""Whether rows become columns, and then the order of the rows and of the columns, 1 or -1."""
+
+
+def shown(frame: Any, aspect: Fraction | None, turns: Turns) -> Array:
     """Return the picture of a frame as a player shows it.
 
     Args:
-        frame: A decoded `av.VideoFrame`. It is turned and mirrored by its display matrix, rounded to quarter turns; PQ
-            and HLG are tone-mapped.
+        frame: A decoded `av.VideoFrame`. PQ and HLG are tone-mapped.
         aspect: Width of a pixel over its height, None if unknown. The height of the upright picture is kept.
+        turns: How to turn and mirror it, as `turns_of` returns.
 
     Returns:
         uint8 (H, W, 3) RGB, BT.709.
     """
-    turned, down, right = _turns(frame)
+    turned, down, right = turns
     size: dict[str, Any] = {"interpolation": "BICUBIC"}  # as FFmpeg scales
     if aspect and aspect != 1 and _SQUAREST <= aspect <= _LONGEST:
         across, of = ("height", 1 / aspect) if turned else ("width", aspect)
@@ -38,8 +42,11 @@ def shown(frame: Any, aspect: Fraction | None) -> Array:
     return np.ascontiguousarray((image.transpose(1, 0, 2) if turned else image)[::down, ::right])
 
 
-def _turns(frame: Any) -> tuple[bool, int, int]:
-    """Return whether rows become columns, and then the order of the rows and of the columns, 1 or -1."""
+def turns_of(frame: Any) -> Turns:
+    """Return the turns of a frame's display matrix, rounded to quarter turns.
+
+    PyAV does not free a frame that is asked for this before the next full garbage collection.
+    """
     try:
         matrix = frame.side_data.get(Type.DISPLAYMATRIX)
     except ValueError:  # PyAV does not know a kind of data that the frame has beside it, such as EXIF

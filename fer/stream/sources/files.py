@@ -14,7 +14,7 @@ from av.stream import Disposition
 from fer.errors import SourceError
 from fer.images import IMAGE_SUFFIXES
 from fer.stream.sources.base import Clock, Kind, Request, Source, believable_rate, later, opener
-from fer.stream.sources.display import shown
+from fer.stream.sources.display import Turns, shown, turns_of
 from fer.stream.types import Array, Frame
 
 _AHEAD = 10.0
@@ -241,13 +241,14 @@ class Decoder:
         self.packets = self.discarded = self.damaged = self.faulty = 0
         self.end, self.error = 0.0, ""
         self.times = _Times()
+        self._turned: tuple[int | None, Turns] = None, (False, 1, 1)
 
     def __iter__(self) -> Iterator[tuple[float | None, Array]]:
         for packet in chain(self._read(), self._flush()):
             try:
                 for frame in packet.decode():
                     self.faulty += frame.is_corrupt
-                    yield self.times(frame), shown(frame, self._aspect())
+                    yield self.times(frame), shown(frame, self._aspect(), self._turns_of(frame))
             except (av.error.FFmpegError, OSError):
                 self.damaged += 1
 
@@ -271,6 +272,11 @@ class Decoder:
         packet: Any = av.Packet()
         packet.stream, packet.time_base = self.stream, self.stream.time_base
         yield packet
+
+    def _turns_of(self, frame: Any) -> Turns:
+        if frame.rotation != self._turned[0]:  # asked of every frame, `turns_of` would keep hundreds of them in memory
+            self._turned = frame.rotation, turns_of(frame)
+        return self._turned[1]
 
     def _aspect(self) -> Fraction | None:
         """The container's pixel aspect; if it has none of its own, that of the codec, which may change."""

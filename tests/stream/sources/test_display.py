@@ -12,7 +12,7 @@ from PIL import ExifTags
 from PIL import Image as PIL
 
 from fer.stream.sources import open_source
-from fer.stream.sources.display import shown
+from fer.stream.sources.display import shown, turns_of
 
 COLOURS = np.array([[(200, 40, 40), (40, 200, 40)], [(40, 40, 200), (200, 200, 40)]], np.uint8)
 PICTURE = COLOURS.repeat(24, 0).repeat(32, 1)
@@ -101,7 +101,7 @@ def test_size_and_aspect_may_change_within_a_film(tmp_path: Path) -> None:
 def test_colours_are_right_in_every_matrix_and_range(matrix: int, full: bool, layout: str) -> None:
     frame = av.VideoFrame.from_ndarray(PICTURE, format="rgb24")
     frame = frame.reformat(format=layout, dst_colorspace=matrix, dst_color_range=2 if full else 1)
-    assert colours(shown(frame, None)) == pytest.approx(COLOURS.astype(int), abs=4)
+    assert colours(shown(frame, None, turns_of(frame))) == pytest.approx(COLOURS.astype(int), abs=4)
 
 
 def hdr(codes: np.ndarray, transfer: int) -> av.VideoFrame:
@@ -119,7 +119,7 @@ def hdr(codes: np.ndarray, transfer: int) -> av.VideoFrame:
 )
 def test_hdr_is_tone_mapped(transfer: int, codes: list[float]) -> None:
     """Patches of 0, 1, 16, 100, 203, 1000 and 10,000 cd/m²; of HLG's as far as they go."""
-    levels = shown(hdr(np.array(codes), transfer), None)[8, 8::16].astype(int)
+    levels = shown(hdr(np.array(codes), transfer), None, (False, 1, 1))[8, 8::16].astype(int)
     assert (np.ptp(levels, axis=1) <= 2).all(), "grey remains grey"
     dark, low, mid, bright, white, peak, most = levels[:, 1]
     assert dark == 0 and peak >= 254 and most >= 254
@@ -132,7 +132,7 @@ def test_hdr_colours_keep_their_hue_and_leave_bt2020() -> None:
     image[..., 1:] = image[..., 1:] * 0.8
     red = av.VideoFrame.from_ndarray(image, format="rgb48le").reformat(format="yuv420p10le", dst_colorspace=9)
     red.color_trc = 16
-    red, green, blue = (int(v) for v in shown(red, None)[8, 8])
+    red, green, blue = (int(v) for v in shown(red, None, (False, 1, 1))[8, 8])
     plain = (255 * np.array([0.5, 0.4, 0.4])).astype(int)
     assert red > 200 and abs(green - blue) < 15 and red - green > 2 * (plain[0] - plain[1])
 

@@ -1,3 +1,4 @@
+import gc
 import io
 import struct
 from collections.abc import Callable
@@ -281,3 +282,18 @@ def test_a_moving_gif_moves(tmp_path: Path) -> None:
     (tmp_path / "a.gif").write_bytes(buffer.getvalue())
     with open_source(str(tmp_path / "a.gif")) as source:
         assert [round(frame.time, 1) for frame in source] == [0.0, 0.1, 0.2, 0.3]
+
+
+def test_frames_are_freed_as_they_are_read(make_clip: Clip) -> None:
+    def alive() -> int:
+        return sum(type(each) is av.VideoFrame for each in gc.get_objects())
+
+    clip = make_clip(frames=20)
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        with open_source(str(clip)) as source:
+            assert max(alive() - before for _ in source) <= 8, "without waiting for the garbage collector"
+    finally:
+        gc.enable()
