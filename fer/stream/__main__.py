@@ -4,6 +4,7 @@ Heavy modules are imported when needed, so that help appears at once and mistake
 """
 
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -64,8 +65,10 @@ def _run_one(
     from fer.stream.sinks.window import Window, wants_window
     from fer.stream.sources import open_source
 
-    blur = Blur(cfg.blur) if cfg.blur is not None else None
+    blur = Blur(cfg.blur, cfg.detector) if cfg.blur is not None else None
     with open_source(path, cfg.threads, cfg.retry_for) as source:
+        if blur and (note := blur.check(source.live, cfg.every)):
+            print(note, file=sys.stderr)
         model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
         context = Context(source, model=model, stats=stats, threads=cfg.threads)
         sinks = open_sinks(outputs, context, cfg.artifact)
@@ -81,7 +84,8 @@ def _run_one(
             metadata = recognizer.classify.metadata
             collector = cfg.collect and Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size)
             sinks.append(Window(source.name, source.still, cfg.snapshots and expand(cfg.snapshots), collector))
-        results = recognizer.stream(source, every=cfg.every, max_frames=cfg.max_frames, stats=stats)
+        every = 1 if blur else cfg.every
+        results = recognizer.stream(source, every=every, max_frames=cfg.max_frames, stats=stats)
         samples = Samples(source.still)
         results = samples.over(results)
         if blur:

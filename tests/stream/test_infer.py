@@ -149,6 +149,9 @@ def test_timeline_report_and_blur(program: Program, clip: Path, face: None, tmp_
     assert (tmp_path / "a=b.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "r.html").read_text()
     assert "Emotions in clip.mp4" in page and "model.ts" in page and "8, 8 with faces" in page
+    err = program("source=clip.mp4", "blur=others", "every=30", "view=none", "log=rows.jsonl")[2]
+    assert "every=30 is not used" in err and err.count("\n") == 1
+    assert not any("carried" in row for row in rows_of(tmp_path / "rows.jsonl"))
     for wrong, message in (("blur=all", "faces, others"), ("timeline=a.txt", ".png"), ("report=a.pdf", ".html")):
         status, out, err = program("source=clip.mp4", wrong, "view=none")
         assert status == 2 and message in err and err.count("\n") == 1
@@ -302,6 +305,17 @@ def test_a_run_without_a_face_says_the_likeliest_cause(program: Program, tmp_pat
         status, out, err = program("source=a.png")
         assert status == 0 and "1, 0 with faces" in out
         assert err.startswith(said) and err.count("\n") == bool(said)
+
+
+def test_blur_and_a_live_source(program: Program, face: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Camera(FakeSource):
+        live = True
+
+    monkeypatch.setitem(OPENERS, "grey", lambda request: Camera(5) if request.source == "grey" else None)
+    status, _, err = program("source=grey", "blur=faces", "every=3", "log=rows.jsonl", "view=none")
+    assert status == 2 and "every=1" in err and err.count("\n") == 1 and not (tmp_path / "rows.jsonl").exists()
+    status, _, err = program("source=grey", "blur=faces", "view=none")
+    assert status == 0 and "first detected" in err and err.count("\n") == 1
 
 
 @pytest.fixture

@@ -1,115 +1,194 @@
 """Hiding faces in the frames themselves, before anything is shown or saved."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 
 from fer.checks import check_choice
+from fer.errors import ConfigError
 from fer.stream.faces.boxes import area, cover
-from fer.stream.queues import room, with_end
-from fer.stream.types import Array, FrameResult
+from fer.stream.faces.detect import Detector, width_of_copy
+from fer.stream.queues import with_end
+from fer.stream.types import Array, Faces, FrameResult
+
+_SCORE = 0.4
+"""Confidence, 0 to 1, from which something is hidden. At 0.5, faces that are turned or cut by the border are missed."""
+
+_NARROW, _WIDE = 320, 880
+"""Widths of the copies that are searched at least, the second in a copy of 3:2: wide ones for small faces, narrow ones
+for large faces."""
 
 _MARGIN = 0.35
 """Margin that is hidden around a box (hair, ears and chin), as a share of its longer side."""
 
-_GROWTH = 1.0
-"""Growth of that margin per second since the face was detected, since it may have moved."""
+_GROWTH, _MOST = 1.0, 0.5
+"""Growth of that margin per second since or until the face is detected, since it may move, and the most that it grows.
+"""
 
-_AFTER = 1.0
-"""Seconds for which a region stays hidden after its face was last detected, since detectors miss single frames."""
+_AFTER, _BEFORE = 1.0, 0.5
+"""Seconds for which a region is hidden after its face was last, and before it was first detected: detectors miss single
+frames, and faces that turn or come in."""
 
-_BEFORE, _BUFFERED = 0.25, 8
-"""Seconds, and frames at most, for which a region is hidden before its face is first detected."""
+_FRAMES = 5
+"""Frames of slow films for which a face that is missed stays hidden, and that wait for its next detection."""
+
+_BYTES = 96 * 2**20
+"""The most bytes of frames that wait, but two frames do."""
+
+_NEAR = 3.0
+"""Sides of its box that a face may have moved while it was missed."""
 
 _CELLS = 4
 """Cells across a face's box, too few to recognize or restore the face."""
 
-
-_REGION = np.dtype([("id", np.int64), ("time", np.float64), ("box", np.float64, 4)])
-"""A region to hide: id of its face (0 for none), seconds at which it was detected, and box in pixels."""
+_REGION = np.dtype([("id", np.int64), ("box", np.float64, 4), ("time", np.float64), ("frame", np.int64)])
+"""A region to hide: id of its face (0 for none), box in pixels, seconds at which it was detected, number of that frame.
+"""
 
 
 class Blur:
     """`blur.over(results)` → the same results, with frames in which faces are hidden.
 
-    Faces that the detector misses cannot be hidden.
+    Every frame is searched, whether the results come from searched frames or not: at two widths, and at a lower score
+    than for recognition. What the detector does not find at all cannot be hidden.
 
     Args:
         whom: "faces" hides every face that is detected, confirmed or not. "others" shows one of
             them: the face that is largest at first, for as long as it is tracked; one second after it is gone, the one
-            that is largest then. In stills, the largest is shown.
+            that is largest then. In stills, the largest is shown. Frames that were not searched for the results show
+            none.
+        detector: Arguments of `Detector`, as for the results.
 
     Raises:
-        ConfigError: `whom` is unknown.
+        ConfigError: `whom` is unknown, or a value is out of range.
     """
 
-    def __init__(self, whom: str) -> None:
+    def __init__(self, whom: str, detector: Mapping[str, Any] | None = None) -> None:
         check_choice("blur", whom, ("faces", "others", None))
-        self._others = whom == "others"
+        self._whom = whom
+        score = Detector(**(detector or {})).score  # checks the values
+        self._detector = Detector(**{**(detector or {}), "score": min(_SCORE, score)})
         self._recent: Array = np.zeros(0, _REGION)
-        self._spared, self._spared_time = 0, -np.inf
+        self._count = self._scene = 0  # frames so far, and the first one of this scene
+        self._spared, self._spared_at = 0, (-np.inf, -9)
+
+    def check(self, live: bool, every: int) -> str | None:
+        """Return what to know before the run, in one line.
+
+        Raises:
+            ConfigError: `every` leaves frames of a live source unsearched.
+        """
+        if live and every > 1:
+            fix = "use every=1, or a smaller detector.still_width if that is too slow"
+            raise ConfigError(f"every={every} does not fit blur={self._whom}, which searches every frame; {fix}")
+        if live:
+            return f"blur={self._whom}: a face is hidden from the frame on in which it is first detected"
+        return f"every={every} is not used: blur={self._whom} searches every frame" if every > 1 else None
 
     def over(self, results: Generator[FrameResult], live: bool = False) -> Generator[FrameResult]:
         """Yield the results with faces hidden. Closing the generator closes `results`.
 
-        live: Pass every frame on at once. Otherwise a frame is buffered for a quarter of a second, so that a face is
-        hidden before it is first detected.
+        live: Pass every frame on at once. Otherwise a frame is buffered for half a second, so that a face is hidden
+        before it is first detected.
         """
         buffered: deque[tuple[FrameResult, Array]] = deque()
         with closing(results):
             for result in with_end(results):
-                # Nothing is buffered at the end, for live sources and for stills.
-                now = np.inf if result is None or live or result.frame.file is not None else result.frame.time
                 if result is not None:
-                    regions = self._regions(result)
-                    new = regions[regions["time"] == now]
-                    for k, (earlier, hidden) in enumerate(buffered):
-                        if now - earlier.frame.time <= _BEFORE:
-                            known = (new["id"] > 0) & np.isin(new["id"], hidden["id"])
-                            buffered[k] = earlier, np.concatenate([hidden, new[~known]])
-                    buffered.append((result, regions))
-                most = room(_BUFFERED, buffered[0][0].frame.image.nbytes, least=4) if buffered else 0
-                while buffered and (len(buffered) > most or now - buffered[0][0].frame.time > _BEFORE):
+                    self._add(result, buffered)
+                at_once = result is None or live or result.frame.file is not None
+                while buffered and (at_once or _may_go(buffered)):
                     yield _hidden(*buffered.popleft())
 
-    def _regions(self, result: FrameResult) -> Array:
-        """Return the regions to hide in the next frame: faces detected in it or shortly before."""
-        time, faces = result.frame.time, result.faces
-        recent = self._recent[: 0 if result.frame.file is not None else None]
-        if result.searched:
-            ids = np.zeros(len(faces), int) if faces.ids is None else faces.ids
-            hidden = np.arange(len(faces)) != (self._spare(result, ids.tolist()) if self._others else None)
-            new = np.zeros(hidden.sum() + len(result.unconfirmed), _REGION)
-            new["id"][: hidden.sum()], new["time"] = ids[hidden], time
-            new["box"] = np.concatenate([faces.boxes[hidden], result.unconfirmed])
-            # A face is detected again if its id is, or, without an id, if a new box covers its old one.
-            covered = (cover(new["box"], recent["box"]) > 0.5).any(axis=0)
-            again = np.where(recent["id"] > 0, np.isin(recent["id"], ids), covered)
-            recent = np.concatenate([new, recent[~again]])
-        self._recent = recent[(recent["time"] <= time) & (recent["time"] >= time - _AFTER)]
-        return self._recent
+    def _add(self, result: FrameResult, buffered: deque[tuple[FrameResult, Array]]) -> None:
+        """Append the next frame with its regions, and give the frames before it those of its new faces."""
+        self._count += 1
+        time, recent = result.frame.time, self._recent
+        if result.cut or result.frame.file is not None:
+            self._scene, recent = self._count, recent[:0]
+        late, old = time - recent["time"] > _AFTER, self._count - recent["frame"] > _FRAMES
+        recent = recent[~(late & old)]
+        boxes, ids, main = self._faces(result)
+        found = np.zeros(len(boxes), _REGION)
+        found["id"], found["box"], found["time"], found["frame"] = ids, boxes, time, self._count
+        # A face is detected again if its id is, or if a new box covers its old one.
+        again = cover(np.concatenate([boxes, main]), recent["box"]) > 0.5
+        again[: len(boxes)] |= (ids[:, None] == recent["id"]) & (recent["id"] > 0)
+        new = found[~again[: len(boxes), recent["frame"] == self._count - 1].any(axis=1)]
+        recent = recent[~again.any(axis=0)]
+        for k, (earlier, hidden) in enumerate(buffered):
+            number = self._count - len(buffered) + k
+            if number >= self._scene:
+                soon = new if time - earlier.frame.time <= _BEFORE or k == len(buffered) - 1 else new[:0]
+                buffered[k] = earlier, np.concatenate([hidden, soon, _between(recent, new, earlier.frame.time, number)])
+        self._recent = np.concatenate([found, recent])
+        buffered.append((result, self._recent))
 
-    def _spare(self, result: FrameResult, ids: list[int]) -> int | None:
+    def _faces(self, result: FrameResult) -> tuple[Array, Array, Array]:
+        """Return the boxes to hide in a frame, (N, 4), their ids, (N,), and the box of a face to show, (0 or 1, 4)."""
+        faces, image, boxes = result.faces, result.frame.image, Faces.none().boxes
+        if image.size:
+            widths = _NARROW, width_of_copy(image, _WIDE), *self._detector.widths(result.frame)
+            boxes = self._detector.search(image, widths)[0]
+        if result.searched:
+            boxes = np.concatenate([boxes, faces.boxes, result.unconfirmed])
+        spared = self._spare(result) if self._whom == "others" else None
+        main = faces.boxes[[] if spared is None else [spared]]
+        same = np.maximum(cover(main, boxes), cover(boxes, main).T) > 0.5
+        boxes = boxes[~same.any(axis=0)]
+        ids = np.zeros(len(boxes), np.int64)
+        if result.searched and faces.ids is not None and len(faces):
+            on = cover(faces.boxes, boxes)
+            ids = np.where(on.max(axis=0) > 0.5, faces.ids[on.argmax(axis=0)], 0)
+        return boxes, ids, main
+
+    def _spare(self, result: FrameResult) -> int | None:
         """Return the index of the face to show, None for none."""
-        if not ids:
+        faces, time = result.faces, result.frame.time
+        if not len(faces) or not result.searched:
             return None
-        largest = int(area(result.faces.boxes).argmax())
-        if result.faces.ids is None:
+        largest = int(area(faces.boxes).argmax())
+        if faces.ids is None:
             return largest
+        ids = faces.ids.tolist()
         if self._spared not in ids:
-            if result.frame.time - self._spared_time <= _AFTER:
+            if time - self._spared_at[0] <= _AFTER or self._count - self._spared_at[1] <= 2:
                 return None
             self._spared = ids[largest]
-        self._spared_time = result.frame.time
+        self._spared_at = time, self._count
         return ids.index(self._spared)
 
 
+def _may_go(buffered: deque[tuple[FrameResult, Array]]) -> bool:
+    """Return whether the first frame has waited long enough."""
+    first, last = buffered[0][0].frame, buffered[-1][0].frame
+    many = sum(result.frame.image.nbytes for result, _ in buffered) > _BYTES
+    return len(buffered) > (2 if many else _FRAMES) and (many or last.time - first.time > _BEFORE)
+
+
+def _between(gone: Array, new: Array, time: float, frame: int) -> Array:
+    """Return where faces were at `time` that are detected anew, near a place at which one was missed since."""
+    regions, gone = [], gone[gone["frame"] < frame]
+    sides = (gone["box"][:, 2:] - gone["box"][:, :2]).max(axis=1, initial=1)
+    for face in new if len(gone) else ():
+        moved = face["box"] - gone["box"]
+        distances = np.abs(moved).max(axis=1) / sides
+        nearest = distances.argmin()
+        if distances[nearest] <= _NEAR:
+            region = gone[nearest].copy()
+            share = (time - region["time"]) / (face["time"] - region["time"])
+            region["box"], region["time"] = region["box"] + share * moved[nearest], time
+            regions.append(region)
+    return np.array(regions, _REGION)
+
+
 def _hidden(result: FrameResult, regions: Array) -> FrameResult:
-    margins = _MARGIN + _GROWTH * abs(result.frame.time - regions["time"])
+    margins = _MARGIN + np.minimum(_GROWTH * abs(result.frame.time - regions["time"]), _MOST)
     return replace(result, frame=replace(result.frame, image=hide(result.frame.image, regions["box"], margins)))
 
 

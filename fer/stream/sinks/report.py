@@ -78,6 +78,7 @@ class Report(Sink):
     def close(self, complete: bool) -> None:
         if not complete:
             return
+        self._history.finish()
         paths = self._context.paths
         if "timeline" in paths:
             write_output(paths["timeline"], draw_timeline(self._history, paths["timeline"].suffix))

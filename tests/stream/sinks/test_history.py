@@ -5,7 +5,7 @@ from fer.stream.sinks.history import History, clock
 from fer.stream.types import Faces, Frame, FrameResult
 
 
-def fed(history: History, times: np.ndarray, ids: list[int], label: int = 0) -> History:
+def fed(history: History, times: np.ndarray, ids: list[int], label: int = 0, event: str | None = None) -> History:
     count = len(history.classes)
     row = np.full(count, 0.2 / (count - 1), np.float32)
     row[label] = 0.8
@@ -14,26 +14,51 @@ def fed(history: History, times: np.ndarray, ids: list[int], label: int = 0) -> 
         np.tile(np.array([0, 0, 1, 1], np.float32), (n, 1)), np.ones(n, np.float32), ids=np.array(ids, np.int64)
     )
     for k, time in enumerate(times):
-        history.add(FrameResult(Frame(image, k, float(time)), faces, history.classes, np.tile(row, (n, 1))))
+        frame = Frame(image, k, float(time), event=event if k == 0 else None)
+        history.add(FrameResult(frame, faces, history.classes, np.tile(row, (n, 1))))
     return history
 
 
 def test_seconds_by_label_and_track() -> None:
     history = History(("a", "b"))
     fed(history, np.arange(0, 2.05, 0.1), [1])
-    fed(history, np.arange(2.1, 3.05, 0.1), [1, 2], label=1)
-    first = 1 / 30  # the seconds that the first frame stands for
-    assert history.labels == pytest.approx([2.0 + first, 2.0])
-    assert history.tracks[1].labels == pytest.approx([2.0 + first, 1.0])
+    fed(history, np.arange(2.1, 3.05, 0.1), [1, 2], label=1).finish()
+    assert history.labels == pytest.approx([2.1, 2.0])
+    assert history.tracks[1].labels == pytest.approx([2.1, 1.0])
     assert history.tracks[2].labels == pytest.approx([0.0, 1.0])
-    assert (history.start, history.end) == (0.0, pytest.approx(3.0))
+    assert (history.start, history.end) == (0.0, pytest.approx(3.1))
+    history.finish()
+    assert history.labels == pytest.approx([2.1, 2.0]), "the last frame counts once"
+
+
+@pytest.mark.parametrize("step", [1 / 240, 0.5, 1.5, 2.0, 60.0])
+def test_a_frame_counts_until_the_next_one_at_any_pace(step: float) -> None:
+    history = History(("a", "b"))
+    fed(history, step * np.arange(5), [1])
+    fed(history, step * np.arange(5, 8), [], label=1)
+    fed(history, step * np.arange(8, 10), [2], label=1).finish()
+    assert history.tracks[1].labels == pytest.approx([5 * step, 0])
+    assert history.tracks[2].labels == pytest.approx([0, 2 * step])
+    for identity, start, end in ((1, 0, 5), (2, 8, 10)):
+        ((edges, _),) = history.tracks[identity].runs()
+        assert (edges[0], edges[-1]) == (pytest.approx(start * step), pytest.approx(end * step)), "without gaps"
+
+
+def test_frames_of_uneven_distance_and_a_frame_alone() -> None:
+    history = History(("a", "b"))
+    fed(history, np.array([0.0, 0.04, 3.04, 3.08]), [1]).finish()
+    assert history.tracks[1].total == pytest.approx(3.12)
+    assert len(history.tracks[1].runs()) == 1
+    alone = fed(History(("a", "b")), np.array([5.0]), [1])
+    alone.finish()
+    assert 0 < alone.tracks[1].total < 0.1 and alone.span == (5.0, 5.1)
 
 
 def test_means_and_gaps() -> None:
     history = History(("a", "b"))
     fed(history, np.arange(5, 6, 1 / 30), [1])
     fed(history, np.arange(6, 8, 1 / 30), [])
-    fed(history, np.arange(8, 9, 1 / 30), [1], label=1)
+    fed(history, np.arange(8, 9, 1 / 30), [1], label=1).finish()
     first, second = history.tracks[1].runs()
     assert (first[0][0], first[0][-1]) == (5.0, pytest.approx(6.0, abs=0.11))
     assert (second[0][0], second[0][-1]) == (pytest.approx(8.0, abs=0.11), pytest.approx(9.0, abs=0.04))
@@ -57,6 +82,7 @@ def test_a_face_that_comes_and_goes_for_hours_takes_no_more_either() -> None:
     for k in range(3000):
         fed(history, 10 * k + np.array([0.0]), [])
         fed(history, 10 * k + np.array([0.1, 0.2, 0.3]), [1])
+        fed(history, 10 * k + np.array([0.4]), [])
     track = history.tracks[1]
     assert len(track.pieces) <= 600 and track.total == pytest.approx(900, rel=1e-3)
     assert all(means.sum(axis=1) == pytest.approx(1, abs=1e-5) for _, means in track.runs())
@@ -76,17 +102,19 @@ def test_many_tracks_are_counted_not_kept() -> None:
     )
 
 
-def test_a_source_that_stands_still_and_time_that_runs_backwards() -> None:
+@pytest.mark.parametrize("step", [0.04, 0.5, 2.0])
+def test_an_interruption_of_the_source_does_not_count(step: float) -> None:
     history = History(("a", "b"))
-    fed(history, np.array([0.0, 0.5, 100.0, 50.0, 100.5]), [1])
-    total = history.tracks[1].total
-    assert total == pytest.approx(0.5 + 1 + 0.5, abs=0.1), "a frame stands for one second at most"
+    fed(history, step * np.arange(4), [1])
+    fed(history, 100 + step * np.arange(4), [1], event="camera 0 was away for 90 s").finish()
+    assert history.tracks[1].total == pytest.approx(8 * step)
+    assert len(history.tracks[1].runs()) == 2, "the gap is shown"
 
 
 def test_faces_without_ids_and_no_faces_at_all() -> None:
     history = History(("a", "b"))
     assert history.longest(8) == [] and history.rest(8) == "" and history.start is None
-    fed(history, np.arange(0, 1.05, 0.1), [0])
+    fed(history, np.arange(0, 0.95, 0.1), [0]).finish()
     assert not history.tracks and history.labels[0] == pytest.approx(1.0, abs=0.04)
 
 
