@@ -130,10 +130,9 @@ def _read(source: Path, seed: int) -> dict[str, Split]:
             reason = " ".join(str(error).partition(": -")[0].split()) or type(error).__name__
             fix = "fetch it again, or unpack it and set data.root to its folder"
             raise DataError(f"{source} is damaged, cut short or encrypted ({reason}); {fix}") from error
-        tables = [
-            path for path in sorted(Path(folder).rglob("*")) if path.name.lower() in _CSV_NAMES or _is_table(path)
-        ]
-        best = min(tables, key=lambda path: path.name.lower() not in _CSV_NAMES, default=Path(folder))
+        folders = [Path(folder), *(path for path in sorted(Path(folder).rglob("*")) if path.is_dir())]
+        inside = (path for each in folders for path in _candidates(each))
+        best = next((path for path in inside if path.is_dir() or path.suffix.lower() == ".csv"), Path(folder))
         return _splits(_images(best, str(source)), str(source), seed)
 
 

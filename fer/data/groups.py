@@ -14,7 +14,7 @@ from fer.errors import DataError
 
 _NUMBERED = re.compile(r"(.*?)[\s_.-]*(\d+)$")
 """A name that ends in a number. Not "face (3)": that is a third copy or download."""
-_CAMERA = re.compile(r"[A-Z0-9_]{4}\d{4}|(IMG|DSC|PXL|MVIMG|WA|IMAGE|PHOTO|PIC|SCREENSHOT)([\W\d_].*)?", re.IGNORECASE)
+_CAMERA = re.compile(r"[A-Z0-9_]{4}\d{4}|(?i:IMG|DSC|PXL|MVIMG|WA|IMAGE|PHOTO|PIC|SCREENSHOT)([\W\d_].*)?")
 """Photographs as cameras name them (four characters and four digits: CIPA DC-009, DCF), phones and messengers."""
 _VIDEO = re.compile(r"frame|clip|video|movie|(^|[\W\d_])(vid|mov|film|scene|take|seq)([\W\d_]|$)", re.IGNORECASE)
 _log = logging.getLogger(__name__)

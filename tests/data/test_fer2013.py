@@ -210,8 +210,21 @@ def test_a_table_as_other_programs_write_it(tmp_path, write):
     truth = fer2013.read(write_csv(tmp_path / "a" / "fer2013.csv", fer_rows()))
     (tmp_path / "b").mkdir()
     write(tmp_path / "b")
-    for name, split in fer2013.read(tmp_path / "b").items():
-        assert split.fingerprint == truth[name].fingerprint
+    splits = fer2013.read(tmp_path / "b")
+    assert {name: s.fingerprint for name, s in splits.items()} == {name: s.fingerprint for name, s in truth.items()}
+
+
+@pytest.mark.parametrize("above", ["", "data/"])
+def test_an_archive_of_a_file_for_each_split(tmp_path, above):
+    one_file_a_split(tmp_path)
+    truth = fer2013.read(write_csv(tmp_path / "fer2013.csv", fer_rows()))
+    (tmp_path / "zip").mkdir()
+    with zipfile.ZipFile(tmp_path / "zip" / "archive.zip", "w") as archive:
+        for name in ("train.csv", "valid.csv", "Test.csv"):
+            archive.write(tmp_path / name, above + name)
+            archive.writestr(f"__MACOSX/{above}._{name}", b"Mac OS X")
+    splits = fer2013.read(tmp_path / "zip")
+    assert {name: s.fingerprint for name, s in splits.items()} == {name: s.fingerprint for name, s in truth.items()}
 
 
 def test_a_table_without_usage_is_split_by_seed(tmp_path, caplog):

@@ -66,6 +66,7 @@ def test_series_that_must_be_divided_are_counted_in_a_warning(names: str, caplog
         lambda k, i: f"clip{i // 4}_{i % 4:04}",
         lambda k, i: f"S{i // 5:03}_{i % 5:08}",
         lambda k, i: f"{'abcd'[i // 5]}-{3 * (i % 5)}",
+        lambda k, i: f"{('anna', 'john', 'mary', 'zoey')[i // 5]}{i % 5:04}",
     ],
 )
 def test_enough_series_are_kept_whole(name: Callable[[int, int], str], caplog: pytest.LogCaptureFixture) -> None:
