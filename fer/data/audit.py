@@ -15,8 +15,7 @@ from omegaconf import DictConfig
 
 from fer.checks import check_path
 from fer.config import program
-from fer.data.base import Split, constant, digests
-from fer.data.folder import Unreadable
+from fer.data.base import Split, Unreadable, constant, digests
 from fer.errors import ConfigError, DataError
 from fer.files import atomic_write, expand, write_file
 from fer.tables import Table, csv_text, markdown, show

@@ -5,12 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fer.errors import DataError
+
+
+class Unreadable(NamedTuple):
+    """A file that cannot be read as an image: its split, its path below the root, its class, and why not."""
+
+    split: str
+    file: str
+    label: str
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ the neighbour of a frame it was trained on.
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,20 +21,11 @@ import numpy as np
 from fer import labels
 from fer.checks import check_choice, check_number, check_path
 from fer.data import layout, rafdb
-from fer.data.base import Split
+from fer.data.base import Split, Unreadable
 from fer.data.groups import Image, cut
 from fer.errors import DataError
 from fer.files import expand
 from fer.images import read_image
-
-
-class Unreadable(NamedTuple):
-    """A file that cannot be read as an image: its split, its path below the root, its class, and why not."""
-
-    split: str
-    file: str
-    label: str
-    reason: str
 
 
 def read(
