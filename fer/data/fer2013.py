@@ -65,6 +65,8 @@ def read(root: str | Path | None = None, download: bool = False, seed: int = 0) 
     source = find(path)
     if source is None and download:
         source = find(_download())
+    if source is None and path.is_dir() and sum(bool(canonical(child.name)) for child in path.iterdir()) > 1:
+        raise DataError(f"{path} has class folders but no train; data=image_folder reads it, or put them into train")
     if source is None:
         raise DataError(
             f"no FER-2013 in {path}; put fer2013.csv, icml_face_data.csv, fer2013.tar.gz or the Kaggle folders or zip "

@@ -19,6 +19,7 @@ from fer.images import count_frames, is_image, is_side_file
 HIDDEN = (".", "__MACOSX")
 """Prefixes of the names of hidden files and folders."""
 
+_LIKE_SPLIT = re.compile(r"(train|val|valid|validation|test)(ing)?$", re.IGNORECASE)
 SPLITS = ("train", "val", "test")
 _ALIASES = {
     **{"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"},
@@ -137,15 +138,17 @@ def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> d
     _report("images in no class folder and not read", stray, root, name)
     rows = [row for row in rows if len(row[2]) > level]
     found = {parts[level] for *_, parts in rows}
-    if level == 0:  # then a folder without images is a class, too
-        found |= {path.name for folder in folders.values() for path in _folders_in(folder)}
+    if level == 0:  # then an emotion's folder is a class without images, too
+        empty = [path for each in folders.values() for path in _folders_in(each) if path.name not in found]
+        _report("folders without images and not read", [p for p in empty if not labels.canonical(p.name)], root, name)
+        found |= {path.name for path in empty if labels.canonical(path.name)}
     classes = _classes(found, rows[0][1])
     images: dict[str, list[Image]] = {split: [] for split in folders}
     for split, path, parts in rows:  # folders above the class are sessions, the one below it is a person
         group = unicodedata.normalize("NFC", "/".join(parts[:level] or parts[level + 1 : level + 2]))
         images[split].append(Image(path, classes[parts[level]], group))
-    if empty := set(classes.values()) - {image.label for each in images.values() for image in each}:
-        absent = ", ".join(labels.order(list(empty)))
+    if missing := set(classes.values()) - {image.label for each in images.values() for image in each}:
+        absent = ", ".join(labels.order(list(missing)))
         raise DataError(f"{name} has no image of {absent}; add some, or delete the class everywhere")
     return images
 
@@ -167,6 +170,8 @@ def _classes(names: set[str], example: Path) -> dict[str, str]:
     classes = labels.unify(names)
     if {name.strip() for name in names} == set(rafdb.LABELS) and example.stem.endswith("_aligned"):
         classes = {name: rafdb.LABELS[name.strip()] for name in names}
+    if len(alike := sorted(name for name in names if _LIKE_SPLIT.search(name))) > 1:
+        _log.warning("the folders %s are read as classes; for splits, call them train, val and test", ", ".join(alike))
     if all(name.strip().isdecimal() for name in names):
         known = set(classes.values()) <= set(labels.EMOTIONS)
         read = ", ".join(f"{name} {classes[name]}" for name in sorted(names)) if known else "classes of their own"

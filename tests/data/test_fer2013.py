@@ -310,6 +310,11 @@ def test_nothing_there(tmp_path):
     assert re.search("absent.*data=synthetic", refusal(tmp_path / "absent"))
 
 
+def test_class_folders_without_splits_are_for_another_reader(tmp_path):
+    kaggle_folder(tmp_path, fer_rows())
+    assert "data=image_folder reads it" in refusal(tmp_path / "train")
+
+
 def changed(line: int, old: str, new: str) -> Callable[[list[str]], list[str]]:
     """An edit of one line, counted from 1, by a regular expression."""
     return lambda lines: [*lines[: line - 1], re.sub(old, new, lines[line - 1], count=1), *lines[line:]]

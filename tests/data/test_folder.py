@@ -376,6 +376,23 @@ def test_an_empty_folder_is_an_empty_class(tmp_path: Path) -> None:
     assert "has no image of fear" in refusal(tmp_path)
 
 
+def test_folders_without_images_that_are_no_emotions_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree(tmp_path, "<c>/<i>.png", c=EMOTIONS, i="abcdef")
+    for name in ("contempt", "docs/pictures", "scripts"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "scripts" / "resize.py").write_text("")
+    assert folder.read(tmp_path)["train"].classes == EMOTIONS
+    assert "folders without images and not read: 3, such as contempt" in caplog.text
+
+
+def test_classes_that_are_called_like_splits_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree(tmp_path, "<c>/<i>.png", c=("FER2013Train", "FER2013Valid", "FER2013Test"), i="abcdef")
+    folder.read(tmp_path)
+    assert "FER2013Test, FER2013Train, FER2013Valid are read as classes; for splits, call them train" in caplog.text
+
+
 def test_an_empty_split(tmp_path: Path) -> None:
     tree(tmp_path, "<s>/<c>/a.png", s=("train", "test"), c=("x", "y"))
     (tmp_path / "val").mkdir()
