@@ -120,17 +120,14 @@ def is_side_file(path: Path) -> bool:
     return path.suffix.lower() in _SIDE_FILES or path.name.startswith(".")
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read an image file; see `decode_image`."""
-    with path.open("rb") as file:
-        return _read(file)
-
-
-def decode_image(data: bytes) -> np.ndarray:
-    """Decode the content of an image file; of several frames or pages the first.
+def read_image(source: Path | bytes) -> np.ndarray:
+    """Read an image; of several frames or pages the first.
 
     The image is turned upright by its orientation (EXIF, or HEIF's and AVIF's own), reduced to 8 bits, tone-mapped
     if it is HDR (PQ, HLG), and laid over white where it is transparent.
+
+    Args:
+        source: The file, or its content.
 
     Returns:
         uint8 (H, W, 3) RGB.
@@ -138,11 +135,15 @@ def decode_image(data: bytes) -> np.ndarray:
     Raises:
         OSError: Not an image, cut short, or more pixels than `OPENCV_IO_MAX_IMAGE_PIXELS` (see `fer/__init__.py`).
     """
-    return _read(io.BytesIO(data))
+    with _opened(source) as file:
+        return _read(file)
+
+
+decode_image = read_image
 
 
 def read_frames(source: Path | bytes) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield the frames of an animation, each as in `decode_image`, and the seconds that it is shown.
+    """Yield the frames of an animation, each as in `read_image`, and the seconds that it is shown.
 
     As in browsers, frames of 10 ms or less are shown for 100 ms.
 
@@ -157,10 +158,8 @@ def read_frames(source: Path | bytes) -> Iterator[tuple[np.ndarray, float]]:
             yield pixels, milliseconds / 1000 if milliseconds > 10 else 0.1
 
 
-@contextmanager
-def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        yield file
+def _opened(source: Path | bytes) -> IO[bytes]:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 def _format(file: IO[bytes]) -> str | None:
@@ -177,7 +176,7 @@ def _open(file: IO[bytes], name: str | None) -> Any:
         try:
             import_module(module)
         except ImportError:
-            raise OSError(errno.ENOTSUP, f"{name} needs a package: pip install {package}") from None
+            raise OSError(errno.ENOTSUP, f"{name} needs a package; pip install {package}") from None
     if name not in Image.OPEN:
         Image.init()  # imports all of Pillow's own
     return Image.OPEN[name or ""][0](file, "")
@@ -242,7 +241,7 @@ def _too_large() -> OSError:
 
 
 def pixels_of(image: Any) -> np.ndarray:
-    """Return the pixels of a Pillow image as uint8 (H, W, 3) RGB; see `decode_image`."""
+    """Return the pixels of a Pillow image as uint8 (H, W, 3) RGB; see `read_image`."""
     if image.width * image.height > int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]):
         raise _too_large()
     tags = getattr(image, "tag_v2", {})  # of TIFF

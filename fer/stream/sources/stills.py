@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fer.errors import SourceError
-from fer.images import IMAGE_SUFFIXES, count_frames, decode_image, is_image, is_side_file, kind_of, read_image
+from fer.images import IMAGE_SUFFIXES, count_frames, is_image, is_side_file, kind_of, read_image
 from fer.stream.sources.animations import Animation
 from fer.stream.sources.base import Kind, Request, Source, opener
 from fer.stream.sources.files import FILM_SUFFIXES
@@ -136,7 +136,7 @@ class Stills(Source):
 def read_still(content: Path | bytes, name: str | None = None) -> Array:
     """Read an image as uint8 (H, W, 3) RGB. Raise `SourceError` with its name if it cannot be read, or is cut short."""
     try:
-        return decode_image(content) if isinstance(content, bytes) else read_image(content)
+        return read_image(content)
     except OSError as error:
         why = f"{name or str(content)} cannot be read as an image ({error.strerror})"
         raise SourceError(f"{why}; check the file, or save it again as PNG or JPEG") from None
