@@ -44,8 +44,7 @@ def open_stills(request: Request) -> Source | None:
         what = f"{count(others, 'file is not an image and was', 'files are not images and were')} not read"
         fix = f'; films are read with source="{films[0].with_name(f"*{films[0].suffix}")}"' if films else ""
         source.notes.append(f"{source.name}: {what}, such as {min(others).name}{fix}")
-    below = [each for each in path.iterdir() if each.is_dir() and _has_images(each)] if path.is_dir() else []
-    if below:
+    if path.is_dir() and (below := [each for each in path.iterdir() if _has_images(each)]):
         what = f"{count(below, 'folder', 'folders')} of images below it not read, such as {min(below).name}"
         source.notes.append(f'{source.name}: {what}; give source="{path}/**"')
     return source
@@ -65,7 +64,9 @@ def count(things: Collection[object], one: str, several: str) -> str:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in islice(folder.rglob("*"), SEARCHED))
+    return not folder.name.startswith(".") and any(
+        file.suffix.lower() in IMAGE_SUFFIXES for file in islice(folder.rglob("*"), SEARCHED)
+    )
 
 
 def open_picture(content: Path | bytes, name: str) -> Source | None:

@@ -155,8 +155,10 @@ def test_a_pattern_reaches_all_folders_below(tmp_path: Path) -> None:
 
 
 def test_folders_below_a_folder_are_said(tmp_path: Path) -> None:
-    (tmp_path / "below").mkdir()
+    for name in ("below", ".thumbnails"):
+        (tmp_path / name).mkdir()
     photo(tmp_path / "top.jpg")
+    photo(tmp_path / ".thumbnails" / "top.jpg")
     assert open_source(str(tmp_path)).notes == []
     photo(tmp_path / "below" / "a.jpg")
     (note,) = open_source(str(tmp_path)).notes
