@@ -11,6 +11,7 @@ import io
 import netrc
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -132,6 +133,7 @@ def _one_line(composing: str | None = None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would change the exit status
         print("stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of the output, such as `head`, has ended

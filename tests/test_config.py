@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,7 +61,8 @@ def raising(error: BaseException) -> Callable[[DictConfig], object]:
         (HydraException("no"), 1, "error: no\n"),
     ],
 )
-def test_an_error_is_one_line_and_an_exit_status(start, error, status, line):
+def test_an_error_is_one_line_and_an_exit_status(start, error, status, line, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert start("infer", run=raising(error))[0] == status
     err = start("infer", run=raising(error))[1]
     assert err.startswith(line) and err.count("\n") == 1

@@ -104,12 +104,13 @@ def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognize
     from fer.stream.stats import Stats
     from fer.stream.summary import show_table, warn
 
-    total, failed, notes = Stats(), 0, left_out(cfg.source, films)
+    total, notes, read, failed = Stats(), left_out(cfg.source, films), 0, 0
     try:
         for film, outputs in zip(films, outputs_of(cfg, films), strict=True):
             stats = Stats()
             try:
                 _run_one(cfg, str(film), outputs, load, stats, short=True)
+                read += 1
             except SourceError as error:
                 failed += 1
                 warn([str(error)])
@@ -118,7 +119,7 @@ def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognize
     finally:
         if total.frames:
             warn(notes)
-            show_table(f"{cfg.source}, {len(films) - failed} films", total, load().classes, ())
+            show_table(f"{cfg.source}, {read} of {len(films)} films", total, load().classes, ())
     if failed:
         raise SourceError(f"{failed} of {len(films)} films could not be read to the end; the warnings above say why")
 

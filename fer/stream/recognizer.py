@@ -89,7 +89,7 @@ class Recognizer:
         Raises:
             SourceError: This is not one picture.
         """
-        if isinstance(image, str | PathLike):
+        if isinstance(image, str | PathLike | bytes):
             with open_source(image) as source:
                 if source.kind != "image":
                     raise SourceError(f"{source.name} is not one picture but a {source.kind}; use stream() for it")

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from fer.errors import SourceError
 from fer.files import expand
-from fer.images import decode_image, pixels_of
+from fer.images import decode_image, is_image, pixels_of
 from fer.stream.sources.base import Kind, Source, believable_rate
 from fer.stream.sources.stills import Stills, open_picture, read_still
 from fer.stream.types import Array, Frame
@@ -56,6 +56,8 @@ def _open_files(given: list[Any]) -> Source:
     files = [expand(fspath(each)).absolute() for each in given]
     if missing := [str(name) for name, file in zip(given, files, strict=True) if not file.is_file()]:
         raise SourceError(f"no file {missing[0]} ({len(missing)} of {len(files)} are missing); check the paths")
+    if other := next((file for file in files if not is_image(file)), None):
+        raise SourceError(f"{other} is not a picture; for films, give stream() one after the other")
     return Stills(Path(commonpath([file.parent for file in files])), files)
 
 

@@ -107,7 +107,19 @@ def test_sources_from_memory(tmp_path: Path) -> None:
     ):
         with open_source(given) as source:
             assert (source.kind, len(list(source))) == (kind, frames)
-    for wrong in ([], iter([]), True, 1.5, {1: RGB}, [tmp_path / "a.png", RGB], [tmp_path / "none.png"], [None], [3]):
+    (tmp_path / "clip.mp4").write_bytes(b"no picture")
+    for wrong in (
+        [tmp_path / "clip.mp4"],
+        [],
+        iter([]),
+        True,
+        1.5,
+        {1: RGB},
+        [tmp_path / "a.png", RGB],
+        [tmp_path / "none.png"],
+        [None],
+        [3],
+    ):
         with pytest.raises(SourceError), open_source(wrong) as source:
             list(source)
 
@@ -127,3 +139,10 @@ def test_a_camera_by_its_index_in_any_form() -> None:
     for index in (97, "97", np.int64(97), np.str_("97")):
         with pytest.raises(SourceError, match="no camera 97"):
             open_source(index)
+
+
+def test_an_animation_in_bytes_is_a_video() -> None:
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "GIF", save_all=True, append_images=[Image.fromarray(255 - RGB)])
+    with open_source(file.getvalue()) as source:
+        assert (source.kind, len(list(source))) == ("video", 2)
