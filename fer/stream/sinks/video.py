@@ -47,7 +47,7 @@ class VideoFile(Sink):
         self._track: Any = None
         self._piece: Any = None  # the next of the sound
         self._held: Any = None  # the last packet of the picture, whose duration the next one tells
-        self._last, self._index = -1, 0  # of the frames: time in ticks, index in the source
+        self._last, self._lasted, self._index = -1, math.inf, 0  # time and duration in ticks, index in the source
 
     def write(self, result: FrameResult, picture: Array | None) -> None:
         if picture is None:
@@ -66,7 +66,7 @@ class VideoFile(Sink):
     def _add_picture(self, packets: list[Any]) -> None:
         for packet in packets:
             if self._held is not None:
-                self._held.duration = packet.pts - self._held.pts
+                self._held.duration = self._lasted = packet.pts - self._held.pts
                 self._container.mux(self._held)
             self._held = packet
 
@@ -109,8 +109,8 @@ class VideoFile(Sink):
 
     def _finish(self) -> None:
         whole = self._index + 1 == self._source.total  # the run was neither stopped nor did it fail
-        lasts = (whole and self._source.last_duration) or 1 / self._rate
         self._add_picture(self._stream.encode(None))
+        lasts = (whole and self._source.last_duration) or min(float(1 / self._rate), float(self._lasted * self._tick))
         if self._held is not None:
             self._held.duration = max(1, round(lasts / self._tick))
             self._container.mux(self._held)

@@ -116,6 +116,14 @@ def test_films_of_any_pace_keep_their_times(tmp_path: Path, pace: str, ending: s
     assert after == pytest.approx(before, abs=2e-3) and after == pytest.approx(times[-1] + last, abs=2e-3)
 
 
+def test_a_last_frame_of_unknown_duration_lasts_as_long_as_the_one_before(tmp_path: Path) -> None:
+    with VideoFile(tmp_path / "out.mp4", context()) as video:
+        for i in range(20):
+            video.write(frame_result(i, time=i / 1000), flat(32, 32))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert (container.duration or 0) / av.time_base == pytest.approx(0.02, abs=1e-3)
+
+
 def test_colours_survive(tmp_path: Path) -> None:
     with VideoFile(tmp_path / "out.mp4", context()) as video:
         video.write(frame_result(0), flat(64, 64, 220))
