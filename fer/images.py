@@ -139,9 +139,6 @@ def read_image(source: Path | bytes) -> np.ndarray:
         return _read(file)
 
 
-decode_image = read_image
-
-
 def read_frames(source: Path | bytes) -> Iterator[tuple[np.ndarray, float]]:
     """Yield the frames of an animation, each as in `read_image`, and the seconds that it is shown.
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer.images import count_frames, decode_image, is_image, kind_of, read_image
+from fer.images import count_frames, is_image, kind_of, read_image
 
 
 def _images() -> dict[str, bytes]:
@@ -69,7 +69,7 @@ def test_every_kind_of_image_is_read(name: str, tmp_path: Path) -> None:
 def test_colours_are_in_the_order_of_rgb() -> None:
     content = io.BytesIO()
     Image.new("RGB", (2, 2), (200, 100, 50)).save(content, "PNG")
-    assert np.unique(decode_image(content.getvalue()).reshape(-1, 3), axis=0).tolist() == [[200, 100, 50]]
+    assert np.unique(read_image(content.getvalue()).reshape(-1, 3), axis=0).tolist() == [[200, 100, 50]]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_colours_are_in_the_order_of_rgb() -> None:
 )
 def test_what_is_not_an_image_is_refused_in_one_line(data: bytes, why: str, capfd) -> None:
     with pytest.raises(OSError) as caught:
-        decode_image(data)
+        read_image(data)
     assert caught.value.strerror == why
     assert not capfd.readouterr().err
 
@@ -92,14 +92,14 @@ def test_an_image_that_would_fill_the_memory_is_refused() -> None:
     small = IMAGES["alpha.png"]
     header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 6, 0, 0, 0)
     with pytest.raises(OSError) as caught:
-        decode_image(small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:])
+        read_image(small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:])
     assert "more pixels" in caught.value.strerror
 
 
 @given(data=st.sampled_from([*IMAGES.values()]), cut=st.integers(0, 900), piece=st.binary(max_size=12))
 def test_damaged_images_are_read_or_refused(data: bytes, cut: int, piece: bytes) -> None:
     with contextlib.suppress(OSError):
-        image = decode_image(data[:cut] + piece + data[cut + len(piece) :])
+        image = read_image(data[:cut] + piece + data[cut + len(piece) :])
         assert (image.dtype, image.ndim) == (np.uint8, 3)
 
 
@@ -144,7 +144,7 @@ def test_a_picture_is_turned_and_mirrored_once(name: str, orientation: int) -> N
     exif = Image.Exif()
     exif[0x112] = orientation
     stored = quarters().transpose(Image.Transpose(STORED[orientation])) if orientation > 1 else quarters()
-    pixels = decode_image(encoded(stored, name.split()[0], exif=exif.tobytes(), **KINDS[name]))
+    pixels = read_image(encoded(stored, name.split()[0], exif=exif.tobytes(), **KINDS[name]))
     assert pixels.shape == (48, 64, 3)
     assert corners(pixels) == ["red", "green", "blue", "yellow"]
 
@@ -152,7 +152,7 @@ def test_a_picture_is_turned_and_mirrored_once(name: str, orientation: int) -> N
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # pytest drops the filter of fer.images
 def test_a_damaged_exif_costs_a_picture_its_orientation_and_no_more() -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9
-    assert corners(decode_image(encoded(quarters(), "JPEG", exif=exif))) == ["red", "green", "blue", "yellow"]
+    assert corners(read_image(encoded(quarters(), "JPEG", exif=exif))) == ["red", "green", "blue", "yellow"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_transparent_parts_are_white_whatever_colour_they_hide(kind: str, option
     alpha = Image.new("L", image.size, 255)
     alpha.paste(0, (0, 0, 32, 24))
     image.putalpha(alpha)
-    assert corners(decode_image(encoded(image, kind, **options))) == ["white", "green", "blue", "yellow"]
+    assert corners(read_image(encoded(image, kind, **options))) == ["white", "green", "blue", "yellow"]
 
 
 @pytest.mark.parametrize("mode", ["LA", "P", "L", "RGB"])
@@ -180,16 +180,16 @@ def test_transparency_of_every_mode_is_white(mode: str) -> None:
     colours = quarters().convert(mode)
     if mode == "LA":
         colours.putalpha(Image.new("L", colours.size, 0))
-        pixels = decode_image(encoded(colours, "PNG"))
+        pixels = read_image(encoded(colours, "PNG"))
     else:
-        pixels = decode_image(encoded(colours, "PNG", transparency=colours.getpixel((0, 0))))
+        pixels = read_image(encoded(colours, "PNG", transparency=colours.getpixel((0, 0))))
     assert pixels[0, 0].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000", "PPM"])
 def test_grey_of_sixteen_bits_keeps_its_brightness(kind: str) -> None:
     deep = Image.fromarray(np.linspace(0, 65535, 64 * 48).astype(np.uint16).reshape(48, 64))
-    pixels = decode_image(encoded(deep, kind))
+    pixels = read_image(encoded(deep, kind))
     np.testing.assert_array_equal(pixels[..., 0], np.asarray(deep) >> 8)
 
 
@@ -197,7 +197,7 @@ def test_ten_bits_become_eight() -> None:
     content = io.BytesIO()
     deep = np.asarray(quarters()).astype(np.uint16) * 257
     pillow_heif.encode("RGB;16", (64, 48), deep.tobytes(), content)
-    assert corners(decode_image(content.getvalue())) == ["red", "green", "blue", "yellow"]
+    assert corners(read_image(content.getvalue())) == ["red", "green", "blue", "yellow"]
 
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "HEIF", "AVIF", "BMP", "PPM", "JPEG2000", "QOI"]
@@ -214,7 +214,7 @@ def test_a_picture_is_known_by_its_content_and_whole_or_refused(kind: str, tmp_p
         cut = content[: int(len(content) * part)]
         assert kind_of(cut) == "still"
         with pytest.raises(OSError) as caught:
-            decode_image(cut)
+            read_image(cut)
         assert "cut short" in str(caught.value.strerror)
 
 
@@ -222,7 +222,7 @@ def test_a_picture_is_known_by_its_content_and_whole_or_refused(kind: str, tmp_p
 def test_the_limit_of_pixels_holds_for_every_format(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "3000")
     with pytest.raises(OSError) as caught:
-        decode_image(encoded(quarters(), kind))
+        read_image(encoded(quarters(), kind))
     assert "more pixels" in str(caught.value.strerror)
 
 
@@ -252,7 +252,7 @@ def test_files_of_several_pages_are_stills_and_rows_of_jpegs_are_films() -> None
     for kind, pages in {"TIFF": 2, "HEIF": 2, "MPO": 1}.items():  # an MPO's second picture is a preview, or for 3-D
         content = encoded(quarters(), kind, save_all=True, append_images=[quarters(32, 24)])
         assert (kind_of(content), count_frames(content)) == ("still", pages)
-        assert decode_image(content).shape == (48, 64, 3)
+        assert read_image(content).shape == (48, 64, 3)
     jpeg = encoded(quarters(), "JPEG")
     assert kind_of(jpeg + b"\0\0\0\x18ftypmp42" + bytes(99)) == "still"  # phones append a short film
     assert kind_of(jpeg * 3) is None
@@ -292,13 +292,13 @@ def test_a_format_without_its_package_names_it(
     monkeypatch.setitem(sys.modules, module, None)
     assert kind_of(content) == "still"
     with pytest.raises(OSError) as caught:
-        decode_image(content)
+        read_image(content)
     assert f"pip install {package}" in str(caught.value.strerror)
 
 
 def test_jpeg_xl_is_read_with_its_package() -> None:
     pytest.importorskip("pillow_jxl")
-    assert corners(decode_image(encoded(quarters(), "JXL"))) == ["red", "green", "blue", "yellow"]
+    assert corners(read_image(encoded(quarters(), "JXL"))) == ["red", "green", "blue", "yellow"]
 
 
 def test_previews_of_raw_files_and_floating_point_are_refused() -> None:
@@ -306,7 +306,7 @@ def test_previews_of_raw_files_and_floating_point_are_refused() -> None:
     deep = encoded(Image.new("F", (8, 8), 0.5), "TIFF")
     for content, why in ((raw, "raw file"), (deep, "floating point")):
         with pytest.raises(OSError) as caught:
-            decode_image(content)
+            read_image(content)
         assert why in str(caught.value.strerror)
 
 
@@ -326,6 +326,6 @@ def with_transfer(image: Image.Image, kind: str, transfer: int) -> bytes:
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF", "PNG"])
 def test_high_dynamic_range_is_tone_mapped(kind: str) -> None:
     grey = Image.new("RGB", (64, 48), (148, 148, 148))  # 203 cd/m² in PQ, the white of a display
-    levels = {t: float(decode_image(with_transfer(grey, kind, t)).mean()) for t in (1, 13, 16, 18)}
+    levels = {t: float(read_image(with_transfer(grey, kind, t)).mean()) for t in (1, 13, 16, 18)}
     assert levels[1] == pytest.approx(148, abs=3) and levels[13] == pytest.approx(148, abs=3)
     assert levels[16] > 215 and levels[18] > 155

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from fer.errors import SourceError
 from fer.files import expand
-from fer.images import decode_image, is_image, pixels_of
+from fer.images import is_image, pixels_of, read_image
 from fer.stream.sources.base import Kind, Source, believable_rate
 from fer.stream.sources.stills import Stills, open_picture, read_still
 from fer.stream.types import Array, Frame
@@ -117,7 +117,7 @@ def as_rgb(given: Any) -> Array:
         if isinstance(given, Image.Image):
             given = ImageOps.exif_transpose(given) if given.mode[0] in "IF" else pixels_of(given)
         elif isinstance(given, bytes | bytearray | memoryview):
-            given = decode_image(bytes(given))
+            given = read_image(bytes(given))
         elif hasattr(given, "detach"):
             given = given.detach().cpu().numpy()
         array = np.asarray(given)
