@@ -101,7 +101,7 @@ class Monitors(L.Callback):
 
     def __init__(self, monitors: dict[str, str | None]) -> None:
         self.monitors = {key: metric for key, metric in monitors.items() if metric}
-        self._start = 0
+        self._start: int | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start = trainer.global_step
@@ -121,6 +121,6 @@ class Monitors(L.Callback):
 
     def idle(self, trainer: L.Trainer) -> list[str]:
         """Return what had nothing to follow in a training that has ended."""
-        if trainer.global_step == self._start:  # a finished one, which was continued
+        if self._start in (None, trainer.global_step):  # it had ended before, and was continued
             return []
         return [f"{key}={metric}" for key, metric in self.monitors.items() if metric not in trainer.callback_metrics]

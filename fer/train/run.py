@@ -91,7 +91,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     _check_processes(trainer, config.in_sweep() or bool(watchers))  # before any is started
 
     try:
-        fit(trainer, model, data, ckpt_path)
+        fit(trainer, model, data, ckpt_path, cfg.trainer)
         best = keep_best(trainer, folder)
         if not trainer.is_global_zero:
             return {}
@@ -154,6 +154,9 @@ def _check(cfg: DictConfig) -> None:
     check_number("export.crop_margin", cfg.export.crop_margin, -0.4, 2)
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError("callbacks.checkpoint=null leaves nothing to evaluate and export; remove it")
+    if "{" not in str(OmegaConf.select(cfg, "callbacks.checkpoint.filename")):  # else others overwrite the best
+        top = OmegaConf.select(cfg, "callbacks.checkpoint.save_top_k")
+        check_choice("callbacks.checkpoint.save_top_k", 1 if top is None else top, (0, 1))
 
 
 def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fer import config
 from fer.checks import check_number
@@ -38,6 +38,7 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
     options = cfg.trainer
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by zero
         check_number(f"trainer.{name}", options.get(name, 1), 1, whole=True, optional=name.startswith("check"))
+    check_number("trainer.val_check_interval", options.get("val_check_interval"), above=True, optional=True)
     if not isinstance(options.get("max_time"), str | DictConfig | None):
         raise ConfigError(
             f"trainer.max_time={options.max_time} must be days:hours:minutes:seconds, such as 00:08:00:00"
@@ -46,6 +47,8 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
         raise ConfigError("trainer.callbacks is not read; add each as +callbacks.<name>={_target_: …}")
     if options.get("logger"):
         raise ConfigError("trainer.logger is not read; set logger=csv or logger=wandb, or trainer.logger=false")
+    if repr(options.get("limit_test_batches")) not in ("None", "0", "0.0", "1.0"):
+        log.warning("trainer.limit_test_batches: only 0 has a meaning; the report is on the whole test split")
     without_a_use = {
         ModelCheckpoint: options.get("enable_checkpointing") is False,
         ProgressBar: options.get("enable_progress_bar") is False,
@@ -57,11 +60,23 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
     followed = {f"callbacks.{name}.monitor": getattr(node, "monitor", None) for name, node in callbacks.items()}
     monitors = Monitors(followed | {"scheduler.monitor": cfg.scheduler.get("monitor")})
     everyone = [*callbacks.values(), *further, monitors]
-    return config.build(cfg.trainer, "trainer", _convert_="all", callbacks=everyone, logger=list(loggers))
+    try:
+        return config.build(options, "trainer", _convert_="all", callbacks=everyone, logger=list(loggers))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; given: {_given(options)}") from error
 
 
-def fit(trainer: L.Trainer, model: L.LightningModule, data: EmotionDataModule, ckpt_path: str | None) -> None:
-    """Train, from the checkpoint `ckpt_path` if there is one.
+def _given(options: DictConfig) -> str:
+    """Return the values that are not those of conf/trainer/auto.yaml: Lightning's messages may not name the key."""
+    usual: Any = OmegaConf.to_container(OmegaConf.load(config.CONF / "trainer" / "auto.yaml"))
+    values: Any = OmegaConf.to_container(options)
+    return ", ".join(f"trainer.{key}={value}" for key, value in values.items() if (key, value) not in usual.items())
+
+
+def fit(
+    trainer: L.Trainer, model: L.LightningModule, data: EmotionDataModule, ckpt_path: str | None, options: DictConfig
+) -> None:
+    """Train, from the checkpoint `ckpt_path` if there is one. `options` are the values of the trainer, for messages.
 
     Raises:
         ConfigError: Lightning refuses a value that it sees only now.
@@ -76,7 +91,9 @@ def fit(trainer: L.Trainer, model: L.LightningModule, data: EmotionDataModule, c
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if data.overfits:  # what Lightning names instead would not help
             reason = reason.replace("limit_train_batches", "overfit_batches")
-        raise ConfigError(f"trainer: {reason}; see conf/trainer and conf/callbacks") from error
+        raise ConfigError(
+            f"trainer: {reason}; see conf/trainer and conf/callbacks; given: {_given(options)}"
+        ) from error
     if not trainer.global_step:
         raise TrainingError("no step was trained; raise trainer.max_steps, limit_train_batches or max_time")
 

@@ -45,7 +45,7 @@ def quick(monkeypatch):
             ["+trainer.accumulate_grad_batches=3", "+trainer.val_check_interval=0.5", "+trainer.limit_test_batches=0"],
             "",
         ),
-        (["callbacks.checkpoint.filename=other", "+trainer.logger=false", "callbacks.last=null"], ""),
+        (["callbacks.checkpoint.filename='{epoch}'", "+trainer.logger=false", "callbacks.last=null"], ""),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -77,6 +77,11 @@ def test_a_switch_of_lightning_runs_to_an_artifact(switches, said, tmp_path, cap
         (["trainer.max_epochs=-1"], ConfigError, r"set trainer\.max_epochs or \+trainer\.max_steps"),
         (["+trainer.accumulate_grad_batches=0"], ConfigError, r"trainer\.accumulate_grad_batches=0 must be a whole"),
         (["+trainer.check_val_every_n_epoch=0"], ConfigError, r"trainer\.check_val_every_n_epoch=0 must be a whole"),
+        (["+trainer.val_check_interval=0"], ConfigError, r"trainer\.val_check_interval=0 must be a number above 0"),
+        (["+trainer.val_check_interval=00:05:00:00"], ConfigError, r"trainer\.val_check_interval=.* must be a number"),
+        (["+trainer.limit_train_batches=abc"], ConfigError, r"given: .*trainer\.limit_train_batches=abc$"),
+        (["+trainer.fast_dev_run=abc", "trainer.devices=2"], ConfigError, r"devices=2, .*trainer\.fast_dev_run=abc"),
+        (["+callbacks.checkpoint.save_top_k=2"], ConfigError, r"checkpoint\.save_top_k=2 is unknown; choose 0 or 1"),
         (["+trainer.max_time=10"], ConfigError, r"trainer\.max_time=10 must be days:hours"),
         (["+trainer.callbacks=[1]"], ConfigError, r"trainer\.callbacks .* \+callbacks\.<name>"),
         (["+trainer.logger=true"], ConfigError, r"trainer\.logger .* logger=csv"),
@@ -131,6 +136,7 @@ def test_a_few_batches_are_learnt_by_heart_in_the_same_form_and_from_all_classes
 def test_a_finished_training_that_is_continued_has_nothing_to_say():
     monitors = Monitors({"callbacks.early_stopping.monitor": "val/accuracy", "scheduler.monitor": None})
     ended = SimpleNamespace(global_step=4, callback_metrics={}, sanity_checking=True)
+    assert monitors.idle(ended) == []  # Lightning does not even start it
     monitors.on_train_start(ended, L.LightningModule())
     monitors.on_validation_end(ended, L.LightningModule())
     assert monitors.idle(ended) == []
