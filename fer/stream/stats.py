@@ -103,5 +103,7 @@ class Stats:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `stats=` writes, as plain values."""
-        counts = {name: getattr(self, name) for name in ("frames", "frames_with_faces", "faces", "dropped")}
+        counts = {
+            name: getattr(self, name) for name in ("frames", "frames_with_faces", "faces", "unconfirmed", "dropped")
+        }
         return {**counts, "seconds": round(self.seconds, 3), "fps": round(self.fps, 2), "stages": self.stages()}

@@ -58,14 +58,18 @@ def warn(notes: list[str]) -> None:
 def show_table(source: str, stats: Stats, classes: tuple[str, ...], paths: Iterable[Path]) -> None:
     """Print counts, emotions and times of a run from `source`, and the paths that it wrote."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    full = "#" if console.options.ascii_only else "█"
+    console.print(_table(source, stats, classes, paths, "#" if console.options.ascii_only else "█"))
+
+
+def _table(source: str, stats: Stats, classes: tuple[str, ...], paths: Iterable[Path], full: str) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", overflow="fold")
     table.add_column(overflow="fold")
     table.add_row("source", escape(source))
     unreadable = f", {stats.unreadable} unreadable" if stats.unreadable else ""
     table.add_row("frames", f"{stats.frames}, {stats.frames_with_faces} with faces{unreadable}")
-    table.add_row("faces", str(stats.faces))
+    unconfirmed = f", {stats.unconfirmed} more found in one search only" if stats.unconfirmed else ""
+    table.add_row("faces", f"{stats.faces}{unconfirmed}")
     tints = colours(classes)
     for name in order(list(stats.emotions)):
         share = stats.emotions[name] / stats.faces
@@ -77,4 +81,4 @@ def show_table(source: str, stats: Stats, classes: tuple[str, ...], paths: Itera
         table.add_row("ms" if not i else "", f"{name:<10} p50 {p50:7.2f}   p95 {p95:7.2f}   p99 {p99:7.2f}")
     for i, path in enumerate(paths):
         table.add_row("wrote" if not i else "", escape(str(path)))
-    console.print(table)
+    return table

@@ -46,5 +46,14 @@ def test_memory_does_not_grow_with_the_run() -> None:
 
 def test_an_empty_run_has_statistics() -> None:
     values = json.loads(json.dumps(Stats().as_dict()))
-    assert list(values) == ["frames", "frames_with_faces", "faces", "dropped", "seconds", "fps", "stages"]
+    assert list(values) == [
+        "frames",
+        "frames_with_faces",
+        "faces",
+        "unconfirmed",
+        "dropped",
+        "seconds",
+        "fps",
+        "stages",
+    ]
     assert values["fps"] == pytest.approx(0)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -49,6 +50,8 @@ def serve(cfg: DictConfig) -> None:
         SinkError: The port cannot be listened on.
     """
     check(cfg)
+    if cfg.blur is not None:
+        print(f"blur={cfg.blur} hides faces in uploads, not in the camera's picture", file=sys.stderr)
     _check_port(str(cfg.browser.host), cfg.browser.port)
     with tempfile.TemporaryDirectory(prefix="fer_browser_", ignore_cleanup_errors=True) as folder:
         # Gradio reads these when it is imported
