@@ -54,7 +54,7 @@ register("disgust", (118, 158, 55), ["disgusted"])
 register("fear", (142, 98, 196), ["afraid", "fearful", "scared"])
 register("happy", (240, 180, 41), ["happiness", "joy"])
 register("sad", (66, 133, 222), ["sadness"])
-register("surprise", (235, 119, 52), ["surprised"])
+register("surprise", (235, 119, 52), ["surprised", "suprise"])
 register("neutral", (128, 140, 152), ["calm", "neutrality"])
 
 EMOTIONS: tuple[str, ...] = tuple(COLOURS)
