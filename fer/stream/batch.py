@@ -87,8 +87,9 @@ def _output(key: str, value: Any, name: Path) -> Any:
     path = expand(value)
     if "*" in path.name:
         return path.parent / path.name.replace("*", str(name))
-    endings = [ending for kind in fitting for ending in kind.endings]
-    if path.suffix.lower() in endings:
-        each = path.with_name(f"*{path.suffix}")
-        raise SinkError(f'{key}={path} is one file for several films; give a folder, or {key}="{each}"')
-    return path / f"{name}{endings[0] if endings else ''}"
+    endings = [ending for kind in fitting for ending in kind.endings] or [""]
+    if path.suffix and not path.is_dir() and not str(value).endswith("/"):
+        known = path.suffix if path.suffix.lower() in endings else endings[0]
+        fix = f'{key}={path}/ or, to choose the ending, {key}="{path.with_name(f"*{known}")}"'
+        raise SinkError(f"{key}={path} looks like one file for several films; give a folder, as {fix}")
+    return path / f"{name}{endings[0]}"
