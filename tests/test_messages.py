@@ -40,6 +40,8 @@ TABLE = [
     (f"train.py {SMALL} +data.reader.foo=1", "data.reader", "foo", "conf/data"),
     (f"train.py {SMALL} resume=yes", "resume=yes", "auto"),
     (f"train.py {SMALL} +trainer.foo=1", "trainer", "foo", "conf/trainer"),
+    (f"train.py {SMALL} logger=csv +trainer.max_steps=0", "trainer.max_steps", "raise"),
+    (f"train.py {SMALL} logger=csv +trainer.overfit_batches=0.01", "overfit_batches", "Try at least"),
     # Starting points
     (f"train.py {SMALL} init_from=missing.ckpt", "missing.ckpt", "best.ckpt"),
     (f"train.py {SMALL} distillation.teachers=missing.ts", "missing.ts", MAKE_ONE),
