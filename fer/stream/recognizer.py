@@ -7,6 +7,7 @@ for result in recognizer.stream("clip.mp4"):
     print(result.frame.time, result.emotions())
 """
 
+import logging
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
@@ -34,6 +35,8 @@ from fer.stream.stats import Stats
 from fer.stream.types import Detections, Faces, Frame, FrameResult
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Recognizer:
@@ -113,6 +116,8 @@ class Recognizer:
     ) -> Generator[FrameResult]:
         """Yield the result of each frame of a source; see `fer.stream.pipeline.results`.
 
+        At the end, losses such as damaged frames and files that were not read are logged as warnings.
+
         Args:
             source: A camera index, a path of a video, picture or folder, a pattern, a URL, an open `Source`, or
                 pictures in memory: a list, a tuple or (N, H, W, 3) holds pictures, each on its own; an iterator of
@@ -126,12 +131,14 @@ class Recognizer:
             ConfigError: A value is out of range.
         """
         check_number("max_frames", max_frames, 1, 1e9, whole=True, optional=True)
-        if not isinstance(source, Source):
-            source = open_source(source)
-        state = self._state(tracked=not source.still)
-        results = pipeline.results(source, self.detect, self.classify, state, stats or Stats(), every)
+        opened = source if isinstance(source, Source) else open_source(source)
+        state = self._state(tracked=not opened.still)
+        results = pipeline.results(opened, self.detect, self.classify, state, stats or Stats(), every)
         with closing(results):
             yield from islice(results, max_frames)
+        if opened is not source:  # whoever opened the source reads its notes
+            for note in opened.notes:
+                _log.warning(note)
 
     def session(self) -> "Session":
         """Return a session for one viewer, whose frames come from elsewhere, such as a browser."""

@@ -13,6 +13,7 @@ import torch
 from fer.errors import ConfigError, FerError, SourceError
 from fer.stream import Recognizer, recognizer
 from fer.stream.fakes import FakeDetector, FakeSource
+from fer.stream.sources import open_source
 
 BOX = (8.0, 8.0, 40.0, 40.0)
 
@@ -74,6 +75,20 @@ def test_a_time_that_does_not_increase_is_refused(one: Recognizer, times: tuple[
         with pytest.raises(SourceError, match="seconds"):
             [session(black, time) for time in times]
     assert len(session(black, 7.0).faces) in (0, 1), "the session goes on"
+
+
+def test_what_a_stream_does_not_read_is_logged(
+    one: Recognizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "other.bin").write_bytes(b"no picture")
+    assert len(list(one.stream(tmp_path))) == 2
+    assert "broken.jpg" in caplog.text and "other.bin" in caplog.text
+    caplog.clear()
+    with open_source(tmp_path) as source:
+        assert len(list(one.stream(source))) == 2 and len(source.notes) == 2
+    assert not caplog.text, "whoever opened it has the notes"
 
 
 def test_a_stream_has_ids_and_ends(one: Recognizer) -> None:
