@@ -88,6 +88,7 @@ class Clock:
     def __init__(self, start: float = 0.0, ahead: float = 10.0) -> None:
         self._offsets, self._ahead = [-start], ahead
         self._newest = [-math.inf]  # per stretch, the last time of any stream
+        self._began_by: int | None = None  # the stream whose last packet began a stretch
         self._streams: dict[int, tuple[int, float, float]] = {}  # stretch, time, and end of the last packet
 
     def offset(self, stream: int, stamp: float, duration: float = 0.0) -> float:
@@ -100,10 +101,18 @@ class Clock:
         """
         latest = len(self._offsets) - 1
         stretch, last, end = self._streams.get(stream, (latest, None, self._newest[latest]))
+        if self._began_by == stream:  # with its last packet
+            before, now = (abs(stamp + offset - end) for offset in self._offsets[-2:])
+            if before <= self._BACK < now:  # that was no stretch, only one wrong timestamp
+                latest -= 1
+                del self._offsets[-1], self._newest[-1]
+            self._began_by = None
+        stretch = min(stretch, latest)
         if not self._fits(stamp + self._offsets[stretch], last, self._newest[stretch]):
             if stretch == latest:
                 self._offsets.append(end - stamp)
                 self._newest.append(end)
+                self._began_by = stream
             elif stamp + self._offsets[latest] < end - self._BACK:
                 self._offsets[latest] = end - stamp  # it ended later than the stream that began the stretch
             stretch = len(self._offsets) - 1

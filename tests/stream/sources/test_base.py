@@ -32,6 +32,12 @@ def test_all_streams_jump_together() -> None:
     assert times(Clock(), packets) == [0, 0, 1, 1, 2, 2, 3, 4, 4]
 
 
+@pytest.mark.parametrize("wrong", [1.0, 900.0])
+def test_one_wrong_timestamp_is_no_new_stretch(wrong: float) -> None:
+    packets = [(0, 0.0), (1, 0.0), (0, 1.0), (0, 2.0), (0, wrong - 1), (1, 3.0), (0, 4.0), (1, 4.0), (0, 5.0)]
+    assert times(Clock(), packets) == [0, 0, 1, 2, 3, 3, 4, 4, 5]
+
+
 def test_frames_are_in_order_whatever_their_times() -> None:
     last, found = None, []
     for stamp in (-0.5, 1.0, 1.0, 0.25, 2.0):
