@@ -67,7 +67,7 @@ def _run_one(
 
     blur = Blur(cfg.blur, cfg.detector) if cfg.blur is not None else None
     with open_source(path, cfg.threads, cfg.retry_for) as source:
-        if blur and (note := blur.check(source.live, cfg.every)):
+        if blur and not short and (note := blur.check(source.live, cfg.every)):
             print(note, file=sys.stderr)
         model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
         context = Context(source, model=model, stats=stats, threads=cfg.threads)
@@ -101,9 +101,12 @@ def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognize
     if cfg.view == "window":
         raise ConfigError("view=window shows one film, not several; give source=<one film>, or leave view= out")
     from fer.stream.batch import left_out, outputs_of
+    from fer.stream.draw.blur import Blur
     from fer.stream.stats import Stats
     from fer.stream.summary import show_table, warn
 
+    if cfg.blur is not None and (note := Blur(cfg.blur, cfg.detector).check(False, cfg.every)):
+        print(note, file=sys.stderr)
     total, notes, read, failed = Stats(), left_out(cfg.source, films), 0, 0
     try:
         for film, outputs in zip(films, outputs_of(cfg, films), strict=True):

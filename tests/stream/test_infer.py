@@ -358,7 +358,8 @@ def test_a_pattern_names_the_outputs_of_its_films(program: Program, films: Path,
     rows = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv"))
     assert rows == ["rows/x_a.csv", "rows/x_b.csv", "rows/x_below/a.csv"]
     shutil.copy(films / "a.mp4", films / "A.mov")
-    assert program("source=films/*", "stats=out", "log=out.v2/", "max_frames=2")[0] == 0
+    status, _, err = program("source=films/*", "stats=out", "log=out.v2/", "max_frames=2", "blur=faces", "every=3")
+    assert status == 0 and err.count("every=3 is not used") == 1, "once, not for each film"
     assert (tmp_path / "out.v2" / "b.jsonl").exists()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.mp4.json", "A.mov.json", "b.json"}
 
