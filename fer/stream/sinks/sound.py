@@ -8,7 +8,6 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 
-from fer.errors import FerError
 from fer.stream.sources.base import Source
 from fer.stream.sources.files import demux, picture_and_sound
 from fer.stream.types import Array
@@ -42,7 +41,7 @@ def sound(source: Source) -> Generator[Any]:
         with container:
             if (stream := _chosen(container, source)) is not None:
                 yield from _decoded(container, stream, source, track)
-    except (av.error.FFmpegError, OSError, ValueError, FerError) as error:
+    except Exception as error:  # whatever is wrong with its sound, the film is saved
         why = getattr(error, "strerror", None) or error
         lost = f"ends at {track.end / RATE:.1f} s" if track.end else "is left out"
         source.notes.append(f"{source.name}: the sound of the saved film {lost}: {why}; {_FIX}")
@@ -78,7 +77,7 @@ def _decoded(container: Any, stream: Any, source: Source, track: "_Track") -> Ge
         if not track.end and damaged:
             source.notes.append(f"{source.name}: its sound cannot be decoded and is left out; {_FIX}")
         elif damaged > before:
-            source.notes.append(f"{source.name}: {damaged - before} damaged packets of its sound are silent")
+            source.notes.append(f"{source.name}: damaged packets of its sound, which are silent: {damaged - before}")
 
 
 class _Track:
