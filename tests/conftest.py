@@ -7,6 +7,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
+import logging
 import signal
 import tempfile
 from collections.abc import Generator
@@ -43,6 +44,16 @@ def clean_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
     for name in ("FER2013_ROOT", "WANDB_API_KEY", "HYDRA_FULL_ERROR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Generator[None]:
+    """Programs that a test runs set up logging for the whole process, with the streams of that test."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = [handler for handler in root.handlers if handler in handlers]
 
 
 @pytest.fixture
