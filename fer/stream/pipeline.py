@@ -64,21 +64,24 @@ class TemporalState:
         self.tracker, self.smoother = tracker, smoother
         self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by the tracker's, which false faces have too
 
-    def identify(self, item: Detections, ahead: bool = False) -> Detections:
+    def identify(self, item: Detections, ahead: bool = False) -> tuple[Detections, Array]:
         """Give the faces of the next searched frame their ids.
 
         Args:
             item: The frame.
             ahead: Whether it can wait for the next search, which may confirm its new faces. If not, they are left out.
+
+        Returns:
+            The frame, and the ids of faces of the frame before, int64 (D,), that this search did not confirm.
         """
         if self.tracker is None:
-            return item
+            return item, np.zeros(0, np.int64)
         if item.cut:
             self.tracker.cut()
         frame = item.frame
-        ids, waiting, dropped = self.tracker.update(item.faces, frame.time, ahead, frame.event is not None)
-        item = replace(item, faces=replace(item.faces, ids=ids), waiting=waiting, dropped=dropped)
-        return item if ahead else without(item, ids[waiting])
+        ids, dropped = self.tracker.update(item.faces, frame.time, ahead, frame.event is not None)
+        item = replace(item, faces=replace(item.faces, ids=ids))
+        return item if ahead else without(item, self.tracker.waiting), dropped
 
     def result(self, item: Detections, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
         """Return the result of the next searched frame, smoothed if its faces have ids."""
@@ -130,7 +133,9 @@ def results(
     step = 1 if source.still else every
     frames = BoundedQueue[Frame](1 if source.live else _room, newest=source.live)
     detections = BoundedQueue[Detections](1 if source.live else _room)
-    searches = _detect(frames, detect, state, stats, step, ahead=not source.live)
+    searches = _search(frames, detect, state.tracker, stats, step)
+    if state.tracker is not None:
+        searches = _track(searches, state, state.tracker, stats, ahead=not source.live)
     threads = [
         start("read", stats.timed("decode", iter(source)), frames.put, frames.end),
         start("detect", searches, detections.put, detections.end),
@@ -153,44 +158,55 @@ def _room(value: "Frame | Detections | _Drawing") -> int:
     return room(_QUEUED, (value if isinstance(value, Frame) else value.frame).image.nbytes)
 
 
-def _detect(
-    frames: Iterable[Frame], detect: Detect, state: TemporalState, stats: Stats, every: int, ahead: bool
+def _search(
+    frames: Iterable[Frame], detect: Detect, tracker: Tracker | None, stats: Stats, every: int
 ) -> Iterator[Detections]:
-    is_cut, again = SceneCutDetector() if state.tracker else None, False
+    """Search frames for faces. Every frame is tracked before the next one is taken."""
+    is_cut = None if tracker is None else SceneCutDetector()
     for count, frame in enumerate(frames):
-        cut = is_cut is not None and is_cut(frame.image)
-        item = Detections(frame, Faces.none(), cut or again or count % every == 0, cut)
-        if item.searched and frame.error is None:
+        cut, faces = is_cut is not None and is_cut(frame.image), Faces.none()
+        searched = cut or count % every == 0 or (tracker is not None and tracker.unsure)
+        if searched and frame.error is None:
             with stats.stage("detect"):
-                item = replace(item, faces=detect(frame))
-            if state.tracker is not None:
-                with stats.stage("track"):
-                    item = state.identify(item, ahead)
-                again = state.tracker.unsure
-        yield item
+                faces = detect(frame)
+        yield Detections(frame, faces, searched, cut)
+
+
+def _track(
+    items: Iterator[Detections], state: TemporalState, tracker: Tracker, stats: Stats, ahead: bool
+) -> Iterator[Detections]:
+    """Give faces their ids, and remove unconfirmed ones.
+
+    If `ahead`, a frame with new faces is held until the next one, which is always searched, has confirmed or dropped
+    them.
+    """
+    held: list[Detections] = []
+    for item in with_end(items):
+        dropped = np.zeros(0, np.int64)
+        if item is not None and item.searched:
+            with stats.stage("track"):
+                item, dropped = state.identify(item, ahead)
+            stats.unconfirmed += len(dropped)
+        yield from (without(each, dropped) for each in held)
+        held = [] if item is None else [item]
+        if not (ahead and len(tracker.waiting)):
+            yield from held
+            held = []
 
 
 def _recognize(
     items: Iterator[Detections], classify: Classify, state: TemporalState, stats: Stats, most: int
 ) -> Iterator[FrameResult]:
-    """Remove unconfirmed faces, classify and smooth.
-
-    Up to `most` frames are buffered until a batch is full. A frame with new faces stays in the buffer until the next
-    one, which is always searched, has confirmed or dropped them.
-    """
+    """Classify and smooth. Up to `most` frames are buffered until a batch is full."""
     buffered: list[Detections] = []
     carried: FrameResult | None = None
     for item in with_end(items):
         if item is not None:
-            stats.unconfirmed += len(item.dropped)
-            if buffered:
-                buffered[-1] = without(buffered[-1], item.dropped)
             buffered.append(item)
             space = room(most, item.frame.image.nbytes)
             if len(buffered) < space and sum(each.searched for each in buffered) < _BATCH:
                 continue
-        waits = item is not None and most > 1 and item.waiting.any()
-        batch, buffered = (buffered[:-1], buffered[-1:]) if waits else (buffered, [])
+        batch, buffered = buffered, []
         searched = [(each.frame, each.faces) for each in batch if each.searched]
         if searched:
             with stats.stage("classify", len(searched)):

@@ -102,7 +102,7 @@ class Recognizer:
         return self._recognize(frame, self._state(tracked=False))
 
     def _recognize(self, frame: Frame, state: TemporalState, cut: bool = False) -> FrameResult:
-        item = state.identify(Detections(frame, self.detect(frame), cut=cut))
+        item, _ = state.identify(Detections(frame, self.detect(frame), cut=cut))
         (probabilities,) = self.classify([(frame, item.faces)])
         return state.result(item, self.classes, probabilities)
 

@@ -102,8 +102,6 @@ class Detections:
         faces: Its faces, none if the frame was not searched.
         searched: Whether this frame was searched for faces.
         cut: Whether another scene begins with this frame.
-        waiting: bool (N,), whether a face is new, so that the next search decides whether it is one; () for none.
-        dropped: int64 (D,), ids of faces that waited for this search, which did not find them.
         unconfirmed: float32 (M, 4), boxes that were removed from `faces` because they are unconfirmed.
     """
 
@@ -111,8 +109,6 @@ class Detections:
     faces: Faces
     searched: bool = True
     cut: bool = False
-    waiting: Array = field(default_factory=lambda: np.zeros((), np.bool_))
-    dropped: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     unconfirmed: Array = field(default_factory=lambda: Faces.none().boxes)
 
 

@@ -2,27 +2,13 @@
 
 import itertools
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
 from fer.checks import check_number
 from fer.stream.types import Array, Faces
-
-
-class Tracked(NamedTuple):
-    """The tracks of one search.
-
-    Attributes:
-        ids: int64 (N,), counted from 1; no id is used twice.
-        waiting: bool (N,), whether a face is new, so that the next search decides whether it is one.
-        dropped: int64 (M,), ids of faces that waited for this search, which did not find them.
-    """
-
-    ids: Array
-    waiting: Array
-    dropped: Array
 
 
 class Tracker:
@@ -36,6 +22,8 @@ class Tracker:
             search within this time also decides whether a face of the search before was one.
 
     Attributes:
+        waiting: int64 (W,), ids of the new faces of the last search, of which the next one decides whether they are
+            faces.
         unsure: Whether the last search found new faces or missed some, so that the next frame should be searched, too.
 
     Raises:
@@ -59,45 +47,58 @@ class Tracker:
             lost_track_buffer=10**6, track_activation_threshold=0.0, high_conf_det_threshold=0.0
         )
         self._time = -np.inf  # of the last search
-        self._waiting: Array = np.zeros(0, np.int64)
         self._missed: dict[int, float] = {}  # by id, the time since when a track is out of sight
+        self.waiting: Array = np.zeros(0, np.int64)
         self.unsure = False
 
-    def update(self, faces: Faces, time: float, ahead: bool = True, interrupted: bool = False) -> Tracked:
-        """Return the ids of the faces of the next search.
+    def update(self, faces: Faces, time: float, ahead: bool = True, interrupted: bool = False) -> tuple[Array, Array]:
+        """Track the faces of the next search.
 
         A face that is new waits for a second detection. The next search decides if it comes within `lost`; if there is
         none in this scene, or only a later one, nothing speaks against the face.
 
         Args:
-            faces: The faces. Their own ids are ignored.
+            faces: The N faces. Their own ids are ignored.
             time: Seconds, increasing from search to search.
             ahead: Whether the faces can wait for the next search. If not, whether it comes in time is judged by the
                 distance to the last one.
             interrupted: Whether the source was away since the last search, so that its faces were out of sight.
-        """
-        import supervision as sv
 
+        Returns:
+            Ids of the faces, int64 (N,), counted from 1, none used twice; ids of faces that waited for this search,
+            which did not find them, int64 (M,).
+        """
+        in_time = time - self._time <= self._lost
         if interrupted:
             self._missed = {track.tracker_id: self._time for track in self._tracker.tracks} | self._missed
+        self._remove([identity for identity, since in self._missed.items() if time - since > self._lost])
+        ids = self._associate(faces)
+        dropped = self.waiting[in_time & ~np.isin(self.waiting, ids)]
+        self._remove(dropped)
         tracks = self._tracker.tracks
-        self._tracker.tracks = [t for t in tracks if time - self._missed.get(t.tracker_id, time) <= self._lost]
+        self._missed = {t.tracker_id: self._missed.get(t.tracker_id, time) for t in tracks if t.time_since_update}
+        new = [t.tracker_id for t in tracks if t.age == 0]
+        self.waiting = np.array(new if ahead or in_time else [], np.int64)
+        self.unsure = len(self.waiting) > 0 or time in self._missed.values()
+        self._time = time
+        return ids, dropped
+
+    def _remove(self, ids: Array | list[int]) -> None:
+        self._tracker.tracks = [track for track in self._tracker.tracks if track.tracker_id not in ids]
+
+    def _associate(self, faces: Faces) -> Array:
+        """Return the ids of faces. New tracks get theirs at once, not by the tracker at their second detection."""
+        import supervision as sv
+
         detections = sv.Detections(faces.boxes, confidence=faces.scores, data={"index": np.arange(len(faces))})
         tracked = self._tracker.update(detections)
         ids = np.zeros(len(faces), np.int64)
         if len(tracked):
             ids[tracked.data["index"]] = tracked.tracker_id
-            started = [track for track in self._tracker.tracks if track.tracker_id < 0]  # in the order of `tracked`
-            for i, track in zip(tracked.data["index"][tracked.tracker_id < 0], started, strict=True):
-                ids[i] = track.tracker_id = self._next_id()
-        in_time = time - self._time <= self._lost
-        dropped = self._waiting[~np.isin(self._waiting, ids)] if in_time else self._waiting[:0]
-        tracks = self._tracker.tracks = [t for t in self._tracker.tracks if t.tracker_id not in dropped]
-        self._missed = {t.tracker_id: self._missed.get(t.tracker_id, time) for t in tracks if t.time_since_update}
-        waiting = np.isin(ids, [t.tracker_id for t in tracks if t.age == 0]) & (ahead or in_time)
-        self.unsure = bool(waiting.any()) or time in self._missed.values()
-        self._time, self._waiting = time, ids[waiting]
-        return Tracked(ids, waiting, dropped)
+        started = [track for track in self._tracker.tracks if track.tracker_id < 0]  # in the order of the faces
+        for i, track in zip(np.flatnonzero(ids < 0), started, strict=True):
+            ids[i] = track.tracker_id = self._next_id()
+        return ids
 
 
 class SceneCutDetector:

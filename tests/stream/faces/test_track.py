@@ -19,16 +19,16 @@ def moved(box: tuple[float, float, float, float], by: float) -> tuple[float, flo
 
 
 def ids(tracker: Tracker, time: float, *boxes: tuple[float, float, float, float]) -> list[int]:
-    return tracker.update(faces(*boxes), time).ids.tolist()
+    return tracker.update(faces(*boxes), time)[0].tolist()
 
 
 def test_new_faces_wait_for_the_next_search_and_ids_stay() -> None:
     tracker = Tracker()
-    first, waiting, dropped = tracker.update(faces(LEFT, RIGHT), 0.0)
-    assert (first.tolist(), waiting.tolist(), dropped.tolist()) == ([1, 2], [True, True], []) and tracker.unsure
+    first, dropped = tracker.update(faces(LEFT, RIGHT), 0.0)
+    assert (first.tolist(), tracker.waiting.tolist(), dropped.tolist()) == ([1, 2], [1, 2], []) and tracker.unsure
     for k in range(1, 20):
-        found = tracker.update(faces(moved(RIGHT, -2 * k), moved(LEFT, 2 * k)), k / 30)
-        assert (found.ids.tolist(), found.waiting.any(), found.dropped.tolist()) == ([2, 1], False, [])
+        found, dropped = tracker.update(faces(moved(RIGHT, -2 * k), moved(LEFT, 2 * k)), k / 30)
+        assert (found.tolist(), tracker.waiting.tolist(), dropped.tolist()) == ([2, 1], [], [])
         assert not tracker.unsure
 
 
@@ -37,14 +37,15 @@ def test_a_face_is_dropped_if_the_next_search_comes_in_time_and_does_not_find_it
         tracker = Tracker(lost=0.5)
         ids(tracker, 0.0, LEFT)
         ids(tracker, 0.1, LEFT, RIGHT)
-        assert tracker.update(faces(LEFT), 0.1 + wait).dropped.tolist() == dropped
+        assert tracker.update(faces(LEFT), 0.1 + wait)[1].tolist() == dropped
         assert ids(tracker, 0.15 + wait, LEFT, RIGHT)[1] == (3 if dropped else 2), "a dropped track is not taken up"
 
 
 def test_without_waiting_the_distance_of_the_searches_decides() -> None:
     tracker = Tracker(lost=0.5)
-    waits = [tracker.update(faces(moved(LEFT, 100 * k)), t, ahead=False).waiting[0] for k, t in enumerate((0, 0.1, 2))]
-    assert waits == [False, True, False]
+    for k, (time, waiting) in enumerate(((0, []), (0.1, [2]), (2, []))):
+        tracker.update(faces(moved(LEFT, 100 * k)), time, ahead=False)
+        assert tracker.waiting.tolist() == waiting
 
 
 def test_a_face_that_returns_in_time_keeps_its_id_and_a_later_one_does_not() -> None:
@@ -75,7 +76,18 @@ def test_while_the_source_is_away_a_face_is_out_of_sight() -> None:
         tracker = Tracker(lost=0.5)
         ids(tracker, 0.0, LEFT)
         ids(tracker, 0.1, LEFT)
-        assert tracker.update(faces(LEFT), 0.1 + away, interrupted=True).ids.tolist() == [identity]
+        assert tracker.update(faces(LEFT), 0.1 + away, interrupted=True)[0].tolist() == [identity]
+
+
+def test_each_of_many_new_faces_keeps_the_id_that_it_got_at_once() -> None:
+    rng, tracker = np.random.default_rng(0), Tracker()
+    boxes = [moved(LEFT, 100.0 * k) for k in range(9)]
+    known: dict[float, int] = {}
+    for step in range(9):  # more faces, in another order, at each search
+        shuffled = [boxes[k] for k in rng.permutation(step + 1)]
+        for box, identity in zip(shuffled, ids(tracker, step / 30, *shuffled), strict=True):
+            assert known.setdefault(box[0], identity) == identity
+    assert sorted(known.values()) == list(range(1, 10))
 
 
 def test_no_id_outlives_a_cut_or_is_used_twice() -> None:
