@@ -150,7 +150,8 @@ def _one_line(composing: str | None = None) -> Iterator[None]:
         if text is None:
             traceback.print_exc()
         else:
-            print(f"error: {' '.join(text.split())}", file=sys.stderr)
+            for line in (text, *getattr(error, "__notes__", ())):
+                print(f"error: {' '.join(line.split())}", file=sys.stderr)
         sys.exit(status)
 
 

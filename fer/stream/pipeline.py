@@ -14,7 +14,7 @@ import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -253,26 +253,28 @@ def run(
 
     Each sink writes in its own thread, except `inline` ones (a window), which write in this one. A sink that raises
     `Stop` ends the run normally. Errors and Ctrl-C end it as well: results so far are written, all sinks are closed,
-    and the error is raised. A second Ctrl-C does not interrupt the closing.
+    and the first error is raised, with the texts of further ones as its notes. A second Ctrl-C does not interrupt the
+    closing.
     """
     stats.start()
     opened: list[Sink] = []
-    error: BaseException | None = None
-    with ExitStack() as closing:
-        closing.callback(stats.stop)
+    with _interrupts() as hold_off:
         try:
             for sink in sinks:
                 sink.__enter__()
                 opened.append(sink)
-            _deliver(results, opened, stats, after_frame, closing)
-        except BaseException as raised:
-            error = raised
-        failed = [_close(sink, error) for sink in reversed(opened)]
-    # Ctrl-C does not hide the error of a sink that could not be closed.
-    errors = [error, *failed] if not isinstance(error, KeyboardInterrupt) else [*failed, error]
-    for each in errors:
-        if each is not None:
-            raise each
+        except BaseException as error:
+            errors = [error]
+        else:
+            errors = _deliver(results, opened, stats, after_frame, hold_off)
+        ended_by = _first(errors)
+        errors += filter(None, [_close(sink, ended_by) for sink in reversed(opened)])
+    stats.stop()
+    if (first := _first(errors)) is not None:
+        for text in dict.fromkeys(map(str, errors)):
+            if text not in ("", str(first)):
+                first.add_note(text)
+        raise first
 
 
 def _deliver(
@@ -280,34 +282,39 @@ def _deliver(
     sinks: Sequence[Sink],
     stats: Stats,
     after_frame: Callable[[], object],
-    closing: ExitStack,
-) -> None:
-    """Pass every result to every sink. `closing` gets the end of the time in which Ctrl-C is ignored."""
+    hold_off: Callable[[], object],
+) -> list[BaseException]:
+    """Pass every result to every sink, and return the errors that ended this. Call `hold_off` after the last result."""
     inline = [sink for sink in sinks if sink.inline]
     queues = {sink: BoundedQueue[_Drawing](_room) for sink in sinks if sink.frames and not sink.inline}
     threads = [start(sink.stage, each, partial(_write, sink, stats), each.stop) for sink, each in queues.items()]
-    ended_by: BaseException | None = None
+    errors: list[BaseException | None] = []
     try:
-        for result in results:
-            drawing = _Drawing(result)
-            if not all([queue.put(drawing) for queue in queues.values()]):
-                raise Stop  # the error of the sink is raised below
-            stats.count(result)
-            for sink in inline:
-                _write(sink, stats, drawing)
-            after_frame()
-    except (Stop, KeyboardInterrupt) as error:
-        ended_by = error
-    finally:
-        closing.enter_context(_uninterrupted())
-        close(results)
-        for queue in queues.values():  # the remaining results are still written
-            queue.end()
-        for thread in threads:
-            thread.join()
-    for raised in (*(queue.error for queue in queues.values()), ended_by):  # Ctrl-C does not hide a sink's error
-        if raised is not None and not isinstance(raised, Stop):
-            raise raised
+        try:
+            for result in results:
+                drawing = _Drawing(result)
+                if not all([queue.put(drawing) for queue in queues.values()]):
+                    break  # a sink has failed
+                stats.count(result)
+                for sink in inline:
+                    _write(sink, stats, drawing)
+                after_frame()
+        finally:
+            hold_off()
+            close(results)
+    except BaseException as error:
+        errors.append(error)
+    for queue in queues.values():  # the remaining results are still written
+        queue.end()
+    for thread in threads:
+        thread.join()
+    errors += [queue.error for queue in queues.values()]
+    return [error for error in errors if error is not None and not isinstance(error, Stop)]
+
+
+def _first(errors: Sequence[BaseException]) -> BaseException | None:
+    """Return the first error, None if there is none. Ctrl-C hides no other error."""
+    return min(errors, key=lambda error: isinstance(error, KeyboardInterrupt), default=None)
 
 
 def _close(sink: Sink, error: BaseException | None) -> Exception | None:
@@ -320,16 +327,19 @@ def _close(sink: Sink, error: BaseException | None) -> Exception | None:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold off Ctrl-C, and `kill` where it acts like Ctrl-C, while outputs are completed."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that signals interrupt
-        yield
-        return
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is signal.default_int_handler]
-    for number in numbers:
-        signal.signal(number, lambda *_: os.write(2, b"still writing the outputs; please wait\n"))
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Yield a function that holds off Ctrl-C, and `kill` where it acts like Ctrl-C, until this context ends."""
+    held = []
+
+    def hold_off() -> None:
+        if threading.current_thread() is threading.main_thread():  # the only one that signals interrupt
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is signal.default_int_handler:
+                    signal.signal(number, lambda *_: os.write(2, b"still writing the outputs; please wait\n"))
+                    held.append(number)
+
     try:
-        yield
+        yield hold_off
     finally:
-        for number in numbers:
+        for number in held:
             signal.signal(number, signal.default_int_handler)

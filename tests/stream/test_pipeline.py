@@ -177,9 +177,22 @@ def test_one_sink_that_cannot_be_closed_does_not_keep_the_others_from_closing() 
     with pytest.raises(SinkError, match="no room"):
         go(FakeSource(50), first, Failing(), stopped)
     assert (first.closed, stopped.closed) == (True, True)
-    with pytest.raises(SourceError, match="frame 2"):  # the first error is the one that is shown
+    with pytest.raises(SourceError, match="frame 2") as caught:  # the first error is the one that is raised
         go(FakeSource(3, fails_at=2), first, Failing(), second)
     assert (first.closed, second.closed) == (False, False)
+    assert caught.value.__notes__ == ["no room"]
+
+
+def test_no_error_of_several_vanishes() -> None:
+    class Failing(Collecting):
+        def close(self, complete: bool) -> None:
+            raise SinkError(f"{self.error} at the end" if self.at else "full")
+
+    for failing in ((Failing(error=SinkError("full"), at=2), Failing()), (Failing(error=SinkError("full")), Failing())):
+        with pytest.raises(SinkError, match="full") as caught:
+            go(FakeSource(6), *failing)
+        notes = getattr(caught.value, "__notes__", [])
+        assert notes == (["full at the end"] if failing[0].at else []), "and none is said twice"
 
 
 @pytest.mark.parametrize("where", ["write", "close"])

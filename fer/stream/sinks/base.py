@@ -134,13 +134,13 @@ _FIXES = {
 
 @contextmanager
 def sink_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the system and of FFmpeg into a `SinkError` that names the path, and the fix if it is known."""
+    """Turn errors of the system and of FFmpeg into a `SinkError` that names the path and the fix."""
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
         why = getattr(error, "strerror", None) or error
-        fix = next((f"; {fix}" for numbers, fix in _FIXES.items() if getattr(error, "errno", None) in numbers), "")
-        raise SinkError(f"cannot write {path}: {why}{fix}") from None
+        fixes = (fix for numbers, fix in _FIXES.items() if getattr(error, "errno", None) in numbers)
+        raise SinkError(f"cannot write {path}: {why}; {next(fixes, 'choose another path')}") from None
 
 
 def write_output(path: Path, content: bytes | str) -> None:

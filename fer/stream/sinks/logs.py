@@ -42,14 +42,14 @@ class JsonLines(_Log):
 class Csv(_Log):
     """One row per face, and one with empty face fields for a frame without faces.
 
-    Columns: frame, time, event (for stills file and error instead), id, x1, y1, x2, y2, score, emotion, confidence,
-    probability_<class> for each class.
+    Columns: frame, time, event, carried (for stills file and error instead of both), id, x1, y1, x2, y2, score,
+    emotion, confidence, probability_<class> for each class.
     """
 
     def __enter__(self) -> Self:
         super().__enter__()
         assert self._context is not None
-        self._frame = ["frame", "time", *(["file", "error"] if self._context.source.still else ["event"])]
+        self._frame = ["frame", "time", *(["file", "error"] if self._context.source.still else ["event", "carried"])]
         columns = [*self._frame, "id", "x1", "y1", "x2", "y2", "score", "emotion", "confidence"]
         columns += [f"probability_{name}" for name in self._context.classes]
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")

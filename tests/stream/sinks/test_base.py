@@ -40,7 +40,7 @@ def test_the_advice_belongs_to_the_error(number: int, by: str) -> None:
 def test_other_errors_get_no_advice_that_may_be_wrong(number: int) -> None:
     with pytest.raises(SinkError) as caught, sink_errors(Path("out.mp4")):
         raise OSError(number, os.strerror(number))
-    assert str(caught.value) == f"cannot write out.mp4: {os.strerror(number)}"
+    assert str(caught.value) == f"cannot write out.mp4: {os.strerror(number)}; choose another path"
 
 
 def test_a_folder_that_disappears_is_named(tmp_path: Path) -> None:

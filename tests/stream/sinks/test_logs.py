@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,12 @@ def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
             assert len(rows) == (1, 2, 4)[i]
     assert [row["frame"] for row in rows] == ["0", "1", "2", "2"]
     assert [row["emotion"] for row in rows] == ["", "b", "b", "b"]
-    columns = "frame,time,event,id,x1,y1,x2,y2,score,emotion,confidence,probability_a,probability_b"
+    columns = "frame,time,event,carried,id,x1,y1,x2,y2,score,emotion,confidence,probability_a,probability_b"
     assert path.read_text().splitlines()[0] == columns
     assert list(rows[1].values()) == [
         "1",
         "0.25",
+        "",
         "",
         "",
         "0.0",
@@ -51,6 +53,14 @@ def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
         "0.25",
         "0.75",
     ]
+
+
+def test_csv_says_which_faces_are_those_of_an_earlier_frame(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with Csv(path, Context(FakeSource(), ("a", "b"))) as log:
+        for searched in (True, False):
+            log.write(replace(frame_result(0), searched=searched), None)
+    assert [row["carried"] for row in csv.DictReader(path.read_text().splitlines())] == ["", "True"]
 
 
 def test_csv_of_stills_names_files_and_errors(tmp_path: Path) -> None:
