@@ -77,8 +77,8 @@ def main() -> None:
         loaded = peak(__file__, "load")
         outputs = [f"{key}={folder / file}" for key, file in OUTPUTS.items()]
         whole = peak(ROOT / "infer.py", f"source={film}", "view=none", *outputs)
-    print(f"{given.size}, {given.frames} frames, peaks in MB: {whole} with all outputs; decode and encode {bare}, "
-          f"as the preset does {plain}; libraries and models {loaded}")  # fmt: skip
+    print(f"{given.size}, {given.frames} frames, peaks in MB:")
+    print(f"all outputs {whole}, bare {bare}, plain {plain}, loaded {loaded}")
 
 
 if __name__ == "__main__":

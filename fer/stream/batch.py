@@ -1,7 +1,7 @@
 """A folder or pattern of films: which films it holds, and the names of their outputs."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,39 +57,36 @@ def _is_film(file: Path) -> bool:
         return False
 
 
-def outputs_of(values: Mapping[str, Any], films: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the values of the keys of `SINKS` for each film.
+def outputs_of(values: Mapping[str, Any], films: list[Path]) -> list[dict[str, Any]]:
+    """Return the values of the keys of `SINKS` for each film.
 
     A path is a folder, in which each film has a file of its own name and the usual ending; `*` in the last part of the
     path stands for that name. If two films share a name, all keep their endings. Folders below are kept.
 
     Raises:
-        SinkError: A path is a single file, or an output would replace a film.
+        SinkError: A path is a single file, or films would be saved among those that are read.
     """
     root = os.path.commonpath([film.parent for film in films])
     names = [film.relative_to(root) for film in films]
     if len({str(name.with_suffix("")).casefold() for name in names}) == len(names):
         names = [name.with_suffix("") for name in names]
     chosen = {key: values[key] for key in SINKS if values.get(key) not in (None, "")}
-    originals = {film.resolve() for film in films}
     outputs = [{key: _output(key, value, name) for key, value in chosen.items()} for name in names]
-    for key, value in (item for each in outputs for item in each.items()):
-        if isinstance(value, Path) and value.resolve() in originals:
-            raise SinkError(f"{key}={chosen[key]} would replace {value} itself; give {key}=<another folder>")
-    yield from outputs
+    saved = {each["save"].parent.resolve() for each in outputs if "save" in each}
+    if mixed := saved.intersection(film.parent.resolve() for film in films):
+        raise SinkError(f"save={chosen['save']} is among the films, in {min(mixed)}; give save=<another folder>")
+    return outputs
 
 
 def _output(key: str, value: Any, name: Path) -> Any:
-    fitting = [kind for kind in SINKS[key] if "video" in kind.sources] or SINKS[key]
-    if fitting[0].value == "other":
+    kind = next((kind for kind in SINKS[key] if "video" in kind.sources), SINKS[key][0])
+    if kind.value == "other":
         return value
     check_path(key, value)
     path = expand(value)
     if "*" in path.name:
         return path.parent / path.name.replace("*", str(name))
-    endings = [ending for kind in fitting for ending in kind.endings] or [""]
     if path.suffix and not path.is_dir() and not str(value).endswith("/"):
-        known = path.suffix if path.suffix.lower() in endings else endings[0]
-        fix = f'{key}={path}/ or, to choose the ending, {key}="{path.with_name(f"*{known}")}"'
+        fix = f'{key}={path}/ or, to choose the ending, {key}="{path.with_stem("*")}"'
         raise SinkError(f"{key}={path} looks like one file for several films; give a folder, as {fix}")
-    return path / f"{name}{endings[0]}"
+    return path / f"{name}{kind.endings[0] if kind.endings else ''}"

@@ -20,15 +20,13 @@ _SCORE = 0.4
 """Confidence, 0 to 1, from which something is hidden. At 0.5, faces that are turned or cut by the border are missed."""
 
 _NARROW, _WIDE = 320, 880
-"""Widths of the copies that are searched at least, the second in a copy of 3:2: wide ones for small faces, narrow ones
-for large faces."""
+"""Widths of the copies that are searched for large and for small faces, the second one as in `width_of_copy`."""
 
 _MARGIN = 0.35
 """Margin that is hidden around a box (hair, ears and chin), as a share of its longer side."""
 
 _GROWTH, _MOST = 1.0, 0.5
-"""Growth of that margin per second since or until the face is detected, since it may move, and the most that it grows.
-"""
+"""Growth of that margin per second since or until the face is detected, as it may move, and the largest growth."""
 
 _AFTER, _BEFORE = 1.0, 0.5
 """Seconds for which a region is hidden after its face was last, and before it was first detected: detectors miss single
@@ -38,7 +36,7 @@ _FRAMES = 5
 """Frames of slow films for which a face that is missed stays hidden, and that wait for its next detection."""
 
 _BYTES = 96 * 2**20
-"""The most bytes of frames that wait, but two frames do."""
+"""The most bytes of frames that wait; two frames wait in any case."""
 
 _NEAR = 3.0
 """Sides of its box that a face may have moved while it was missed."""
@@ -47,8 +45,7 @@ _CELLS = 4
 """Cells across a face's box, too few to recognize or restore the face."""
 
 _REGION = np.dtype([("id", np.int64), ("box", np.float64, 4), ("time", np.float64), ("frame", np.int64)])
-"""A region to hide: id of its face (0 for none), box in pixels, seconds at which it was detected, number of that frame.
-"""
+"""A region to hide: id of its face or 0, box in pixels, seconds and number of the frame in which it was detected."""
 
 
 class Blur:
@@ -58,10 +55,9 @@ class Blur:
     than for recognition. What the detector does not find at all cannot be hidden.
 
     Args:
-        whom: "faces" hides every face that is detected, confirmed or not. "others" shows one of
-            them: the face that is largest at first, for as long as it is tracked; one second after it is gone, the one
-            that is largest then. In stills, the largest is shown. Frames that were not searched for the results show
-            none.
+        whom: "faces" hides every face that is detected, confirmed or not. "others" shows one of them: the face that is
+            largest at first, for as long as it is tracked; one second after it is gone, the one that is largest then.
+            In stills, the largest is shown. Frames that were not searched for the results show none.
         detector: Arguments of `Detector`, as for the results.
 
     Raises:

@@ -14,9 +14,6 @@ from fer.stream.types import Array, Frame, FrameResult
 _LARGEST = 1920
 """Width in pixels to which kept frames of a film are reduced."""
 
-_FINER = (640, 960, 1440, _LARGEST)
-"""Widths of the copies of a film's frames that are searched; those of photos are twice as wide as before."""
-
 _DARK = 40
 """Level, of 255, below which 95 % of a dark picture are."""
 
@@ -66,13 +63,13 @@ class Samples:
         """
         if stats.faces or not self._images:
             return None
-        width, score, still_width = detector["width"], detector["score"], detector["still_width"]
+        key = "still_width" if self._still and detector["still_width"] else "width"
+        width, score = detector[key], detector["score"]
         if np.mean([np.percentile(image, 95) for image in self._images]) < _DARK:
             return "no face was found: the picture is very dark; give it more light"
-        key, finer = ("still_width", [2 * (still_width or width)]) if self._still else ("width", _FINER)
-        if larger := next((each for each in finer if each > width and self._found(each, score)), None):
+        if larger := next((each for each in (2 * width, 4 * width) if self._found(each, score)), None):
             return f"no face was found, but smaller ones are there; set detector.{key}={larger}"
-        if best := self._found(max(width, 640), score / 2):
+        if best := self._found(max(detector["width"], 640), score / 2):
             lower = max(0.05, np.floor(20 * best - 0.01) / 20)
             return f"no face was found with detector.score={score}, but with {best:.2f}; set detector.score={lower:.2f}"
         turned = {quarters: self._found(640, score, quarters) for quarters in _TURNS}

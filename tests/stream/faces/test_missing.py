@@ -47,8 +47,8 @@ def sees(monkeypatch: pytest.MonkeyPatch, condition: str) -> None:
 @pytest.mark.parametrize(
     ("condition", "still", "words"),
     [
-        ("width >= 900", False, "detector.width=960"),
-        ("width >= 1900", False, "detector.width=1920"),
+        ("width >= 600", False, "detector.width=640"),
+        ("width >= 900", False, "detector.width=1280"),
         ("width >= 5000", True, "detector.still_width=5760"),
         ("score < 0.5", False, "detector.score=0.85"),
         ("image[0, 0, 0] < image[-1, 0, 0]", False, "hflip,vflip"),
