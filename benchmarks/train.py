@@ -262,9 +262,9 @@ def grown(times: int, workers: int) -> None:
         train = Split(np.tile(one.images, (times, 1, 1)), np.tile(one.labels, times), EMOTIONS)
         return {"train": train, "val": few, "test": few}
 
-    cache.cached(key, made)
+    cache.cached(key, made, [])
     before = pss()
-    module = EmotionDataModule(lambda: cache.cached(key, dict), "random", None, workers=workers)
+    module = EmotionDataModule(lambda: cache.cached(key, dict, []), "random", None, workers=workers)
     begin = time.perf_counter()
     module.setup()
     module.statistics()

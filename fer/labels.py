@@ -26,7 +26,7 @@ _OTHER_COLOURS = (
 (in Oklab), with a contrast of at least 2:1 to white and 3:1 to the dark panel."""
 
 _ALIASES: dict[str, str] = {}
-"""The emotion of each name, by its `key`."""
+"""The emotion of each of its names, as `_folded` returns them."""
 
 _NUMBER = re.compile(r"^\d+[\W_]*|[\W_]*\d+\W*$")
 """The number of "0_angry" or "angry_0"."""

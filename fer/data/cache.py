@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from logging.handlers import BufferingHandler
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ from fer.files import atomic_write
 
 _FORMAT = 2
 """Increase this when a reader returns different arrays for the same files."""
-_log = logging.getLogger("fer.data")
 _UNUSABLE = (OSError, ValueError, KeyError, EOFError)
 """Raised for entries that are missing, empty or cut short."""
 
@@ -38,69 +34,43 @@ def stamp(path: Path, *settings: Any) -> str:
     return hashlib.sha256(repr((_FORMAT, str(path.resolve()), rows, settings)).encode()).hexdigest()[:32]
 
 
-@contextmanager
-def _collected() -> Iterator[list[tuple[int, str]]]:
-    """Collect what is logged in `fer.data`, as levels and lines, and pass it on at the end."""
-    handler, level = BufferingHandler(1_000_000), _log.level
-    lines: list[tuple[int, str]] = []
-    _log.addHandler(handler)
-    _log.setLevel(logging.INFO)
-    _log.propagate = False
-    try:
-        yield lines
-    finally:
-        _log.removeHandler(handler)
-        _log.setLevel(level)
-        _log.propagate = True
-        lines += [(record.levelno, record.getMessage()) for record in handler.buffer]
-        _say(lines)
-
-
-def _say(lines: list[tuple[int, str]]) -> None:
-    for level, line in lines:
-        _log.log(level, "%s", line)
-
-
-def cached(key: str, read: Callable[[], dict[str, Split]]) -> dict[str, Split]:
+def cached(key: str, read: Callable[[], dict[str, Split]], notes: list[str]) -> dict[str, Split]:
     """Return the splits stored under `key`, with memory-mapped images, or store the result of `read` first.
 
-    What `read` logs, such as the number of files that it leaves out, is stored too, and logged each time.
+    What `read` adds to `notes`, such as the number of files that it leaves out, is stored too, and added each time.
 
     An entry appears only when it is complete, so a killed or failed writer leaves none. If the folder cannot be
     written, the splits are returned from memory.
     """
     target = folder() / key
     try:
-        splits, lines = _load(target)
+        return _load(target, notes)
     except _UNUSABLE:
-        with _collected() as lines:
-            splits = read()
-    else:
-        _say(lines)
-        return splits
+        splits = read()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target, unique=True) as part:
-            _store(part, splits, lines)
-        return _load(target)[0]
+            _store(part, splits, notes)
+        return _load(target, [])
     except _UNUSABLE:
         return splits
 
 
-def _load(target: Path) -> tuple[dict[str, Split], list[tuple[int, str]]]:
+def _load(target: Path, notes: list[str]) -> dict[str, Split]:
     contents = json.loads((target / "contents.json").read_text(encoding="utf-8"))
     splits = {}
     for name in contents["splits"]:
         images = np.load(target / f"{name}_images.npy", mmap_mode="r")
         splits[name] = Split(images, np.load(target / f"{name}_labels.npy"), tuple(contents["classes"]))
-    return splits, contents["log"]
+    notes += contents["notes"]
+    return splits
 
 
-def _store(target: Path, splits: dict[str, Split], log: list[tuple[int, str]]) -> None:
+def _store(target: Path, splits: dict[str, Split], notes: list[str]) -> None:
     target.mkdir()
     for name, split in splits.items():
         np.save(target / f"{name}_images.npy", split.images)
         np.save(target / f"{name}_labels.npy", split.labels)
     classes = next(iter(splits.values())).classes
-    contents = json.dumps({"splits": list(splits), "classes": classes, "log": log})
+    contents = json.dumps({"splits": list(splits), "classes": classes, "notes": notes})
     (target / "contents.json").write_text(contents, encoding="utf-8")

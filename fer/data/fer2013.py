@@ -10,7 +10,6 @@ import codecs
 import csv
 import logging
 import os
-import re
 import tarfile
 import tempfile
 import zipfile
@@ -38,6 +37,9 @@ _ARCHIVES = (".zip", ".gz", ".tgz", ".tar")
 _OTHER_NAMES = {"emotion": "label", "usage": "split"}
 """Names that others give to the columns."""
 _LABELS = {str(label): label for label in range(len(EMOTIONS))}
+
+_SEPARATORS = str.maketrans(",;[]", "    ")
+"""What stands between or around pixels besides spaces."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +77,11 @@ def read(root: str | Path | None = None, download: bool = False, seed: int = 0) 
     others = [] if source == path or source.is_dir() else [p.name for p in _candidates(source.parent) if p != source]
     if others:
         _log.warning("%s is read, not what else is there: %s", source, ", ".join(others))
-    return cache.cached(cache.stamp(source, "fer2013", seed), lambda: _read(source, seed))
+    notes: list[str] = []
+    splits = cache.cached(cache.stamp(source, "fer2013", seed), lambda: _read(source, seed, notes), notes)
+    for note in notes:
+        _log.warning("%s", note)
+    return splits
 
 
 def _download() -> Path:
@@ -111,15 +117,15 @@ def _is_table(path: Path) -> bool:
         return False
     try:
         with _open(path) as file:
-            header = _table(file)[0]
+            header, _ = _table(file)
             return bool(_column(header, "emotion") and _column(header, "pixels"))
     except (OSError, UnicodeError, csv.Error):
         return False
 
 
-def _read(source: Path, seed: int) -> dict[str, Split]:
+def _read(source: Path, seed: int, notes: list[str]) -> dict[str, Split]:
     if source.is_dir() or source.suffix.lower() == ".csv":
-        return _splits(_images(source, str(source)), str(source), seed)
+        return _splits(_images(source, str(source), notes), str(source), seed, notes)
     with tempfile.TemporaryDirectory() as folder:
         try:
             if source.suffix.lower() == ".zip":
@@ -135,16 +141,16 @@ def _read(source: Path, seed: int) -> dict[str, Split]:
         folders = [Path(folder), *(path for path in sorted(Path(folder).rglob("*")) if path.is_dir())]
         inside = (path for each in folders for path in _candidates(each))
         best = next((path for path in inside if path.is_dir() or path.suffix.lower() == ".csv"), Path(folder))
-        return _splits(_images(best, str(source)), str(source), seed)
+        return _splits(_images(best, str(source), notes), str(source), seed, notes)
 
 
-def _images(path: Path, name: str) -> Iterator[Labelled]:
+def _images(path: Path, name: str, notes: list[str]) -> Iterator[Labelled]:
     """Yield the images of a CSV file, of a folder with split folders, or of one with a CSV file for each split.
 
     `name` is for messages.
     """
     if path.is_dir() and layout.find_splits(path):
-        yield from _folder_images(path, name)
+        yield from _folder_images(path, name, notes)
         return
     tables = list(filter(_is_table, sorted(path.glob("*")))) if path.is_dir() else [path]
     for table in tables:
@@ -152,24 +158,22 @@ def _images(path: Path, name: str) -> Iterator[Labelled]:
 
 
 def _open(path: Path) -> TextIO:
-    """Open a text file in UTF-8 or UTF-16, with a byte order mark or without."""
+    """Open a text file in UTF-8, or in the UTF-16 of spreadsheets, which begins with a byte order mark."""
     with path.open("rb") as file:
-        head = file.read(2)
-    wide = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}.get(head)
-    wide = wide or ("utf-16-le" if head[1:] == b"\0" else "utf-16-be" if head[:1] == b"\0" else None)
-    return path.open(encoding=wide or "utf-8-sig", newline="")
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return path.open(encoding="utf-16" if wide else "utf-8-sig", newline="")
 
 
-def _table(lines: TextIO) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """Return the columns of a CSV file as `fer.labels.key` has them, and its rows with their line numbers.
+def _table(lines: TextIO) -> tuple[list[str], "csv.DictReader[str]"]:
+    """Return the columns of a CSV file as `fer.labels.key` has them, and a reader of its rows.
 
-    The separators of spreadsheets are read: comma, semicolon, tabulator, |.
+    Its separator is a comma, a semicolon or a tabulator.
     """
-    before, first = next((pair for pair in enumerate(lines, 1) if pair[1].strip() and pair[1][:4] != "sep="), (1, ""))
-    separator = max(",;\t|", key=first.count)
-    header = [key(name) for name in next(csv.reader([first], delimiter=separator), [])]
-    reader = csv.DictReader(lines, header, restval="", delimiter=separator)
-    return header, ((before + reader.line_num, row) for row in reader)
+    separator = max(",;\t", key=lines.readline().count)
+    lines.seek(0)
+    reader = csv.DictReader(lines, restval="", delimiter=separator)
+    header = reader.fieldnames = [key(name) for name in reader.fieldnames or ()]
+    return header, reader
 
 
 def _column(header: Sequence[str], name: str) -> str | None:
@@ -204,7 +208,8 @@ def rows(
             if missing := [column for column, its in found.items() if not its and not (split and column == "usage")]:
                 expected, given = ", ".join([*columns, "Usage"]), ", ".join(header)[:80]
                 raise DataError(f"{name}: no column {missing[0]!r}; expected {expected}, found {given!r}")
-            for line, row in table:
+            for row in table:
+                line = table.line_num
                 where = f"{name}, line {line}"
                 usage, *values = (row[column].strip() if column else "" for column in found.values())
                 if not usage and not any(values):
@@ -226,7 +231,7 @@ def _csv_images(path: Path, name: str, split: str | None) -> Iterator[Labelled]:
         if label is None:
             raise DataError(f"{where}: the label is {emotion[:20]!r}; expected 0 (angry) to 6 (neutral)")
         try:
-            pixels = _pixels(text)
+            pixels = bytes(map(int, text.translate(_SEPARATORS).split()))
         except ValueError:
             raise DataError(f"{where}: a pixel is not a whole number from 0 to 255; fetch it again") from None
         if len(pixels) != SIDE * SIDE:
@@ -234,21 +239,10 @@ def _csv_images(path: Path, name: str, split: str | None) -> Iterator[Labelled]:
         yield given, label, pixels
 
 
-def _pixels(text: str) -> bytes:
-    """Return the pixels of a cell: whole numbers from 0 to 255, otherwise `ValueError`."""
-    try:
-        return bytes(map(int, text.split()))
-    except ValueError:  # separated by commas, in brackets, or written as 70.0
-        numbers = [float(number) for number in re.sub(r"[,;\[\]()]", " ", text).split()]
-        if not all(number.is_integer() for number in numbers):
-            raise
-        return bytes(map(int, numbers))
-
-
-def _folder_images(root: Path, name: str) -> Iterator[Labelled]:
-    home, folders = layout.split_folders(root, name)
+def _folder_images(root: Path, name: str, notes: list[str]) -> Iterator[Labelled]:
+    home, folders = layout.split_folders(root, notes, name)
     broken: list[Unreadable] = []
-    for split, images in layout.labelled(home, folders, name).items():
+    for split, images in layout.labelled(home, folders, notes, name).items():
         for image, file, pixels in read_images(images, split, root, 1, broken):
             if image.label not in EMOTIONS:
                 what = f"{image.label!r} is no emotion of FER-2013"
@@ -262,7 +256,7 @@ def _folder_images(root: Path, name: str) -> Iterator[Labelled]:
         raise DataError(refusal(broken, name))
 
 
-def _splits(images: Iterable[Labelled], source: str, seed: int) -> dict[str, Split]:
+def _splits(images: Iterable[Labelled], source: str, seed: int, notes: list[str]) -> dict[str, Split]:
     """Sort images into splits. Those without images are cut from train, if it has some."""
     splits, labels, pixels = list(zip(*images, strict=True)) or ((), (), ())
     stack = np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, SIDE, SIDE)
@@ -272,9 +266,9 @@ def _splits(images: Iterable[Labelled], source: str, seed: int) -> dict[str, Spl
         raise DataError(f"{source}: no images; fetch the whole set")
     if "train" in names and (missing := [name for name in USAGE.values() if name not in names]):
         percent = 10 if missing == ["val"] else 15
-        level = logging.INFO if missing == ["val"] else logging.WARNING  # the Kaggle set is known to have no val
-        what = f"no {' and no '.join(missing)}: {percent} % of train are cut for each, by seed"
-        _log.log(level, "%s has %s", source, what)
+        if missing != ["val"]:  # the Kaggle set is known to have no val
+            lacking = " and no ".join(missing)
+            notes.append(f"{source} has no {lacking}: {percent} % of train are cut for each, by seed")
         _cut(split, label, missing, percent, seed)
         names = list(USAGE.values())
     for usage, name in USAGE.items():

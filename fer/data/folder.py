@@ -11,6 +11,7 @@ A split by group keeps all images of a person, session or series on one side, so
 the neighbour of a frame it was trained on.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from fer.data.groups import Image, cut
 from fer.errors import DataError
 from fer.files import expand
 from fer.images import read_image
+
+_log = logging.getLogger(__name__)
 
 
 def read(
@@ -94,9 +97,13 @@ def _find(root: Path) -> tuple[Path, dict[str, Path], dict[str, list[Image]]]:
         listed = rafdb.read(table).items()
         images = {split: [Image(path, label) for path, label in rows] for split, rows in listed}
         return root, dict.fromkeys(images, root), images
-    root, folders = layout.split_folders(root)
+    notes: list[str] = []
+    root, folders = layout.split_folders(root, notes)
     folders = folders or {"train": root}
-    return root, folders, layout.labelled(root, folders)
+    images = layout.labelled(root, folders, notes)
+    for note in notes:
+        _log.warning("%s", note)
+    return root, folders, images
 
 
 def read_images(

@@ -2,21 +2,19 @@
 
 import logging
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from fer.errors import DataError
 
-_NUMBERED = re.compile(r"(.*?)[\s_.-]*(\d+)$")
+_NUMBERED = re.compile(r"(.*?\D)[\s_.-]*\d+")
 """A name that ends in a number. Not "face (3)": that is a third copy or download."""
-_CAMERA = re.compile(r"[A-Z0-9_]{4}\d{4}|(?i:IMG|DSC|PXL|MVIMG|WA|IMAGE|PHOTO|PIC|SCREENSHOT)([\W\d_].*)?")
-"""Photographs as cameras name them (four characters and four digits: CIPA DC-009, DCF), phones and messengers."""
-_VIDEO = re.compile(r"frame|clip|video|movie|(^|[\W\d_])(vid|mov|film|scene|take|seq)([\W\d_]|$)", re.IGNORECASE)
+_VIDEO = re.compile(r"frame|clip|video|movie|film|(^|[\W\d_])(vid|mov|scene|take|seq)([\W\d_]|$)", re.IGNORECASE)
+"""Names of series that are frames of a video, and not photographs by one camera."""
 _log = logging.getLogger(__name__)
 
 
@@ -53,9 +51,9 @@ def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: P
     names = ["train", *missing]
     classes, truth = np.unique([image.label for image in images], return_inverse=True)
     shares = np.array([1 - sum(missing.values()), *missing.values()])
-    foldered, series = all(image.group for image in images), _series(images)
+    foldered, series = all(image.group for image in images), list(map(_series, images))
     alone = [image.group or str(image.path) for image in images]
-    grouped = [image.group or name or str(image.path) for image, (name, _) in zip(images, series, strict=True)]
+    grouped = [name or own for name, own in zip(series, alone, strict=True)]
     for kind, keys in [("groups", grouped)] if foldered else [("groups", grouped), ("images", alone)]:
         groups, group = np.unique(keys, return_inverse=True)
         counts = np.zeros((len(groups), len(classes)), dtype=np.int64)
@@ -66,7 +64,9 @@ def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: P
         kind = "images" if len(groups) == len(images) else kind
         _log.info("%s: %s cut from train by %d %s", source, " and ".join(missing), len(groups), kind)
         part = dealt[group]
-        if torn := _torn(images, series, part):
+        sides = {pair for pair in zip(series, part.tolist(), strict=True) if _VIDEO.search(pair[0])}
+        torn = sorted(name for name, count in Counter(name for name, _ in sides).items() if count > 1)
+        if torn:
             fix = "give each session or person a folder of its own, or make train, val and test folders"
             what = f"{len(torn)} series of frames, such as {torn[0]}, are on both sides and flatter the scores"
             _log.warning("%s: %s; %s", source, what, fix)
@@ -77,47 +77,10 @@ def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: P
     raise DataError(f"{source}: {what}; add a session or a person, or make train, val and test folders")
 
 
-def _series(images: Sequence[Image]) -> list[tuple[str, int]]:
-    """Return the series and number of each image, such as ("clip", 1) for clip_0001.jpg; ("", 0) for none.
-
-    Numbers of a whole dataset, as in Training_123.jpg, are no series: there, a neighbour's class is chance.
-    """
-    members: defaultdict[str, list[tuple[int, str, int]]] = defaultdict(list)
-    for row, image in enumerate(images):
-        match, camera = _NUMBERED.fullmatch(image.path.stem), _CAMERA.fullmatch(image.path.stem)
-        if match and match[1] and (not camera or _VIDEO.search(image.path.stem)):
-            members[match[1]].append((int(match[2]), image.label, row))
-    found = [("", 0)] * len(images)
-    for name, frames in members.items():
-        frames.sort()
-        restarts = len({number for number, *_ in frames}) < len(frames)  # in each folder
-        same = sum(a[1] == b[1] for a, b in pairwise(frames))
-        if len(frames) > 1 and (restarts or 2 * same >= len(frames) - 1):
-            for number, _, row in frames:
-                found[row] = name, number
-    return found
-
-
-def _torn(images: Sequence[Image], series: Sequence[tuple[str, int]], part: np.ndarray) -> list[str]:
-    """Return the first file of each series whose numbers are regular and which is divided.
-
-    What almost all images of a class are called is no series, unless it speaks of a video.
-    """
-    sizes = Counter(image.label for image in images)
-    members: defaultdict[str, list[int]] = defaultdict(list)
-    for row, (name, _) in enumerate(series):
-        if name and not images[row].group:
-            members[name].append(row)
-    torn = []
-    for name, rows in members.items():
-        numbers = sorted({series[row][1] for row in rows})
-        steps = Counter(b - a for a, b in pairwise(numbers))
-        regular = len(numbers) > 2 and 2 * max(steps.values()) >= len(numbers) - 1
-        counts = Counter(images[row].label for row in rows)
-        usual = any(10 * count >= 9 * sizes[label] for label, count in counts.items())
-        if regular and len(set(part[rows].tolist())) > 1 and (_VIDEO.search(name) or not usual):
-            torn.append(images[rows[0]].path.name)
-    return torn
+def _series(image: Image) -> str:
+    """Return the name that an image shares with its neighbours: "clip" of clip_0001.jpg; "" for none."""
+    match = None if image.group else _NUMBERED.fullmatch(image.path.stem)
+    return match[1] if match else ""
 
 
 def _deal(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:

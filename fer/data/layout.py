@@ -1,6 +1,5 @@
 """What lies in a folder of images: splits, classes, and what belongs to neither."""
 
-import logging
 import os
 import re
 import unicodedata
@@ -21,11 +20,16 @@ HIDDEN = (".", "__MACOSX")
 
 _LIKE_SPLIT = re.compile(r"(train|val|valid|validation|test)(ing)?$", re.IGNORECASE)
 SPLITS = ("train", "val", "test")
-_ALIASES = {
-    **{"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"},
-    **{"publictest": "val", "privatetest": "test"},  # of FER-2013
+_OTHER_NAMES = {
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "validate": "val",
+    "dev": "val",
+    "publictest": "val",  # of FER-2013, as the next
+    "privatetest": "test",
+    "testing": "test",
 }
-_log = logging.getLogger(__name__)
 
 
 def list_images(root: Path) -> list[Path]:
@@ -63,14 +67,14 @@ def _folders_in(folder: Path) -> list[Path]:
 def split_name(name: str) -> str | None:
     """Return the split (train, val or test) that a folder or a table's cell names, None if no split."""
     word = re.sub(r"[\W_]*(set|data|images)?$", "", labels.key(name))
-    word = _ALIASES.get(word, word)
+    word = _OTHER_NAMES.get(word, word)
     return word if word in SPLITS else None
 
 
-def split_folders(root: Path, name: str | None = None) -> tuple[Path, dict[str, Path]]:
+def split_folders(root: Path, notes: list[str], name: str | None = None) -> tuple[Path, dict[str, Path]]:
     """Return the folder that holds split folders, `root` or one below it, and the folder of each split.
 
-    Folders with images beside them are named in a warning, with `name` as the dataset's. Without split folders the
+    Folders with images beside them are named in `notes`, with `name` as the dataset's. Without split folders the
     second is empty.
 
     Raises:
@@ -84,7 +88,7 @@ def split_folders(root: Path, name: str | None = None) -> tuple[Path, dict[str, 
     beside += [path for path in _folders_in(home) if path not in splits.values()]
     if ignored := ", ".join(path.name for path in beside if list_images(path)):
         reason = "they are no split folders, or a second one"
-        _log.warning("%s: not read, since %s: %s", name or home, reason, ignored)
+        notes.append(f"{name or home}: not read, since {reason}: {ignored}")
     return home, splits
 
 
@@ -104,18 +108,25 @@ def find_splits(root: Path) -> Path | None:
     return homes[0] if homes else None
 
 
-def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> dict[str, list[Image]]:
+def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str | None = None) -> dict[str, list[Image]]:
     """Return the images of each split, with class and group from their folders.
 
     Args:
         root: The folder of the dataset.
         folders: The folder of each split.
+        notes: What is not read is added here, a line for each kind.
         name: Of the dataset, for messages; None for the path of `root`.
 
     Raises:
         DataError: No images in class folders, or a class without any.
     """
     name = name or str(root)
+
+    def count(what: str, files: Sequence[Path]) -> None:
+        if files:
+            example = files[0].relative_to(root).as_posix()
+            notes.append(f"{name}: {what}: {len(files)}, such as {example}")
+
     rows: list[tuple[str, Path, tuple[str, ...]]] = []  # split, image, and its folders below the split's
     others: list[Path] = []
     for split, folder in folders.items():
@@ -125,9 +136,9 @@ def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> d
             elif not is_side_file(path):
                 others.append(path)
     above = [parts for *_, parts in rows if parts]
-    _report("files that are no images and not read", others, root, name)
+    count("files that are no images and not read", others)
     several = [path for _, path, _ in rows if _has_several(path)]
-    _report("images of several frames or pages, of which only the first is read", several, root, name)
+    count("images of several frames or pages, of which only the first is read", several)
     if not above:
         raise DataError(f"no images in class folders under {name}; expected {name}/train/<class>/* or {name}/<class>/*")
     level = _class_level(above, sessions=root in folders.values())
@@ -135,14 +146,14 @@ def labelled(root: Path, folders: dict[str, Path], name: str | None = None) -> d
     if root not in folders.values():
         beside = [path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(HIDDEN)]
         stray += filter(is_image, beside)
-    _report("images in no class folder and not read", stray, root, name)
+    count("images in no class folder and not read", stray)
     rows = [row for row in rows if len(row[2]) > level]
     found = {parts[level] for *_, parts in rows}
     if level == 0:  # then an emotion's folder is a class without images, too
         empty = [path for each in folders.values() for path in _folders_in(each) if path.name not in found]
-        _report("folders without images and not read", [p for p in empty if not labels.canonical(p.name)], root, name)
+        count("folders without images and not read", [p for p in empty if not labels.canonical(p.name)])
         found |= {path.name for path in empty if labels.canonical(path.name)}
-    classes = _classes(found, rows[0][1])
+    classes = _classes(found, rows[0][1], notes)
     images: dict[str, list[Image]] = {split: [] for split in folders}
     for split, path, parts in rows:  # folders above the class are sessions, the one below it is a person
         group = unicodedata.normalize("NFC", "/".join(parts[:level] or parts[level + 1 : level + 2]))
@@ -159,30 +170,26 @@ def _has_several(path: Path) -> bool:
     return False
 
 
-def _report(what: str, files: Sequence[Path], root: Path, name: str) -> None:
-    """Count files in a warning."""
-    if files:
-        _log.warning("%s: %s: %d, such as %s", name, what, len(files), files[0].relative_to(root).as_posix())
-
-
-def _classes(names: set[str], example: Path) -> dict[str, str]:
-    """Return the class of each folder name. Bare numbers are explained in a line."""
+def _classes(names: set[str], example: Path, notes: list[str]) -> dict[str, str]:
+    """Return the class of each folder name. Bare numbers are explained in `notes`."""
     classes = labels.unify(names)
     if {name.strip() for name in names} == set(rafdb.LABELS) and example.stem.endswith("_aligned"):
         classes = {name: rafdb.LABELS[name.strip()] for name in names}
     if len(alike := sorted(name for name in names if _LIKE_SPLIT.search(name))) > 1:
-        _log.warning("the folders %s are read as classes; for splits, call them train, val and test", ", ".join(alike))
+        notes.append(f"the folders {', '.join(alike)} are read as classes; for splits, call them train, val and test")
     if all(name.strip().isdecimal() for name in names):
         known = set(classes.values()) <= set(labels.EMOTIONS)
         read = ", ".join(f"{name} {classes[name]}" for name in sorted(names)) if known else "classes of their own"
         fix = "if they are others, rename the folders" if known else "rename the folders if they are emotions"
-        _log.warning("the class folders have numbers for names and are read as %s; %s", read, fix)
+        notes.append(f"the class folders have numbers for names and are read as {read}; {fix}")
     return classes
 
 
 def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
     """Return the number of folders above the class folders; see `read`."""
-    emotions = Counter(n for parts in folders for n, name in enumerate(parts) if labels.canonical(name))
+    named = ((level, name) for parts in folders for level, name in enumerate(parts))
+    # "joy12" is a person
+    emotions = Counter(level for level, name in named if labels.canonical(name) and not name[-1].isdecimal())
     if emotions:
         return max(sorted(emotions), key=lambda level: emotions[level])
     levels = [{parts[level] for parts in folders} for level in range(min(map(len, folders)))]

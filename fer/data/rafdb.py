@@ -11,14 +11,14 @@ from fer.errors import DataError
 LABELS = dict(zip("1234567", ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"), strict=True))
 """The emotion of each label of the basic set."""
 
+_PLACES = ("", "EmoLabel/", "basic/EmoLabel/", "*/EmoLabel/", "*/basic/EmoLabel/")
 _LIST = "list_pa*tition_label.txt"  # it is spelt "patition"
 _log = logging.getLogger(__name__)
 
 
 def find(root: Path) -> Path | None:
-    """Return the list of labels in `root` or up to three folders below it, the basic set's first; None without one."""
-    found = [path for depth in range(4) for path in sorted(root.glob("*/" * depth + _LIST)) if path.is_file()]
-    return min(found, key=lambda path: "compound" in path.parts, default=None)
+    """Return the list of labels in one of the places where it is below `root`, or None."""
+    return next((path for place in _PLACES for path in sorted(root.glob(place + _LIST)) if path.is_file()), None)
 
 
 def read(table: Path) -> dict[str, list[tuple[Path, str]]]:

@@ -120,7 +120,7 @@ class Monitors(L.Callback):
                 raise ConfigError(f"{key}={metric} is not logged; choose {', '.join(known)}")
 
     def idle(self, trainer: L.Trainer) -> list[str]:
-        """Return what had nothing to follow in a training that has ended."""
+        """Return the keys, with their metrics, that had nothing to follow in a training that has ended."""
         if self._start in (None, trainer.global_step):  # it had ended before, and was continued
             return []
         return [f"{key}={metric}" for key, metric in self.monitors.items() if metric not in trainer.callback_metrics]

@@ -27,10 +27,9 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
     """Build the trainer of a config.
 
     Args:
-        cfg: conf/train.yaml, composed. Those of its callbacks that the trainer's switches leave without a use are left
-            out.
+        cfg: conf/train.yaml, composed. Of its callbacks, those that the trainer's switches make useless are left out.
         further: More callbacks.
-        loggers: Of the run.
+        loggers: Those that the config describes.
 
     Raises:
         ConfigError: Lightning refuses a value.
@@ -49,19 +48,19 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
         raise ConfigError("trainer.logger is not read; set logger=csv or logger=wandb, or trainer.logger=false")
     if repr(options.get("limit_test_batches")) not in ("None", "0", "0.0", "1.0"):
         log.warning("trainer.limit_test_batches: only 0 has a meaning; the report is on the whole test split")
-    without_a_use = {
+    useless = {
         ModelCheckpoint: options.get("enable_checkpointing") is False,
         ProgressBar: options.get("enable_progress_bar") is False,
         LearningRateMonitor: not loggers,
     }
-    kinds = tuple(kind for kind, useless in without_a_use.items() if useless)
+    kinds = tuple(kind for kind, applies in useless.items() if applies)
     built = config.build(cfg.callbacks, "callbacks")
     callbacks = {name: node for name, node in built.items() if node is not None and not isinstance(node, kinds)}
     followed = {f"callbacks.{name}.monitor": getattr(node, "monitor", None) for name, node in callbacks.items()}
     monitors = Monitors(followed | {"scheduler.monitor": cfg.scheduler.get("monitor")})
-    everyone = [*callbacks.values(), *further, monitors]
+    all_callbacks = [*callbacks.values(), *further, monitors]
     try:
-        return config.build(options, "trainer", _convert_="all", callbacks=everyone, logger=list(loggers))
+        return config.build(options, "trainer", _convert_="all", callbacks=all_callbacks, logger=list(loggers))
     except ConfigError as error:
         raise ConfigError(f"{error}; given: {_given(options)}") from error
 
@@ -79,14 +78,14 @@ def fit(
     """Train, from the checkpoint `ckpt_path` if there is one. `options` are the values of the trainer, for messages.
 
     Raises:
-        ConfigError: Lightning refuses a value that it sees only now.
+        ConfigError: Lightning refuses a value only when the training starts.
         TrainingError: Nothing was trained.
     """
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
-    except Exception as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if not (isinstance(error, MisconfigurationException) or raised_in.is_relative_to(_LIGHTNING)):
+        if not isinstance(error, MisconfigurationException) and not raised_in.is_relative_to(_LIGHTNING):
             raise
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if data.overfits:  # what Lightning names instead would not help
@@ -99,14 +98,14 @@ def fit(
 
 
 def keep_best(trainer: L.Trainer, folder: Path) -> Path:
-    """Return best.ckpt of a run folder, after the training. Without a best epoch, the last weights become it.
+    """Return best.ckpt of a run folder, after the training. Without a best epoch, it holds the last weights.
 
-    One line says so, with what had no metric to follow. All processes of a run call this together.
+    A warning says so, and names what had no metric to follow. All processes of a run call this together.
     """
     best, lines = folder / "checkpoints" / resume.BEST, []
     for monitors in cast(Any, trainer).callbacks:
         if isinstance(monitors, Monitors) and (idle := monitors.idle(trainer)):
-            lines.append(f"nothing was validated that {', '.join(idle)} could follow")
+            lines.append(f"no value was logged for {', '.join(idle)}")
     if not trainer.strategy.broadcast(best.is_file()):
         kept = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
         if path := next(filter(None, kept), None):  # under another name

@@ -189,9 +189,7 @@ def one_file_a_split(root: Path) -> None:
     "write",
     [
         written(lambda text: text.replace(",", ";")),
-        written(lambda text: "sep=;\r\n" + text.replace(",", ";")),
         written(lambda text: text.replace(",", "\t"), "utf-16"),
-        written(lambda text: text, "utf-16-be"),
         written(lambda text: "\ufeff" + line_by_line("([^,\n]+)", r'"\1"')(text)),
         written(line_by_line("^", "0,")),
         written(line_by_line(r"^(\d),", r"\1.0,")),
@@ -199,7 +197,6 @@ def one_file_a_split(root: Path) -> None:
         written(line_by_line(r"^(\d),", lambda match: f"{match[1]}_{EMOTIONS[int(match[1])]},")),
         written(lambda text: text + ",,\r\n,,\r\n\r\n"),
         written(line_by_line(r",(\d.*\d),", lambda match: f',"[{match[1].replace(" ", ", ")}]",')),
-        written(line_by_line(r"(\d)(?= |,[A-Z])", r"\1.0")),
         written(lambda text: text.replace("Usage", "Split").replace("emotion", "Label").replace("PublicTest", "val")),
         renamed("fer2013_clean.csv"),
         renamed("FER2013.CSV"),
@@ -253,6 +250,15 @@ def test_unreadable_images_are_counted(tmp_path):
         (root / "train" / "sad" / name).write_bytes(b"")
     message = refusal(root)
     assert message.startswith(f"3 files are not readable images, such as {root}/train/sad/a.png (empty)")
+
+
+def test_what_is_not_read_is_said_from_the_cache_too(tmp_path, caplog):
+    root = kaggle_folder(tmp_path, fer_rows())
+    (root / "train" / "sad" / "clip.mp4").write_bytes(b"something else")
+    for _ in range(2):
+        caplog.clear()
+        fer2013.read(root)
+        assert caplog.messages == [f"{root}: files that are no images and not read: 1, such as train/sad/clip.mp4"]
 
 
 def test_root_comes_from_the_environment(tmp_path, monkeypatch):

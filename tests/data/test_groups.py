@@ -34,13 +34,14 @@ UNRELATED: dict[str, Callable[[int, int], str]] = {
     "FER-2013": lambda k, i: f"{('Training', 'PublicTest')[i % 2]}_{shuffled(k, i)}",
     "Kaggle": lambda k, i: f"im{i}",
     "downloads": lambda k, i: f"{('images', 'download')[i % 2]} ({i})",
+    "cameras that took one class each": lambda k, i: f"{('IMG', 'DSC', 'PXL', 'P')[k]}_{i:04}",
+    "the name of a person": lambda k, i: f"david_{k * PER_CLASS + i}",
     "their class": lambda k, i: f"{CLASSES[k]}_{i:03}",
 }
 FRAMES: dict[str, Callable[[int, int], str]] = {
     "one video": lambda k, i: f"frame_{k * PER_CLASS + i:05}",
     "every 25th frame": lambda k, i: f"video1-{25 * (k * PER_CLASS + i)}",
     "two clips": lambda k, i: f"clip{i // 10}_{i % 10:04}",
-    "two persons": lambda k, i: f"{('ann', 'bob')[i // 10]}{i % 10}",
     "a film of each class": lambda k, i: f"{CLASSES[k]}_film_{i}",
 }
 

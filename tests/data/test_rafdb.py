@@ -1,5 +1,6 @@
 """RAF-DB as it is distributed, with drawn pictures."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -47,6 +48,15 @@ def test_every_layout_gives_the_emotions(tmp_path: Path, layout: dict[str, str])
         assert split.classes == EMOTIONS
         for image, label in zip(split.images, split.labels, strict=True):
             assert rafdb.LABELS[str(round(image.mean() / 30))] == EMOTIONS[label]
+
+
+def test_folders_of_images_are_not_searched_for_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, scan = [], os.scandir
+    for name in ("happy", "sad"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scan(path))
+    assert rafdb.find(tmp_path) is None
+    assert set(listed) <= {str(tmp_path)}
 
 
 def test_the_folder_of_the_list_is_a_root_too(tmp_path: Path) -> None:

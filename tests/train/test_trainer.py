@@ -1,7 +1,9 @@
-"""Lightning's switches: each runs to an artifact, or is refused in one line that names it."""
+"""Lightning's switches: each run ends with an artifact, or is refused in one line that names it."""
 
+import errno
 import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import lightning as L
@@ -36,7 +38,7 @@ def quick(monkeypatch):
     [
         (["+trainer.fast_dev_run=true"], "are of the last step"),
         (["+trainer.overfit_batches=2", "trainer.max_epochs=2"], ""),
-        (["+trainer.limit_val_batches=0", "scheduler=plateau"], "scheduler.monitor=val/loss could follow; no epoch"),
+        (["+trainer.limit_val_batches=0", "scheduler=plateau"], "scheduler.monitor=val/loss; no epoch"),
         (["+trainer.max_steps=1", "trainer.max_epochs=-1"], "are of the last step"),
         (["+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3", "scheduler=plateau"], ""),
         (["+trainer.enable_checkpointing=false", "+trainer.enable_progress_bar=false"], "are of the last step"),
@@ -107,7 +109,17 @@ def test_a_fault_of_ours_stays_a_traceback(monkeypatch, tmp_path):
         tiny(tmp_path)
 
 
-def test_callbacks_without_a_use_are_left_out():
+def test_a_full_disk_is_no_fault_of_the_config(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(experiment.EmotionClassifier, "training_step", full)
+    monkeypatch.setattr(trainer, "_LIGHTNING", Path(__file__).parent)  # as if a logger of Lightning raised it
+    with pytest.raises(OSError, match="No space left"):
+        tiny(tmp_path)
+
+
+def test_useless_callbacks_are_left_out():
     cfg = config(*TINY, "+trainer.enable_checkpointing=false", "+trainer.enable_progress_bar=false")
     kinds = {type(callback) for callback in trainer.build(cfg, [], []).callbacks}
     assert not kinds & {ModelCheckpoint, RichProgressBar, LearningRateMonitor}
