@@ -107,9 +107,10 @@ def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognize
 
     if cfg.blur is not None and (note := Blur(cfg.blur, cfg.detector).check(False, cfg.every)):
         print(note, file=sys.stderr)
+    batch = zip(films, outputs_of(cfg, films), strict=True)
     total, notes, read, failed = Stats(), left_out(cfg.source, films), 0, 0
     try:
-        for film, outputs in zip(films, outputs_of(cfg, films), strict=True):
+        for film, outputs in batch:
             stats = Stats()
             try:
                 _run_one(cfg, str(film), outputs, load, stats, short=True)
@@ -120,8 +121,8 @@ def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognize
             finally:
                 total.add(stats)
     finally:
+        warn(notes)
         if total.frames:
-            warn(notes)
             show_table(f"{cfg.source}, {read} of {len(films)} films", total, load().classes, ())
     if failed:
         raise SourceError(f"{failed} of {len(films)} films could not be read to the end; the warnings above say why")

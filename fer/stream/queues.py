@@ -14,9 +14,9 @@ _FRAMES = 48
 """The queues and buffers of a run hold at most 48 frames, or 256 MB of them, but at least one each."""
 
 
-def room(most: int, image_bytes: int, least: int = 1) -> int:
+def room(most: int, image_bytes: int) -> int:
     """Return how many frames with images of this size a queue or buffer may hold: `most`, or fewer large ones."""
-    return max(least, min(most, most * _BYTES // (_FRAMES * max(1, image_bytes))))
+    return max(1, min(most, most * _BYTES // (_FRAMES * max(1, image_bytes))))
 
 
 class BoundedQueue(Generic[T]):

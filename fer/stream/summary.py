@@ -20,7 +20,7 @@ _MOST_WARNINGS = 5
 
 @contextmanager
 def summarised(context: Context, short: bool = False) -> Iterator[Callable[[], object]]:
-    """Show a progress bar, then warnings and a table when the run ends or is stopped. Call what it yields per frame.
+    """Show a progress bar, then warnings and, unless the run fails, a table. Call what it yields after each frame.
 
     short: Print one line instead of the table, as for one film of several.
     """
@@ -28,9 +28,12 @@ def summarised(context: Context, short: bool = False) -> Iterator[Callable[[], o
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     hidden = not console.is_terminal or source.kind == "image"
     try:
-        with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-            task = bar.add_task(source.name, total=source.total)
-            yield lambda: bar.advance(task)
+        try:
+            with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+                task = bar.add_task(source.name, total=source.total)
+                yield lambda: bar.advance(task)
+        finally:
+            warn(source.notes)
     except KeyboardInterrupt:
         _finish(context, short)
         raise
@@ -38,7 +41,6 @@ def summarised(context: Context, short: bool = False) -> Iterator[Callable[[], o
 
 
 def _finish(context: Context, short: bool) -> None:
-    warn(context.source.notes)
     stats, paths = context.stats, [path for path in context.paths.values() if path.exists()]
     if not short:
         show_table(context.source.name, stats, context.classes, paths)

@@ -29,7 +29,7 @@ from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.sinks import SINKS, Context, Sink, logs, window
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import OPENERS
-from fer.stream.types import Faces, FrameResult
+from fer.stream.types import Faces, Frame, FrameResult
 
 ROOT = Path(__file__).parents[2]
 
@@ -305,6 +305,25 @@ def test_a_run_without_a_face_says_the_likeliest_cause(program: Program, tmp_pat
         status, out, err = program("source=a.png")
         assert status == 0 and "1, 0 with faces" in out
         assert err.startswith(said) and err.count("\n") == bool(said)
+
+
+def test_losses_are_said_even_if_the_run_fails(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Damaged(FakeSource):
+        def __iter__(self) -> Iterator[Frame]:
+            self.notes.append("fake: 3 damaged frames")
+            yield from super().__iter__()
+
+    monkeypatch.setitem(OPENERS, "grey", lambda request: Damaged(5, fails_at=4) if request.source == "grey" else None)
+    status, out, err = program("source=grey", "view=none")
+    assert (status, out) == (2, "")
+    assert err == "warning: fake: 3 damaged frames\nerror: the fake source fails at frame 4\n"
+
+
+@pytest.mark.parametrize("every", ["0", "1.5", "often"])
+def test_blur_hides_no_wrong_every(every: str, program: Program, tmp_path: Path) -> None:
+    make_clip(tmp_path / "clip.mp4", 3)
+    status, _, err = program("source=clip.mp4", "blur=faces", f"every={every}")
+    assert status == 2 and f"every={every}" in err and err.count("\n") == 1
 
 
 def test_blur_and_a_live_source(program: Program, face: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

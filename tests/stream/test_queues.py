@@ -31,7 +31,7 @@ def test_a_large_value_waits_for_an_empty_queue_and_never_longer() -> None:
 def test_small_frames_fill_a_queue_and_large_ones_are_fewer() -> None:
     hd, uhd, largest = (3 * w * h for w, h in ((1280, 720), (3840, 2160), (7680, 4320)))
     assert [room(8, size) for size in (0, 1, hd, uhd, largest)] == [8, 8, 8, 1, 1]
-    assert [room(16, size, least=2) for size in (hd, uhd, largest, 10**12)] == [16, 3, 2, 2]
+    assert [room(16, size) for size in (hd, uhd, largest, 10**12)] == [16, 3, 1, 1]
     assert 48 * hd < 256 * 2**20
 
 

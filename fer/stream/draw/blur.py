@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fer.checks import check_choice
+from fer.checks import check_choice, check_number
 from fer.errors import ConfigError
 from fer.stream.faces.boxes import area, cover
 from fer.stream.faces.detect import Detector, width_of_copy
@@ -77,8 +77,9 @@ class Blur:
         """Return what to know before the run, in one line.
 
         Raises:
-            ConfigError: `every` leaves frames of a live source unsearched.
+            ConfigError: `every` is not a whole number from 1, or leaves frames of a live source unsearched.
         """
+        check_number("every", every, 1, whole=True)
         if live and every > 1:
             fix = "use every=1, or a smaller detector.still_width if that is too slow"
             raise ConfigError(f"every={every} does not fit blur={self._whom}, which searches every frame; {fix}")
