@@ -13,6 +13,8 @@ from fer.stream.types import FrameResult
 
 T = TypeVar("T")
 
+_COUNTS = ("frames", "frames_with_faces", "faces", "unreadable", "unconfirmed", "dropped")
+
 _MEASURED = 100_000
 """Number of times kept per stage, the latest, so that memory does not grow with the run."""
 
@@ -86,7 +88,7 @@ class Stats:
 
     def add(self, other: "Stats") -> None:
         """Add the counts and times of another run."""
-        for name in ("frames", "frames_with_faces", "faces", "unreadable", "dropped", "unconfirmed"):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.emotions.update(other.emotions)
         self._begin, self._end = 0.0, self.seconds + other.seconds
@@ -103,7 +105,5 @@ class Stats:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `stats=` writes, as plain values."""
-        counts = {
-            name: getattr(self, name) for name in ("frames", "frames_with_faces", "faces", "unconfirmed", "dropped")
-        }
+        counts = {name: getattr(self, name) for name in _COUNTS}
         return {**counts, "seconds": round(self.seconds, 3), "fps": round(self.fps, 2), "stages": self.stages()}

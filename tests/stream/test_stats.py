@@ -50,6 +50,7 @@ def test_an_empty_run_has_statistics() -> None:
         "frames",
         "frames_with_faces",
         "faces",
+        "unreadable",
         "unconfirmed",
         "dropped",
         "seconds",

@@ -70,7 +70,7 @@ class Blur:
         score = Detector(**(detector or {})).score  # checks the values
         self._detector = Detector(**{**(detector or {}), "score": min(_SCORE, score)})
         self._recent: Array = np.zeros(0, _REGION)
-        self._count = self._scene = 0  # frames so far, and the first one of this scene
+        self._count = 0  # frames so far
         self._spared, self._spared_at = 0, (-np.inf, -9)
 
     def check(self, live: bool, every: int) -> str | None:
@@ -96,18 +96,21 @@ class Blur:
         buffered: deque[tuple[FrameResult, Array]] = deque()
         with closing(results):
             for result in with_end(results):
+                ends = result is None or result.cut  # what follows tells nothing about the frames so far
+                while buffered and ends:
+                    yield _hidden(*buffered.popleft())
                 if result is not None:
                     self._add(result, buffered)
-                at_once = result is None or live or result.frame.file is not None
-                while buffered and (at_once or _may_go(buffered)):
-                    yield _hidden(*buffered.popleft())
+                    at_once = live or result.frame.file is not None
+                    while buffered and (at_once or _may_go(buffered)):
+                        yield _hidden(*buffered.popleft())
 
     def _add(self, result: FrameResult, buffered: deque[tuple[FrameResult, Array]]) -> None:
         """Append the next frame with its regions, and give the frames before it those of its new faces."""
         self._count += 1
         time, recent = result.frame.time, self._recent
         if result.cut or result.frame.file is not None:
-            self._scene, recent = self._count, recent[:0]
+            recent = recent[:0]
         late, old = time - recent["time"] > _AFTER, self._count - recent["frame"] > _FRAMES
         recent = recent[~(late & old)]
         boxes, ids, main = self._faces(result)
@@ -119,10 +122,8 @@ class Blur:
         new = found[~again[: len(boxes), recent["frame"] == self._count - 1].any(axis=1)]
         recent = recent[~again.any(axis=0)]
         for k, (earlier, hidden) in enumerate(buffered):
-            number = self._count - len(buffered) + k
-            if number >= self._scene:
-                soon = new if time - earlier.frame.time <= _BEFORE or k == len(buffered) - 1 else new[:0]
-                buffered[k] = earlier, np.concatenate([hidden, soon, _between(recent, new, earlier.frame.time, number)])
+            soon = new if time - earlier.frame.time <= _BEFORE or k == len(buffered) - 1 else new[:0]
+            buffered[k] = earlier, np.concatenate([hidden, soon, _between(recent, new, earlier.frame.time)])
         self._recent = np.concatenate([found, recent])
         buffered.append((result, self._recent))
 
@@ -168,9 +169,9 @@ def _may_go(buffered: deque[tuple[FrameResult, Array]]) -> bool:
     return len(buffered) > (2 if many else _FRAMES) and (many or last.time - first.time > _BEFORE)
 
 
-def _between(gone: Array, new: Array, time: float, frame: int) -> Array:
+def _between(gone: Array, new: Array, time: float) -> Array:
     """Return where faces were at `time` that are detected anew, near a place at which one was missed since."""
-    regions, gone = [], gone[gone["frame"] < frame]
+    regions, gone = [], gone[gone["time"] < time]
     sides = (gone["box"][:, 2:] - gone["box"][:, :2]).max(axis=1, initial=1)
     for face in new if len(gone) else ():
         moved = face["box"] - gone["box"]
