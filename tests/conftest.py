@@ -53,7 +53,9 @@ def logging_restored() -> Generator[None]:
     level, handlers = root.level, root.handlers[:]
     yield
     root.setLevel(level)
-    root.handlers[:] = [handler for handler in root.handlers if handler in handlers]
+    for handler in set(root.handlers).difference(handlers):
+        root.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture
