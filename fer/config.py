@@ -82,6 +82,8 @@ def program(
             sys.argv[1:] = arguments(given) if arguments else given
             # conf/hydra/launcher/joblib.yaml completes the schema that the launcher registers under the same name
             warnings.filterwarnings("ignore", "(?s).*hydra/launcher/.* is validated against ConfigStore schema")
+            # what they warn of in a picture, such as damaged EXIF, either costs nothing or is an error of ours
+            warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|pillow_jxl)\b")
             with env_override({"HYDRA_FULL_ERROR": "1"}):  # Hydra then raises its errors instead of printing them
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
 

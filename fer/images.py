@@ -4,10 +4,10 @@ import errno
 import io
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -20,17 +20,15 @@ from fer import hdr
 
 # Our own errors say it once.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pillow_heif|pillow_jxl)\b")
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".heic", ".heif", ".hif", ".jxl"}
-    | {".tif", ".tiff", ".bmp", ".dib", ".jp2", ".j2k", ".pbm", ".pgm", ".ppm", ".pnm", ".hdr", ".qoi", ".psd"}
+    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .avif .heic .heif .hif .jxl "
+    ".tif .tiff .bmp .dib .jp2 .j2k .pbm .pgm .ppm .pnm .hdr .qoi .psd".split()
 )
 """Endings that promise a picture. What a file is, its content says."""
 
 _SIDE_FILES = frozenset(
-    {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".ini", ".db"}
-    | {".npy", ".npz", ".pts", ".aae", ".xmp"}
+    ".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .html .log .ini .db .npy .npz .pts .aae .xmp".split()
 )
 """Endings of files that belong beside pictures; nobody expects a picture in them."""
 
@@ -94,6 +92,8 @@ def kind_of(source: Path | bytes) -> Literal["still", "animation"] | None:
 def count_frames(source: Path | bytes) -> int:
     """Return the number of frames of an animation, or of pages of a TIFF or HEIF file; 1 for anything else.
 
+    An animation that is damaged has at least as many.
+
     Raises:
         OSError: The file cannot be opened.
     """
@@ -149,8 +149,11 @@ def read_frames(source: Path | bytes) -> Iterator[tuple[np.ndarray, float]]:
     """
     with _opened(source) as file, _errors():
         image = _open(file, _format(file))
-        for number in range(getattr(image, "default_image", False), image.n_frames):
-            image.seek(number)
+        for number in count(_hidden(image)):
+            try:
+                image.seek(number)
+            except EOFError:
+                return
             pixels, milliseconds = pixels_of(image), image.info.get("duration", 0)
             yield pixels, milliseconds / 1000 if milliseconds > 10 else 0.1
 
@@ -185,9 +188,17 @@ def _frames(file: IO[bytes], name: str | None) -> int:
     file.seek(0)
     try:
         image = _open(file, name)
-        return image.n_frames - getattr(image, "default_image", False)  # an APNG's, for programs that play none
-    except Exception:  # Pillow raises errors of many types
+    except Exception:  # Pillow raises errors of many types; reading the picture says what is wrong
         return 1
+    try:
+        return image.n_frames - _hidden(image)
+    except Exception:
+        return image.tell() + 2  # the next frame is damaged
+
+
+def _hidden(image: Any) -> int:
+    """Return the number of pictures, 0 or 1, that an animated PNG has only for programs that play none."""
+    return int(getattr(image, "default_image", False))
 
 
 @contextmanager
@@ -208,7 +219,7 @@ def _read(file: IO[bytes]) -> np.ndarray:
     with _errors():
         try:
             image = _open(file, name)
-        except (KeyError, SyntaxError, ValueError):  # a format, or a variant of one, that Pillow does not know
+        except (KeyError, ValueError):  # a format that Pillow does not know, or more metadata than it reads
             if name == "JPEG":
                 raise  # of a damaged one, OpenCV gives half, and grey
             file.seek(0)

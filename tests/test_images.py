@@ -100,7 +100,18 @@ def test_an_image_that_would_fill_the_memory_is_refused() -> None:
 def test_damaged_images_are_read_or_refused(data: bytes, cut: int, piece: bytes) -> None:
     with contextlib.suppress(OSError):
         image = read_image(data[:cut] + piece + data[cut + len(piece) :])
-        assert (image.dtype, image.ndim) == (np.uint8, 3)
+        assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3) and image.size
+
+
+@given(name=st.sampled_from([*IMAGES]), left=st.floats(0, 1))
+def test_what_is_left_of_an_image_is_whole_or_refused(name: str, left: float) -> None:
+    data = IMAGES[name]
+    try:
+        image = read_image(data[: round(left * len(data))])
+    except OSError as error:
+        assert left < 1 and error.strerror
+    else:
+        np.testing.assert_array_equal(image, read_image(data))
 
 
 def quarters(width: int = 64, height: int = 48) -> Image.Image:
@@ -149,7 +160,7 @@ def test_a_picture_is_turned_and_mirrored_once(name: str, orientation: int) -> N
     assert corners(pixels) == ["red", "green", "blue", "yellow"]
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # pytest drops the filter of fer.images
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # as in fer.config.program
 def test_a_damaged_exif_costs_a_picture_its_orientation_and_no_more() -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 9
     assert corners(read_image(encoded(quarters(), "JPEG", exif=exif))) == ["red", "green", "blue", "yellow"]

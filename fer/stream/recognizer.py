@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from inspect import signature
 from itertools import count, islice
 from math import inf
 from os import PathLike
@@ -30,7 +31,7 @@ from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import SceneCutDetector, Tracker
 from fer.stream.pipeline import TemporalState
 from fer.stream.sources import Source, open_source
-from fer.stream.sources.memory import as_rgb, later
+from fer.stream.sources.memory import as_rgb, check_time
 from fer.stream.stats import Stats
 from fer.stream.types import Detections, Faces, Frame, FrameResult
 
@@ -169,17 +170,19 @@ class Session:
         picture = as_rgb(image)
         with self._lock:
             clock = max(monotonic() - self._start, self._time + 1e-3)
-            self._time = later(clock if time is None else time, self._time)
+            self._time = check_time(clock if time is None else time, self._time)
             frame = Frame(picture, next(self._index), self._time)
             return self._recognizer._recognize(frame, self._state, self._is_cut(frame.image))
 
 
 def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any] | None) -> T:
+    if not isinstance(values, Mapping | None):
+        raise ConfigError(f"{name}={values} must be a mapping, such as the one of {name} in conf/infer.yaml")
     try:
-        return kind(**(values or {}))
+        signature(kind).bind(**(values or {}))
     except TypeError as error:
-        reason = str(error).rpartition("() ")[2]
-        raise ConfigError(f"{name}={values}: {reason}; see the keys of {name} in conf/infer.yaml") from None
+        raise ConfigError(f"{name}={values}: {error}; see the keys of {name} in conf/infer.yaml") from None
+    return kind(**(values or {}))
 
 
 def limit_threads(threads: int | None) -> None:

@@ -153,6 +153,18 @@ def test_invalid_values_are_refused_at_once(model: Path) -> None:
     unknown = [{"detector": {"size": 3}}, {"smoothing": [1]}, {"smoothing": {1: 2}}, {"artifact": 3}]
     for values in (*wrong, *unknown, {"device": "tpu"}):
         with pytest.raises(ConfigError):
-            Recognizer(**{"artifact": model, **values})
+            Recognizer(artifact=values.pop("artifact", model), **values)
     with pytest.raises(ConfigError, match="tracking"):  # when it is used first: its libraries take a second to import
         Recognizer(model, tracking={"seconds": 3}).session()
+
+
+def test_a_fault_of_a_stage_is_not_taken_for_an_unknown_key(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(width: int = 3) -> None:
+        raise TypeError("of the stage itself")
+
+    monkeypatch.setattr(recognizer, "Detector", broken)
+    with pytest.raises(TypeError, match="of the stage itself"):
+        Recognizer(model)
+    for wrong in ({"size": 3}, [3]):
+        with pytest.raises(ConfigError, match=r"conf/infer\.yaml"):
+            Recognizer(model, detector=wrong)

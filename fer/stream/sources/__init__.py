@@ -11,19 +11,20 @@ import numpy as np
 from fer.checks import check_number
 from fer.errors import SourceError
 from fer.stream.sources.base import OPENERS, Kind, Request, Source, opener
+from fer.stream.sources.files import open_video
+from fer.stream.sources.memory import open_memory
 
 __all__ = ["OPENERS", "Kind", "Request", "Source", "open_source", "opener"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-from fer.stream.sources.memory import open_memory  # noqa: E402 (imported first, it would change the order of openers)
-
 
 def open_source(source: Any, threads: int | None = None, retry_for: float = 0.0) -> Source:
     """Open a camera index, an image, a folder or pattern of images, a video file or a URL.
 
-    The registered openers are asked in turn, the latest first; the first one that recognizes the source opens it.
+    The registered openers are asked in turn, the latest first; the first one that recognizes the source opens it. Any
+    other file is opened as a video.
 
     Args:
         source: What to open, such as `0`, `"photo.jpg"`, `"party/*.jpg"`, `"clip.mp4"` or `"rtsp://host/stream"`, or
@@ -48,7 +49,7 @@ def open_source(source: Any, threads: int | None = None, retry_for: float = 0.0)
         return open_memory(source)
     request = Request(source, threads, float(retry_for))
     try:
-        for ask in reversed(OPENERS.values()):
+        for ask in (*reversed(OPENERS.values()), open_video):
             if (opened := ask(request)) is not None:
                 return opened
     except OSError as error:

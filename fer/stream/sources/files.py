@@ -13,7 +13,7 @@ from av.stream import Disposition
 
 from fer.errors import SourceError
 from fer.images import IMAGE_SUFFIXES
-from fer.stream.sources.base import Clock, Kind, Request, Source, believable_rate, later, opener
+from fer.stream.sources.base import Clock, Kind, Request, Source, believable_rate, later
 from fer.stream.sources.display import Turns, shown, turns_of
 from fer.stream.types import Array, Frame
 
@@ -26,15 +26,13 @@ _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 FILM_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".3gp", ".mpg", ".mpeg", ".mts", ".m2ts", ".vob"}
-    | {".ogv", ".mxf", ".asf", ".divx"}
+    ".mp4 .m4v .mov .mkv .webm .avi .wmv .flv .3gp .mpg .mpeg .mts .m2ts .vob .ogv .mxf .asf .divx".split()
 )
 """Endings that promise a film. What a file is, its content says."""
 
 
-@opener("video")  # the first to be registered, so the last to be asked
 def open_video(request: Request) -> Source | None:
-    """Open any file as a video."""
+    """Open any file as a video. No `opener`, because it is asked after all of them."""
     path = request.path
     if path is None or not path.exists():
         return None
@@ -67,7 +65,9 @@ def open_container(url: str, name: str, **options: Any) -> Any:
 def _why_no_video(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(12)
-    if head[4:8] in (b"ftyp", b"mdat", b"moov", b"free", b"wide"):
+    if not head:
+        return f"{path} is empty; copy or record it again"
+    if head[4:8] in (b"ftyp", b"mdat", b"moov", b"free", b"wide", b"styp", b"moof", b"sidx"):
         return (
             f"{path} is an MP4 or MOV without its index (moov): the recording or the copy was cut short; "
             "copy it again, or repair it with a tool such as untrunc"
@@ -228,7 +228,7 @@ class Decoder:
         faulty: Frames that could be decoded in part.
         end: End of the last packet of picture or sound, in seconds.
         times: Gives the frames their times.
-        error: Why reading broke off, None if it came to the end of the file.
+        error: Why reading broke off, empty if it came to the end of the file.
     """
 
     def __init__(self, container: Any, threads: int | None, parallel: str = "AUTO") -> None:
@@ -264,7 +264,8 @@ class Decoder:
                     yield packet
         except (av.error.FFmpegError, OSError) as error:
             # The end of an answer whose length a web server did not tell is an error to FFmpeg.
-            if not (error.errno == errno.EIO and self._container.size < 0):
+            ended = isinstance(error, EOFError) or (error.errno == errno.EIO and self._container.size < 0)
+            if not ended:
                 self.error = "no data" if isinstance(error, av.error.ExitError) else str(error.strerror)
 
     def _flush(self) -> Iterator[Any]:

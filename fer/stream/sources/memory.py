@@ -84,16 +84,16 @@ class Memory(Source):
                 yield Frame(as_rgb(item), index, 0.0, file="")
                 continue
             given, picture = item if _is_pair(item) else (float(index / self.rate), item)
-            time = later(given, time)
+            time = check_time(given, time)
             yield Frame(as_rgb(picture).copy(), index, time)  # a program may use one array for all its frames
 
 
-def later(time: Any, than: float) -> float:
-    """Return `time` in seconds if it is later `than` that of the frame before. Raise `SourceError` if it is not."""
+def check_time(time: Any, last: float) -> float:
+    """Return the `time` of a frame in seconds. Raise `SourceError` unless it is later than that of the `last` frame."""
     if not isinstance(time, Real) or isinstance(time, bool) or not isfinite(time):
         raise SourceError(f"time={str(time)[:40]!r} must be a number of seconds")
-    if time <= than:
-        raise SourceError(f"time={time:g} follows {than:g}; give seconds that increase from frame to frame")
+    if time <= last:
+        raise SourceError(f"time={time:g} follows {last:g}; give seconds that increase from frame to frame")
     return float(time)
 
 
@@ -103,7 +103,7 @@ def as_rgb(given: Any) -> Array:
     Args:
         given: A path, the bytes of a picture file, a file opened in binary mode, a PIL image of any mode (turned
             upright by its EXIF orientation), or an array or tensor: (H, W), (H, W, C) or (C, H, W) with C of 1, 3 (RGB)
-            or 4 (RGB and alpha, which is dropped), of uint8, bool, or uint16 from 0 to 65535.
+            or 4 (RGB and alpha, which is laid over white), of uint8, bool, or uint16 from 0 to 65535.
 
     Raises:
         SourceError: It is none of these or empty. The range of floats and other integers is unknown, so they are
@@ -146,8 +146,9 @@ def _rgb(array: Array, name: str) -> Array:
     elif array.dtype != np.uint8:
         fix = "(image * 255).astype(np.uint8) if it is from 0 to 1, image.astype(np.uint8) if it is from 0 to 255"
         raise SourceError(f"the range of {found} is unknown; give uint8: {fix}")
-    array = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3]
-    return np.ascontiguousarray(array, np.uint8)
+    if array.shape[2] == 4:
+        return pixels_of(Image.fromarray(array.astype(np.uint8)))
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)), np.uint8)
 
 
 def _is_picture(given: Any) -> bool:

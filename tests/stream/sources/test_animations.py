@@ -79,3 +79,16 @@ def test_an_animation_cut_short_gives_the_frames_that_are_whole_and_says_so(tmp_
     path.write_bytes(path.read_bytes()[:1200])
     with pytest.raises(SourceError, match="cut short"):
         list(open_source(str(path)))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_damaged_animation_is_not_taken_for_a_still(tmp_path: Path, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (6, 30, 40, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.gif", "GIF", 40, [Image.fromarray(each) for each in noise])
+    content = path.read_bytes()
+    # A block begins, and the file ends: Pillow cannot even count the frames.
+    path.write_bytes(content[: content.index(b"!\xf9\x04", int(share * len(content))) + 3])
+    source = open_source(str(path))
+    frames = list(source)
+    assert source.kind == "video" and 1 <= len(frames) < 6
+    assert len(source.notes) == 1 and f"{len(frames)} of its" in source.notes[0]

@@ -29,7 +29,7 @@ def encoded(image: np.ndarray, orientation: int = 1) -> bytes:
         RGB,
         np.asfortranarray(RGB),
         np.repeat(RGB, 2, axis=1)[:, ::2],
-        np.dstack([RGB, GREY]),
+        np.dstack([RGB, np.full_like(GREY, 255)]),
         np.moveaxis(RGB, 2, 0),
         RGB.astype(np.uint16) * 257,
         RGB.astype(">u2") * 257,
@@ -62,6 +62,20 @@ def test_grey_becomes_rgb(given: Any) -> None:
 def test_pil_images_of_any_mode(mode: str) -> None:
     white = Image.new(mode, (6, 4), 65535) if mode == "I;16" else Image.new("RGB", (6, 4), "white").convert(mode)
     np.testing.assert_array_equal(as_rgb(white), np.full((4, 6, 3), 255))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparent_parts_are_white_in_memory_as_in_files(dtype: type) -> None:
+    array = np.dstack([RGB, np.full_like(GREY, 255)])
+    array[0] = 0
+    array[1, :, 3] = 51
+    expected = RGB.copy()
+    expected[0] = 255
+    expected[1] = np.round(RGB[1] * 0.2 + 255 * 0.8)
+    actual = as_rgb(array.astype(dtype) * (257 if dtype == np.uint16 else 1))
+    np.testing.assert_allclose(actual.astype(int), expected, atol=1)
+    np.testing.assert_array_equal(as_rgb(Image.fromarray(array)), actual)
+    np.testing.assert_array_equal(as_rgb(encoded(array)), actual)
 
 
 def test_masks_are_black_and_white() -> None:

@@ -30,9 +30,10 @@ def test_names_are_only_names(make_clip: Clip, name: str, monkeypatch: pytest.Mo
     [
         ("notes.mp4", b"only text\n" * 50, "neither a video nor an image"),
         ("notes.txt", b"only text\n" * 50, "holds no video|neither"),
-        ("empty.mp4", b"", "neither a video nor an image"),
+        ("empty.mp4", b"", "is empty; copy"),
+        ("segment.m4s", b"\0\0\0\x18stypmsdh" + bytes(99), "without its index"),
         ("photo.jpg", b"only text", "neither a video nor an image"),
-        ("empty.png", b"", "neither a video nor an image"),
+        ("empty.png", b"", "is empty; copy"),
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -21,17 +21,15 @@ def write_image(path: Path, image: np.ndarray) -> Path:
     return path
 
 
-@pytest.mark.parametrize("head", [b"Pf\n4 4\n-1.0\n", b"PF\n4 4\n-1.0\n"])
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".pfm"])
-def test_floating_point_pictures_are_read_or_refused(head: bytes, suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("head", "channels"), [(b"Pf", 1), (b"PF", 3)])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".pfm", ""])
+def test_pictures_that_only_ffmpeg_knows_are_read_whatever_their_ending(
+    head: bytes, channels: int, suffix: str, tmp_path: Path
+) -> None:
     path = tmp_path / f"a{suffix}"
-    path.write_bytes(head + bytes(4 * 16 * 3))
-    try:
-        with open_source(str(path)) as source:
-            (frame,) = source
-        assert frame.image.shape == (4, 4, 3)
-    except SourceError as error:
-        assert "neither a video nor an image" in str(error)
+    path.write_bytes(head + b"\n4 4\n-1.0\n" + np.full(16 * channels, 0.5, "<f4").tobytes())
+    (frame,) = open_source(str(path))
+    assert frame.image.shape == (4, 4, 3) and frame.image.mean() == pytest.approx(128, abs=3)
 
 
 def png(width: int, height: int) -> bytes:
