@@ -12,7 +12,7 @@ from fer.stream.sinks.base import FILMS, Context, Sink, sink, write_output
 from fer.stream.sinks.history import History, clock
 from fer.stream.sinks.pictures import encode
 from fer.stream.sinks.timeline import draw_timeline, hex_colours, tick
-from fer.stream.sources.live import without_password
+from fer.stream.sources.network import without_password
 from fer.stream.types import Array, FrameResult
 
 _PANELS = 12
