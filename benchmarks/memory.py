@@ -3,8 +3,8 @@
     python benchmarks/memory.py [--size 3840x2160] [--frames 120] [--clip ../shared/media/single_face.mp4]
 
 Each measurement is a process of its own, started by one that is small, because a process inherits the peak of the one
-that starts it. `bare` encodes with the settings of `save=`, `plain` with those of the preset, which look further ahead;
-`loaded` only loads the libraries and models and searches one small frame.
+that starts it. `plain` decodes and encodes with the settings of the preset, `loaded` does the same after loading the
+libraries and models, and `own` uses the settings of `save=`, which look less far ahead. `load` only loads the libraries.
 """
 
 import argparse
@@ -47,6 +47,8 @@ def encode(path: str, out: str, settings: str) -> None:
         stream.thread_type = "AUTO"
         bytes_of_image = 3 * stream.width * stream.height
         own = {**video.ENCODER, "rc-lookahead": str(room(video.LOOKAHEAD, bytes_of_image))}
+        if settings == "loaded":
+            load()
         options = own if settings == "own" else {"preset": "veryfast", "crf": "20"}
         encoder = target.add_stream("libx264", rate=30, options=options)
         encoder.width, encoder.height, encoder.pix_fmt = stream.width, stream.height, "yuv420p"
@@ -61,7 +63,6 @@ def load() -> None:
     from fer.stream import Recognizer
 
     Recognizer().session()(np.zeros((360, 640, 3), np.uint8))
-    os._exit(0)  # libraries that are unloaded in order touch 100 MB that they have not used
 
 
 def main() -> None:
@@ -73,17 +74,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         film, folder = Path(name) / "film.mp4", Path(name)
         peak(__file__, "make", given.clip, film, given.size, given.frames)
-        bare, plain = (peak(__file__, "encode", film, folder / "bare.mp4", settings) for settings in ("own", "plain"))
-        loaded = peak(__file__, "load")
+        kinds = ("own", "plain", "loaded")
+        own, plain, loaded = (peak(__file__, "encode", film, folder / "bare.mp4", kind) for kind in kinds)
+        libraries = peak(__file__, "load")
         outputs = [f"{key}={folder / file}" for key, file in OUTPUTS.items()]
         whole = peak(ROOT / "infer.py", f"source={film}", "view=none", *outputs)
-    print(f"{given.size}, {given.frames} frames, peaks in MB:")
-    print(f"all outputs {whole}, bare {bare}, plain {plain}, loaded {loaded}")
+    print(f"{given.size}, {given.frames} frames, peaks in MB")
+    print(f"{whole} with all outputs")
+    print(f"{plain} decode and encode as the preset does, {loaded} with the libraries and models loaded")
+    print(f"{own} decode and encode with the settings of save=")
+    print(f"{libraries} libraries and models alone")
 
 
 if __name__ == "__main__":
     steps = {"make": make, "encode": encode, "load": load}
     if sys.argv[1:] and sys.argv[1] in steps:
         steps[sys.argv[1]](*sys.argv[2:])
+        os._exit(0)  # libraries that are unloaded in order touch 100 MB that they have not used
     else:
         main()
