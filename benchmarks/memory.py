@@ -4,7 +4,7 @@
 
 Each measurement is a process of its own, started by one that is small, because a process inherits the peak of the one
 that starts it. `plain` decodes and encodes with the settings of the preset, `loaded` does the same after loading the
-libraries and models, and `own` uses the settings of `save=`, which look less far ahead. `load` only loads the libraries.
+libraries and models; `own` uses the settings of `save=`, which look less far ahead; `load` only loads libraries.
 """
 
 import argparse
