@@ -268,7 +268,11 @@ def run(
         else:
             errors = _deliver(results, opened, stats, after_frame, hold_off)
         ended_by = _first(errors)
-        errors += filter(None, [_close(sink, ended_by) for sink in reversed(opened)])
+        for sink in reversed(opened):
+            try:
+                sink.__exit__(None if ended_by is None else type(ended_by), ended_by)
+            except Exception as error:  # the others are closed as well
+                errors.append(error)
     stats.stop()
     if (first := _first(errors)) is not None:
         for text in dict.fromkeys(map(str, errors)):
@@ -315,15 +319,6 @@ def _deliver(
 def _first(errors: Sequence[BaseException]) -> BaseException | None:
     """Return the first error, None if there is none. Ctrl-C hides no other error."""
     return min(errors, key=lambda error: isinstance(error, KeyboardInterrupt), default=None)
-
-
-def _close(sink: Sink, error: BaseException | None) -> Exception | None:
-    """Close a sink after a run that `error` has ended. Return what it raises, so that the others are closed as well."""
-    try:
-        sink.__exit__(None if error is None else type(error), error)
-    except Exception as failed:
-        return failed
-    return None
 
 
 @contextmanager

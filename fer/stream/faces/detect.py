@@ -19,7 +19,6 @@ _VISIBLE = 0.1
 _SAME_FACE = 0.5
 """Two boxes are one face if more than this share of the smaller one is covered by the other."""
 
-
 _FAR = 4.5
 """Ratio of two widths above which one between them is searched, too."""
 
