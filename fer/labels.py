@@ -31,6 +31,10 @@ _ALIASES: dict[str, str] = {}
 _NUMBER = re.compile(r"^\d+[\W_]*|[\W_]*\d+\W*$")
 """The number of "0_angry" or "angry_0"."""
 
+_INVISIBLE = dict.fromkeys((0x200B, 0xFEFF))
+_TURKISH = {0x131: "i", 0x307: None}
+"""Turkish has an i with and one without a dot in both cases: İ is folded to i and a dot of its own, I to i."""
+
 
 def register(name: str, colour: Colour, aliases: Iterable[str] = ()) -> None:
     """Add an emotion after those registered before, or replace one.
@@ -44,9 +48,14 @@ def register(name: str, colour: Colour, aliases: Iterable[str] = ()) -> None:
     _ALIASES.update((_folded(alias), name) for alias in (name, *aliases))
 
 
+def _text(name: str) -> str:
+    """Return `name` in Unicode's form NFKC, without surrounding spaces and dots."""
+    return unicodedata.normalize("NFKC", name).translate(_INVISIBLE).strip(" .")
+
+
 def _folded(name: str) -> str:
-    """Return `name` without what makes no difference: case, Unicode form and surrounding spaces."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).strip()
+    """Return `name` without what makes no difference: case, Unicode form, surrounding spaces and dots."""
+    return _text(_text(name).casefold()).translate(_TURKISH)
 
 
 register("angry", (214, 69, 65), ["anger"])
@@ -62,7 +71,7 @@ EMOTIONS: tuple[str, ...] = tuple(COLOURS)
 
 
 def key(name: str) -> str:
-    """Return what is equal for two names of one class, whatever their case, Unicode form and surrounding spaces.
+    """Return what is equal for two names of one class, whatever their case and Unicode form.
 
     It is the emotion ("Happiness" → "happy") if the name means one.
     """
@@ -83,8 +92,8 @@ def unify(names: Iterable[str]) -> dict[str, str]:
     names such as "0_angry" are left out, unless two numbers with the same name tell classes apart ("happy_1",
     "happy_2"). The names 0 to 6, if all of them and no others occur, are FER-2013's labels; other bare numbers stay.
     """
-    texts = {name: unicodedata.normalize("NFC", name).strip() for name in names}
-    if set(texts.values()) == set(map(str, range(7))):
+    texts = {name: _text(name) for name in names}
+    if all(map(str.isdecimal, texts.values())) and set(map(int, texts.values())) == set(range(7)):
         return {name: EMOTIONS[int(text)] for name, text in texts.items()}
     plain = {name: _NUMBER.sub("", text) or text for name, text in texts.items()}
     numbers: defaultdict[str, set[str]] = defaultdict(set)

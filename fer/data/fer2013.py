@@ -95,10 +95,19 @@ def _download() -> Path:
 
 
 def find(path: Path) -> Path | None:
-    """Return the file or folder to read, which is `path` itself or the best candidate in it; None if there is none."""
+    """Return the file or folder to read; None if there is none.
+
+    It is `path` itself, or the best candidate in it, or in its folder `fer2013`, or in its only folder.
+    """
     if path.is_file():
         return path if path.suffix.lower() in (".csv", *_ARCHIVES) else None
-    return next((found[0] for folder in (path, path / "fer2013") if (found := _candidates(folder))), None)
+    if not path.is_dir():
+        return None
+    if found := _candidates(path):
+        return found[0]
+    folders = layout.folders_in(path)
+    folders = [each for each in folders if each.name == "fer2013"] or folders
+    return find(folders[0]) if len(folders) == 1 else None
 
 
 def _candidates(folder: Path) -> list[Path]:

@@ -31,6 +31,9 @@ _OTHER_NAMES = {
     "testing": "test",
 }
 
+_CONTAINERS = ("images", "imgs")
+"""Names of folders that hold images, and are neither a class nor a person."""
+
 
 def list_images(root: Path) -> list[Path]:
     """Return all images below `root`, by content, sorted by their path with /; see `list_files`."""
@@ -60,7 +63,8 @@ def _unlistable(error: OSError) -> NoReturn:
     raise DataError(f"cannot list {error.filename} ({error.strerror}); check its permissions")
 
 
-def _folders_in(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, without hidden ones, by name."""
     return [folder / name for name in next(_walk(folder))[1]]
 
 
@@ -83,9 +87,9 @@ def split_folders(root: Path, notes: list[str], name: str | None = None) -> tupl
     home = find_splits(root)
     if home is None:
         return root, {}
-    splits = {split: path for path in reversed(_folders_in(home)) if (split := split_name(path.name))}
-    beside = [path for path in _folders_in(root) if not home.is_relative_to(path)] if home != root else []
-    beside += [path for path in _folders_in(home) if path not in splits.values()]
+    splits = {split: path for path in reversed(folders_in(home)) if (split := split_name(path.name))}
+    beside = [path for path in folders_in(root) if not home.is_relative_to(path)] if home != root else []
+    beside += [path for path in folders_in(home) if path not in splits.values()]
     if ignored := ", ".join(path.name for path in beside if list_images(path)):
         reason = "they are no split folders, or a second one"
         notes.append(f"{name or home}: not read, since {reason}: {ignored}")
@@ -94,12 +98,12 @@ def split_folders(root: Path, notes: list[str], name: str | None = None) -> tupl
 
 def find_splits(root: Path) -> Path | None:
     """Return the folder with split folders: `root`, an only folder's, or the one of several in it; None without."""
-    folders = _folders_in(root)
+    folders = folders_in(root)
     if any(split_name(path.name) for path in folders):
         return root
     if len(folders) == 1:  # an archive unpacked into a folder of its own
         return find_splits(folders[0])
-    homes = [path for path in folders if len({split_name(each.name) for each in _folders_in(path)} - {None}) > 1]
+    homes = [path for path in folders if len({split_name(each.name) for each in folders_in(path)} - {None}) > 1]
     homes = [path for path in homes if len(homes) == 1 or list_images(path)]  # not those of labels in text files
     if len(homes) > 1:
         names = " and ".join(path.name for path in homes)
@@ -132,7 +136,8 @@ def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str |
     for split, folder in folders.items():
         for path in list_files(folder):
             if is_image(path):
-                rows.append((split, path, path.relative_to(folder).parts[:-1]))
+                parts = path.relative_to(folder).parts[:-1]
+                rows.append((split, path, tuple(part for part in parts if part.lower() not in _CONTAINERS)))
             elif not is_side_file(path):
                 others.append(path)
     above = [parts for *_, parts in rows if parts]
@@ -140,7 +145,9 @@ def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str |
     several = [path for _, path, _ in rows if _has_several(path)]
     count("images of several frames or pages, of which only the first is read", several)
     if not above:
-        raise DataError(f"no images in class folders under {name}; expected {name}/train/<class>/* or {name}/<class>/*")
+        there = f" (but {others[0].relative_to(root).as_posix()})" if others else ""
+        expected = f"{name}/train/<class>/* or {name}/<class>/*"
+        raise DataError(f"no images in class folders under {name}{there}; expected {expected}")
     level = _class_level(above, sessions=root in folders.values())
     stray = [path for _, path, parts in rows if len(parts) <= level]
     if root not in folders.values():
@@ -150,7 +157,8 @@ def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str |
     rows = [row for row in rows if len(row[2]) > level]
     found = {parts[level] for *_, parts in rows}
     if level == 0:  # then an emotion's folder is a class without images, too
-        empty = [path for each in folders.values() for path in _folders_in(each) if path.name not in found]
+        beside = [path for each in folders.values() for path in folders_in(each)]
+        empty = [path for path in beside if path.name not in found and path.name.lower() not in _CONTAINERS]
         count("folders without images and not read", [p for p in empty if not labels.canonical(p.name)])
         found |= {path.name for path in empty if labels.canonical(path.name)}
     classes = _classes(found, rows[0][1], notes)
@@ -193,7 +201,7 @@ def _class_level(folders: Sequence[tuple[str, ...]], sessions: bool) -> int:
     if emotions:
         return max(sorted(emotions), key=lambda level: emotions[level])
     levels = [{parts[level] for parts in folders} for level in range(min(map(len, folders)))]
-    if numbers := [level for level, names in enumerate(levels) if names == set(map(str, range(7)))]:
+    if numbers := [n for n, names in enumerate(levels) if set(labels.unify(names).values()) == set(labels.EMOTIONS)]:
         return numbers[0]
     digit = re.compile(r"\d")
     numbered = all(len(p) > 1 and digit.search(p[0]) and not digit.search(p[1]) for p in folders)

@@ -95,6 +95,23 @@ def test_what_a_mac_adds_to_its_archives_is_ignored(tmp_path):
     assert fer2013.read(mac)["train"].fingerprint == fer2013.read(plain)["train"].fingerprint
 
 
+@pytest.mark.parametrize("above", ["fer2013", "fer2013/fer2013", "download/data"])
+def test_a_table_in_folders_of_folders(tmp_path, above):
+    write_csv(tmp_path / above / "fer2013.csv", fer_rows())
+    if above == "fer2013":
+        (tmp_path / "votes").mkdir()
+    assert len(fer2013.read(tmp_path)["train"]) == 21
+
+
+def test_pixels_may_be_in_several_lines_of_a_cell(tmp_path):
+    truth = fer2013.read(write_csv(tmp_path / "a" / "fer2013.csv", fer_rows()))
+    path = write_csv(tmp_path / "b" / "fer2013.csv", fer_rows())
+    path.write_text(
+        re.sub(r",(\d[\d ]+),", lambda cell: ',"' + cell[1].replace(" ", "\n", 47) + '",', path.read_text())
+    )
+    assert fer2013.read(path)["test"].fingerprint == truth["test"].fingerprint
+
+
 def test_hidden_files_and_folders_are_ignored(tmp_path):
     folder = kaggle_folder(tmp_path, fer_rows())
     before = fer2013.read(folder)["train"].fingerprint

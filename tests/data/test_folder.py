@@ -203,6 +203,16 @@ def test_split_folders_below_other_folders(tmp_path: Path, above: str) -> None:
     assert values(folder.read(tmp_path)["test"]) == [4, 5]
 
 
+@pytest.mark.parametrize("pattern", ["<s>/images/<c>/<i>.png", "<s>/<c>/Images/<i>.png", "Images/<c>/<i>.png"])
+def test_a_folder_called_images_is_no_class_and_no_person(tmp_path: Path, pattern: str) -> None:
+    tree(tmp_path, pattern, s=("train",), c=("x", "y"), i="abcdef")
+    assert {name: split.counts() for name, split in folder.read(tmp_path).items()} == {
+        "train": [4, 4],
+        "val": [1, 1],
+        "test": [1, 1],
+    }
+
+
 def test_split_folders_of_images_are_told_from_those_of_labels(tmp_path: Path) -> None:
     tree(tmp_path / "images", "<s>/<c>/a.png", s=("train", "val", "test"), c=("x", "y"))
     for split in ("train", "val", "test"):
@@ -476,6 +486,11 @@ def test_a_dangling_link_is_an_unreadable_image(tmp_path: Path) -> None:
 def test_arguments_that_cannot_work(tmp_path: Path, arguments: dict[str, float], key: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(key)):
         folder.read(tmp_path, **arguments)
+
+
+def test_what_lies_in_a_folder_without_images_is_named(tmp_path: Path) -> None:
+    (tmp_path / "faces.zip").write_bytes(b"PK")
+    assert f"no images in class folders under {tmp_path} (but faces.zip); expected" in refusal(tmp_path)
 
 
 # files
