@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from fer.errors import SinkError
 from fer.stream.sinks.base import Context, Sink, sink, sink_errors, write_output
 from fer.stream.types import Array, FrameResult
 
@@ -27,6 +28,8 @@ class _Log(Sink):
     def close(self, complete: bool) -> None:
         with sink_errors(self.path):
             self._file.close()
+        if not self.path.exists():
+            raise SinkError(f"{self.path} was moved or deleted during the run; run again and leave it where it is")
 
 
 @sink("log", ".jsonl")

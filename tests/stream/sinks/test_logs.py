@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,14 @@ def test_rows_outlive_an_error(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="cannot write"), JsonLines(tmp_path / "no" / "log.jsonl"):
         pass
+
+
+def test_a_log_that_is_deleted_during_the_run_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "log.jsonl"
+    path.parent.mkdir()
+    with pytest.raises(SinkError, match=r"log\.jsonl was moved or deleted"), JsonLines(path) as log:
+        log.write(frame_result(0), None)
+        shutil.rmtree(path.parent)
 
 
 @pytest.mark.parametrize(("error", "written"), [(KeyboardInterrupt, True), (ZeroDivisionError, False)])
