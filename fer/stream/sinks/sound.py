@@ -61,23 +61,24 @@ def _chosen(container: Any, source: Source) -> Any:
 
 
 def _decoded(container: Any, stream: Any, source: Source, track: "_Track") -> Generator[Any]:
-    damaged = before = 0
+    damaged = 0
     try:
         for packet in demux(container, stream):
             try:
                 frames = packet.decode()
             except (av.error.FFmpegError, OSError):
                 damaged += 1
-                before += not track.end  # broadcasts are often recorded from the middle of a packet on
                 continue
+            if frames and not track.end:
+                damaged = 0  # broadcasts are often recorded from the middle of a packet on
             for frame in frames:
                 yield from track.add(frame)
         yield from track.flush()
     finally:
-        if not track.end and damaged:
-            source.notes.append(f"{source.name}: its sound cannot be decoded and is left out; {_FIX}")
-        elif damaged > before:
-            source.notes.append(f"{source.name}: damaged packets of its sound, which are silent: {damaged - before}")
+        if damaged:
+            silent = f"damaged packets of its sound, which are silent: {damaged}"
+            none = f"its sound cannot be decoded and is left out; {_FIX}"
+            source.notes.append(f"{source.name}: {silent if track.end else none}")
 
 
 class _Track:
