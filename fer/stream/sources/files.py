@@ -103,6 +103,8 @@ class Video(Source):
         stream = self._decoder.stream
         self.rate = believable_rate(stream.guessed_rate, stream.average_rate)
         self._listed, self._seconds = stream.frames, _seconds(container, *picture_and_sound(container))
+        if container.format.name == "avi":  # of one that is cut short, FFmpeg tells the length that is left
+            self._seconds = max(self._seconds, float(self._listed / stream.average_rate))
         self._reading = False
         self._estimated = joinable(container) and container.format.name != "hls"
         self.total = self._listed or (round(_seconds(container, stream) * self.rate) or None)

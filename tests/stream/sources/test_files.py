@@ -13,7 +13,7 @@ from PIL import Image as PIL
 from samples import as_a_browser_records
 
 from fer.errors import SourceError
-from fer.stream.sources import open_source
+from fer.stream.sources import files, open_source
 from fer.stream.sources.files import demux
 
 Clip = Callable[..., Path]
@@ -103,6 +103,27 @@ def test_a_cut_video_gives_what_decodes_and_says_so(make_clip: Clip) -> None:
         frames = list(source)
     assert 5 < len(frames) < 50
     assert source.notes and "clip.mkv" in source.notes[0]
+
+
+def test_the_rest_of_a_cut_avi_is_missed_and_frames_that_it_repeats_are_not(make_clip: Clip) -> None:
+    path = make_clip("clip.avi", frames=8, times=[0.0, 0.04, 0.2, 0.24, 1.0, 1.04, 2.96, 3.0])
+    with open_source(str(path)) as source:
+        assert len(list(source)) == 8 and source.notes == []
+    content = make_clip("clip.avi", frames=100, size=(160, 120)).read_bytes()
+    path.write_bytes(content[: content.index(b"idx1") // 2])
+    with open_source(str(path)) as source:
+        assert 30 < len(list(source)) < 70
+    assert any("frames that its header lists" in note for note in source.notes)
+
+
+def test_the_end_of_a_file_is_no_error(make_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*given: Any) -> Any:
+        yield from demux(*given)
+        raise av.error.EOFError(541478725, "End of file")
+
+    monkeypatch.setattr(files, "demux", ended)
+    with open_source(str(make_clip())) as source:
+        assert len(list(source)) == 6 and source.notes == []
 
 
 def test_a_damaged_video_goes_on_behind_the_damage(make_clip: Clip) -> None:
