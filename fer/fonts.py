@@ -22,6 +22,9 @@ _RIGHT_TO_LEFT = re.compile(rf"{_LETTERS}(?:(?:(?!\n)[\W\d_])*{_LETTERS})*[)\]}}
 _NO_LETTERS = re.compile("Last ?Resort|Color Emoji")
 """Fonts with a box for every character, and fonts of coloured bitmaps, which cannot be drawn in one colour."""
 
+_PACKAGES = "fonts-noto-core fonts-noto-cjk fonts-symbola"
+"""Debian's packages of fonts that together have nearly all characters."""
+
 _named: set[str] = set()
 """The missing characters that a warning has named."""
 
@@ -42,22 +45,13 @@ def fit(text: str) -> tuple[str, list[str]]:
     families, missing = _search(frozenset(c for c in wanted if not c.isascii()), region)
     if missing - _named:
         new = sorted(missing - _named)
-        packages = " ".join(sorted({_package(c) for c in new}))
-        fix = f"install a font that has them (on Debian: apt-get install {packages})"
+        fix = f"install a font that has them (on Debian: apt-get install {_PACKAGES})"
         _log.warning("no font has %s, which are drawn in Latin letters; %s", " ".join(new), fix)
         _named.update(new)
     text = "".join(anyascii(c) if c in missing else c for c in text)
     if _RIGHT_TO_LEFT.search(text):  # a mark that all is from left to right, and isolates in which it is not
         text = "\u200e" + _RIGHT_TO_LEFT.sub("\u2067\\g<0>\u2069", text)
     return text, families
-
-
-def _package(character: str) -> str:
-    """Return the package of Debian that has a font for a character."""
-    if unicodedata.category(character) == "So":
-        return "fonts-symbola"
-    name = unicodedata.name(character, "")
-    return "fonts-noto-cjk" if name.startswith(("CJK", "HIRAGANA", "KATAKANA", "HANGUL")) else "fonts-noto-core"
 
 
 @lru_cache(maxsize=1024)
