@@ -142,7 +142,9 @@ def _read(source: Path, seed: int, notes: list[str]) -> dict[str, Split]:
                     archive.extractall(folder)
             else:
                 with tarfile.open(source) as archive:
-                    archive.extractall(folder, filter="data")
+                    # Python before 3.11.4, as in Debian 12, has no filters.
+                    archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+                    archive.extractall(folder)
         except Exception as error:  # zipfile and tarfile raise many kinds for damaged files
             reason = " ".join(str(error).partition(": -")[0].split()) or type(error).__name__
             fix = "fetch it again, or unpack it and set data.root to its folder"
