@@ -4,8 +4,12 @@ import csv
 import importlib
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,3 +174,26 @@ def frame_result(
 def flat(width: int, height: int, red: int = 100) -> np.ndarray:
     """An image of one colour, uint8 (H, W, 3) RGB."""
     return np.full((height, width, 3), (red, 50, 200), np.uint8)
+
+
+@contextmanager
+def served(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A web server on this computer; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Files(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+def served_folder(folder: Path) -> AbstractContextManager[str]:
+    """A web server with the files of a folder."""
+    return served(partial(_Files, directory=str(folder)))

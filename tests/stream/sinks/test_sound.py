@@ -1,17 +1,14 @@
 """The sound of saved films: the film is saved whatever its sound is, and the sound is in time or its loss is named."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from samples import flat
+from samples import flat, served_folder
 
 from fer.stream.fakes import FakeSource
 from fer.stream.sinks import Context
@@ -193,18 +190,9 @@ def test_sound_that_breaks_off_is_kept_so_far(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_film_by_url_keeps_its_sound(tmp_path: Path) -> None:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
     film(tmp_path / "a.mp4", picture="libx264")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        notes = save(f"http://127.0.0.1:{server.server_address[1]}/a.mp4", tmp_path / "out.mp4")
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served_folder(tmp_path) as address:
+        notes = save(f"{address}/a.mp4", tmp_path / "out.mp4")
     assert notes == [] and heard(tmp_path / "out.mp4")[0] == pytest.approx(1.0, abs=0.06)
 
 

@@ -200,12 +200,16 @@ def test_a_video_of_an_unknown_codec_is_refused(codec: bytes, make_clip: Clip) -
         open_source(str(path), threads=1)
 
 
-def add(out: Any, codec: str, level: int, seconds: float = 1, size: int = 64) -> Callable[[], None]:
+def add(
+    out: Any, codec: str, level: int, seconds: float = 1, size: int = 64, cover: bool = False
+) -> Callable[[], None]:
     """Add a stream of a grey level, or a tone, to a container; the function that is returned writes it."""
     audio = codec in ("aac", "mp3", "flac", "pcm_s16le")
     stream = out.add_stream(codec, rate=8_000 if audio else 25, **({"layout": "mono"} if audio else {}))
     if not audio:
         stream.width, stream.height, stream.pix_fmt = size, 48, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    if cover:
+        stream.disposition = Disposition.attached_pic
 
     def write() -> None:
         for k in range(round(seconds * 25)):
@@ -217,15 +221,13 @@ def add(out: Any, codec: str, level: int, seconds: float = 1, size: int = 64) ->
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
 
-    write.stream = stream  # type: ignore[attr-defined]
     return write
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
 def test_a_cover_picture_is_no_film(name: str, tmp_path: Path) -> None:
     with av.open(str(tmp_path / name), "w") as out:
-        cover, film = add(out, "mjpeg", 250, 0.04, 640), add(out, "libx264", 100)
-        cover.stream.disposition = Disposition.attached_pic  # type: ignore[attr-defined]
+        cover, film = add(out, "mjpeg", 250, 0.04, 640, cover=True), add(out, "libx264", 100)
         cover()
         film()
     with open_source(str(tmp_path / name)) as source:
@@ -243,8 +245,7 @@ def test_a_sound_file_is_no_film(name: str, codec: str, tmp_path: Path) -> None:
 
 def test_a_sound_file_with_a_cover_is_no_film(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as out:
-        sound, cover = add(out, "aac", 99), add(out, "mjpeg", 250, 0.04)
-        cover.stream.disposition = Disposition.attached_pic  # type: ignore[attr-defined]
+        sound, cover = add(out, "aac", 99), add(out, "mjpeg", 250, 0.04, cover=True)
         cover()
         sound()
     with pytest.raises(SourceError, match="holds sound only; give a video"):

@@ -2,14 +2,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socket import SOCK_DGRAM, socket
 
 import pytest
 from PIL import Image as PIL
-from samples import as_a_browser_records
+from samples import as_a_browser_records, served, served_folder
 
 from fer.errors import SourceError
 from fer.stream.sources import live, network, open_source
@@ -80,16 +79,8 @@ def test_a_silent_stream_ends_after_its_time(ffmpeg: str, port: int, monkeypatch
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served_folder(tmp_path) as address:
+        yield address
 
 
 def test_a_film_on_a_server_is_read_to_its_end(site: str, make_clip: Callable[..., Path]) -> None:
@@ -157,13 +148,8 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Server,), {"folder": tmp_path}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(type("Handler", (Server,), {"folder": tmp_path})) as address:
+        yield address
 
 
 @pytest.mark.parametrize("way", ["length", "chunked", "closing", "redirect"])
