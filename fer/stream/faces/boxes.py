@@ -16,12 +16,6 @@ def intersection(boxes: Array, others: Array) -> Array:
     return np.asarray(corners.clip(0).prod(axis=2))
 
 
-def iou(boxes: Array, others: Array) -> Array:
-    """Return the intersection over union of each of N boxes and each of M others, (N, M), 0 to 1."""
-    shared = intersection(boxes, others)
-    return np.asarray(shared / (area(boxes)[:, None] + area(others) - shared))
-
-
 def cover(boxes: Array, others: Array) -> Array:
     """Return the share of each of M others that each of N boxes covers, (N, M), 0 to 1."""
     return np.asarray(intersection(boxes, others) / area(others))
