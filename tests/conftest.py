@@ -47,6 +47,15 @@ def clean_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
 
 
 @pytest.fixture(autouse=True)
+def signals_restored() -> Generator[None]:
+    """A stopped program ignores Ctrl-C until its process ends; here that process runs other tests, too."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
 def logging_restored() -> Generator[None]:
     """Programs that a test runs set up logging for the whole process, with the streams of that test."""
     root = logging.getLogger()

@@ -133,13 +133,9 @@ class Interrupt(callbacks.L.Callback):
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_no_lock(tmp_path):
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            cfg = config(*TINY, "trainer.max_epochs=9", "callbacks.progress=null", run_dir=tmp_path)
-            experiment.run(cfg, watchers=[Interrupt()])
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    cfg = config(*TINY, "trainer.max_epochs=9", "callbacks.progress=null", run_dir=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(cfg, watchers=[Interrupt()])
     assert checkpoints.load(str(tmp_path / "checkpoints" / "last.ckpt")).classes
     assert not resume.is_running(tmp_path)
 
