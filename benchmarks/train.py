@@ -203,18 +203,14 @@ def write_csv(path: Path) -> None:
                 file.write(f"{label},{' '.join(map(str, image.ravel().tolist()))},{usage[name]}\n")
 
 
-class _FirstStep(L.Callback):
-    """Tells when the first optimiser step was done, and ends the process."""
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        print(time.time())
-        sys.stdout.flush()
+FIRST_STEP = """
+import os, time, lightning
+class FirstStep(lightning.Callback):
+    def on_train_batch_end(self, *_):
+        print(time.time(), flush=True)
         os._exit(0)
-
-
-def first_step(overrides: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        experiment.run(config(f"run_dir='{folder}'", *overrides), watchers=[_FirstStep()])
+"""
+"""A module with a callback that tells when the first optimiser step was done, and ends the process."""
 
 
 def start(rounds: int) -> None:
@@ -226,13 +222,16 @@ def start(rounds: int) -> None:
         took = seconds(lambda: fer2013.read(folder))
         print(f"first parse of a fer2013.csv of {size:.0f} MB: {took:.1f} s", flush=True)
         bare = [sys.executable, "-c", "import time, torch, lightning; print(time.time())"]
-        ours = [sys.executable, __file__, "first-step", f"data.root={folder}"]
+        (folder / "first_step.py").write_text(FIRST_STEP)
+        switches = ["logger=csv", "callbacks.progress=null", "+callbacks.first._target_=first_step.FirstStep"]
+        ours = [sys.executable, str(ROOT / "train.py"), f"data.root={folder}", *switches, f"hydra.run.dir={folder}/run"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([name, os.environ.get("PYTHONPATH", "")])}
         beyond = []
         for _ in range(rounds + 1):
             took_each = []
             for command in (bare, ours):
                 begin = time.time()
-                answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
                 took_each.append(float(answer.stdout.split()[-1]) - begin)
             beyond.append((took_each[1] - took_each[0], took_each[0]))
         times = [statistics.median(column) for column in zip(*beyond[1:], strict=True)]
@@ -323,7 +322,6 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("loader", "training", "start", "memory", "artifact"):
         commands.add_parser(name)
-    commands.add_parser("first-step").add_argument("overrides", nargs="*")
     one = commands.add_parser("grown")
     one.add_argument("times", type=int)
     one.add_argument("workers", type=int)
@@ -334,7 +332,6 @@ def main() -> None:
         "start": lambda: start(given.rounds),
         "memory": memory,
         "artifact": lambda: artifacts(given.rounds),
-        "first-step": lambda: first_step(given.overrides),
         "grown": lambda: grown(given.times, given.workers),
     }[given.command]()
 

@@ -1,7 +1,10 @@
 """`python train.py`, `fer-train` or `python -m fer.train`: one run, a sweep (`-m`) or a search (`search=`)."""
 
 import os
+import re
+import sys
 
+from lightning_utilities.core import imports
 from omegaconf import DictConfig
 
 from fer.config import in_sweep, program
@@ -10,6 +13,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations would a
 
 
 def _run(cfg: DictConfig) -> dict[str, float]:
+    if "torchmetrics" not in sys.modules:
+        _import_torchmetrics()
     if in_sweep():
         from fer.train import sweep
 
@@ -21,6 +26,26 @@ def _run(cfg: DictConfig) -> dict[str, float]:
     from fer.train import run
 
     return run.run(cfg)
+
+
+def _import_torchmetrics() -> None:
+    """Import what Lightning needs of torchmetrics, and none of the packages that its other metrics would like to use.
+
+    If installed, transformers, librosa, SciPy's signals and others would be imported for metrics of texts and sounds,
+    which takes seconds. They look absent for this import alone: whoever needs them later finds them.
+    """
+    check, package_available = imports.RequirementCache.__bool__, imports.package_available
+
+    def kept(self: imports.RequirementCache) -> bool:
+        return bool(re.match(r"(torch|torchvision|matplotlib)\b", str(self.requirement))) and check(self)
+
+    imports.RequirementCache.__bool__ = kept  # type: ignore[method-assign]
+    imports.package_available = lambda name: name != "scipy" and package_available(name)  # type: ignore[assignment]
+    try:
+        import torchmetrics  # noqa: F401
+    finally:
+        imports.RequirementCache.__bool__ = check  # type: ignore[method-assign]
+        imports.package_available = package_available
 
 
 def _resumed(arguments: list[str]) -> list[str]:

@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from fer.errors import FerError
 from fer.train import leaderboard
-from fer.train import run as experiment
 
 log = logging.getLogger("train")
 # File in the folder of a failed job, with the cause in one line.
@@ -28,6 +27,8 @@ def cause_of(error: Exception, what: str) -> str:
 
 def job(cfg: DictConfig) -> dict[str, float]:
     """Run one job of a sweep and return its metrics. If it fails, write the cause and return no metrics."""
+    from fer.train import run as experiment  # takes seconds; Hydra imports this file first, wherever jobs run
+
     cause = Path(cfg.run_dir) / FAILED
     cause.unlink(missing_ok=True)  # from an earlier attempt
     try:
