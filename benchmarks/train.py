@@ -2,6 +2,7 @@
 
     python benchmarks/train.py loader     images a second of each augmentation, against bare albumentations, ImageFolder
     python benchmarks/train.py training   real training against the same loop over one batch in memory
+    python benchmarks/train.py overhead   a step of train.py against a bare loop: a tiny network, one batch
     python benchmarks/train.py start      from process start to the first optimiser step, and the first parse of the CSV
     python benchmarks/train.py memory     resident memory and time at 1, 3 and 10 times the data of FER-2013
     python benchmarks/train.py artifact   the artifact against the bare network
@@ -19,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,12 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import lightning as L
 import numpy as np
 import torch
+import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from timm.optim import param_groups_weight_decay
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +46,10 @@ from fer.data import cache, fer2013
 from fer.data.base import Split
 from fer.data.datamodule import EmotionDataModule
 from fer.labels import EMOTIONS
+from fer.models.classifier import EmotionClassifier
 from fer.train import run as experiment
+from fer.train.callbacks import Compile, FiniteWeights, History
+from fer.train.trainer import build
 
 COUNTS = {"train": 28_709, "val": 3_589, "test": 3_589}
 PIPELINES = ("none", "light", "standard", "strong")
@@ -192,6 +201,93 @@ def training(rounds: int, steps: int, size: int) -> None:
         print(f"{name}: {statistics.median(values):.0f} images/s, {ratio:.3f} of that", flush=True)
 
 
+class _Operations(TorchDispatchMode):
+    """Counts the operations that are dispatched."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+
+class _Span(L.Callback):
+    """What a function says at the end of step `_WARM` and `steps` later."""
+
+    WARM = 20
+
+    def __init__(self, steps: int, measure: Callable[[], float]) -> None:
+        self.steps, self.measure = steps, measure
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.WARM:
+            self.before = self.measure()
+        elif batch_idx == self.WARM + self.steps:
+            self.difference = self.measure() - self.before
+
+
+def _tiny(*overrides: str) -> tuple[DictConfig, EmotionDataModule, EmotionClassifier]:
+    cfg = config("model.widths=[4,8,8]", "data.size=16", "progressive=[]", "trainer=cpu", "run_dir=none", *overrides)
+    few = {name: split(64 * 1000 if name == "train" else 64) for name in COUNTS}
+    few = {name: replace(s, images=np.ascontiguousarray(s.images[:, 16:32, 16:32])) for name, s in few.items()}
+    module = _Repeated(lambda: dict(few), "random", batch_size=cfg.data.batch_size, workers=0)
+    module.setup()
+    return cfg, module, experiment.classifier(cfg, module)
+
+
+def _train_py(steps: int, measure: Callable[[], float], mode: Any, *overrides: str) -> float:
+    """A step as train.py does it: its callbacks, its CSV, its progress bar."""
+    with tempfile.TemporaryDirectory() as folder:
+        cfg, module, model = _tiny(f"+trainer.max_steps={steps + 30}", "+trainer.limit_val_batches=0", *overrides)
+        cfg.run_dir = folder
+        loggers = [instantiate(node) for node in cfg.logger.values()]
+        span = _Span(steps, measure)
+        trainer = build(cfg, [History(), FiniteWeights(), Compile(cfg.compile), span], loggers)
+        with mode:
+            trainer.fit(model, module)
+    return span.difference / steps
+
+
+def _bare(steps: int, measure: Callable[[], float], mode: Any, *overrides: str) -> float:
+    """Forward, loss, zero_grad, backward, clipping, optimiser and scheduler, without a moving average."""
+    cfg, module, model = _tiny(*overrides)
+    images, labels = next(iter(module.train_dataloader()))
+    x, network = model.prepare(images).contiguous(memory_format=torch.channels_last), model.backbone.train()
+    optimizer = instantiate(cfg.optimizer, param_groups_weight_decay(network, cfg.optimizer.weight_decay))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=cfg.optimizer.lr, total_steps=steps + 30)
+    with mode:
+        for step in range(steps + _Span.WARM + 1):
+            loss = F.cross_entropy(network(x), labels, label_smoothing=cfg.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), cfg.trainer.gradient_clip_val)
+            optimizer.step()
+            schedule.step()
+            if step == _Span.WARM:
+                before = measure()
+    return (measure() - before) / steps
+
+
+def overhead(rounds: int, steps: int) -> None:
+    torch.set_num_threads(1)
+    counts = []
+    for loop in (_train_py, _bare):
+        mode = _Operations()
+        counts.append(loop(steps, lambda mode=mode: mode.count, mode))
+    ours, bare = counts
+    print(
+        f"operations dispatched in a step: {ours:.1f}, in the bare loop {bare:.1f}, ratio {ours / bare:.2f}", flush=True
+    )
+    for name, overrides in (("defaults", []), ("no moving average", ["callbacks.ema=null"])):
+        pairs = [
+            [1000 * loop(steps, time.perf_counter, nullcontext(), *overrides) for loop in (_train_py, _bare)]
+            for _ in range(rounds + 1)
+        ][1:]
+        ours, bare = (statistics.median(column) for column in zip(*pairs, strict=True))
+        more = statistics.median(a - b for a, b in pairs)
+        print(f"{name}: {ours:.2f} ms a step, bare loop {bare:.2f} ms, difference {more:.2f} ms", flush=True)
+
+
 def write_csv(path: Path) -> None:
     """A fer2013.csv of random pixels, as long as the real one."""
     usage = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
@@ -320,7 +416,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--size", type=int, default=48)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("loader", "training", "start", "memory", "artifact"):
+    for name in ("loader", "training", "overhead", "start", "memory", "artifact"):
         commands.add_parser(name)
     one = commands.add_parser("grown")
     one.add_argument("times", type=int)
@@ -329,6 +425,7 @@ def main() -> None:
     {
         "loader": lambda: loader(given.rounds),
         "training": lambda: training(given.rounds, given.steps, given.size),
+        "overhead": lambda: overhead(given.rounds, 5 * given.steps),
         "start": lambda: start(given.rounds),
         "memory": memory,
         "artifact": lambda: artifacts(given.rounds),

@@ -41,7 +41,7 @@ class EmotionClassifier(L.LightningModule):
         optimizer: Hydra node with `_target_`.
         scheduler: Hydra node with `_target_`, and `interval` ("step" or "epoch") and `monitor` for Lightning. A value
             "total_steps" becomes the number of optimiser steps of the run.
-        seed: Seed of the randomness of a step, such as dropout.
+        seed: Seed of the randomness of the training, such as dropout.
         data, config, git_commit: Only recorded in the checkpoint.
 
     Raises:
@@ -100,9 +100,14 @@ class EmotionClassifier(L.LightningModule):
         mixes = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
         self.mixes: list[nn.Module] = [mix(alpha=alpha) for mix, alpha in mixes if alpha]
         self._validated: list[tuple[Tensor, Tensor]] = []
+        self._compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        self._new_epoch()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._heads(x)[:, : len(self.classes)]
+        return self._first(self._heads(x))
+
+    def _first(self, heads: Tensor) -> Tensor:
+        return heads[:, : len(self.classes)] if self.auxiliary else heads
 
     def _heads(self, x: Tensor) -> Tensor:
         dtype = next(self.backbone.parameters()).dtype  # other than float32 with trainer.precision=bf16-true
@@ -146,6 +151,8 @@ class EmotionClassifier(L.LightningModule):
 
     def train_size(self) -> int:
         """Return the side in pixels of the images of the current training step."""
+        if not self.hparams["progressive"]:
+            return self.hparams["input_size"]
         done = self.global_step / max(1, self._total_steps())
         shares = [share for start, share in self.hparams["progressive"] if done >= start]
         return self._side(shares[-1] if shares else 1.0)
@@ -158,15 +165,23 @@ class EmotionClassifier(L.LightningModule):
         size = self.hparams["input_size"]
         return size if share == 1 else max(16, round(size * share / 8) * 8)
 
+    def compile_step(self, **options: Any) -> None:
+        """Compile forward pass and loss of training. `options` are those of `torch.compile`."""
+        self._compiled = torch.compile(self._forward_and_loss, dynamic=False, **options)
+
     def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        # Dropout and MixUp depend on step, process and micro-batch alone, so a resumed run ends with the same weights.
-        seed = self.hparams["seed"] * 1_000_003 + self.global_step
-        part = self.trainer.global_rank, batch_idx % self.trainer.accumulate_grad_batches
-        if any(part):  # torch keeps 32 bits of a seed on the CPU, so that all numbers are mixed into them
-            seed = int(np.random.SeedSequence((seed, *part)).generate_state(1)[0])
-        torch.manual_seed(seed)
+        if batch_idx == 0:  # Lightning does not call `on_train_epoch_start` for the first epoch of a resumed run
+            # Dropout and MixUp depend on epoch and process alone, so a resumed run ends with the same weights. torch
+            # keeps 32 bits of a seed on the CPU, so that all numbers are mixed into them.
+            entropy = self.hparams["seed"], self.current_epoch, self.global_rank
+            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+            self._new_epoch()
+
+    def _new_epoch(self) -> None:
+        self._images, self._loss_sum, self._correct = 0, torch.zeros(()), torch.zeros(())
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()  # what compiled functions returned for the last batch is dead
         images, labels, *distributions = batch
         x, targets = self.prepare(images, self.train_size()), labels
         if distributions or self.teachers or self.mixes:
@@ -174,13 +189,20 @@ class EmotionClassifier(L.LightningModule):
         if self.mixes:
             mix = self.mixes[int(torch.randint(len(self.mixes), ()))]
             x, targets = mix(x, targets)
+        loss, logits = (self._compiled or self._forward_and_loss)(x, targets)
+        # One `self.log` in every step would take as long as the backward pass of a small network.
+        self._images += len(labels)
+        self._loss_sum = loss.detach() * len(labels) + self._loss_sum
+        self._correct = (logits.detach().argmax(1) == labels).sum() + self._correct
+        return loss.clone()  # Lightning keeps it until the next step, when a CUDA graph would have overwritten it
+
+    def train_metrics(self) -> dict[str, Tensor]:
+        """Return the means over the images of the epoch so far."""
+        return {"train/loss": self._loss_sum / self._images, "train/accuracy": self._correct / self._images}
+
+    def _forward_and_loss(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         heads = self._heads(x)
-        loss = self._loss(heads, targets)
-        accuracy = (heads[:, : len(self.classes)].argmax(1) == labels).float().mean()
-        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": len(labels)}
-        self.log("train/loss", loss, prog_bar=True, **options)
-        self.log("train/accuracy", accuracy, **options)
-        return loss
+        return self._loss(heads, targets), self._first(heads)
 
     def _targets(self, images: Tensor, labels: Tensor, distributions: Tensor | None = None) -> Tensor:
         """Return probabilities (N, K), or (N, 2 K) with the targets of a second head."""
@@ -198,7 +220,7 @@ class EmotionClassifier(L.LightningModule):
         own = targets if targets.dim() == 1 else targets[:, :classes]
         smoothing = self.hparams["label_smoothing"]
         weight = None if self.class_weights is None else self.class_weights.to(heads.dtype)
-        loss = F.cross_entropy(heads[:, :classes], own, weight=weight, label_smoothing=smoothing)
+        loss = F.cross_entropy(self._first(heads), own, weight=weight, label_smoothing=smoothing)
         if self.auxiliary:
             factor = self.hparams["target_distribution"]["weight"]
             loss = loss + factor * F.cross_entropy(heads[:, classes:], targets[:, classes:])
@@ -236,6 +258,8 @@ class EmotionClassifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule. Biases and norms are not decayed (He et al. 2019, section 3.1)."""
         node = dict(self.hparams["optimizer"])
+        if self.trainer.precision == "16-mixed":  # its scaler and clipping do not go with a fused optimiser
+            node.pop("fused", None)
         groups = param_groups_weight_decay(self.backbone, weight_decay=node.get("weight_decay", 0.0))
         optimizer = config.build(node, "optimizer", groups)
         if not self.hparams["scheduler"]:

@@ -25,7 +25,7 @@ from fer.files import expand
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
 from fer.train import distil, initial_weights, leaderboard, resume
-from fer.train.callbacks import FiniteWeights, History
+from fer.train.callbacks import Compile, FiniteWeights, History
 from fer.train.trainer import build, fit, keep_best
 
 log = logging.getLogger("train")
@@ -86,7 +86,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     if ckpt_path:
         resume.check_same_run(ckpt_path, model)
     history, loggers = History(), _loggers(cfg, folder, ckpt_path)
-    trainer = build(cfg, [history, FiniteWeights(), *watchers], loggers)
+    trainer = build(cfg, [history, FiniteWeights(), Compile(cfg.compile), *watchers], loggers)
     loggers = [logger for logger in loggers if logger in trainer.loggers]  # fast_dev_run has none
     _check_processes(trainer, config.in_sweep() or bool(watchers))  # before any is started
 
@@ -237,6 +237,8 @@ def _facts(cfg: DictConfig, trainer: L.Trainer, model: EmotionClassifier, histor
     parameters, macs = models.cost(model.deployable(), model.hparams["channels"], cfg.input_size)
     facts = {
         "train/images_per_second": history.images_per_second(),
+        "train/images_per_second_of_wall_time": history.images_per_second(wall=True),
+        "train/warm_up_seconds": history.warm_up,
         "train/epochs": float(trainer.current_epoch),
         "train/minutes": history.minutes(),
         "train/seed": float(cfg.seed),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
@@ -34,6 +35,8 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
     Raises:
         ConfigError: Lightning refuses a value.
     """
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32 wherever float32 remains
     options = cfg.trainer
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by zero
         check_number(f"trainer.{name}", options.get(name, 1), 1, whole=True, optional=name.startswith("check"))

@@ -1,3 +1,4 @@
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ DISTRIBUTIONS = torch.rand(6, 3, generator=torch.Generator().manual_seed(0)).sof
 def at_step(model: EmotionClassifier, step: int = 0, total: float = 100) -> EmotionClassifier:
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=step, global_step=step))
     model._trainer = SimpleNamespace(global_step=step, estimated_stepping_batches=total, fit_loop=loop, world_size=1)
+    model._trainer.__dict__.update(precision="32-true", current_epoch=0, global_rank=0)
     model.log = lambda *_, **__: None
     return model
 
@@ -88,7 +90,7 @@ def test_what_an_optimizer_or_scheduler_refuses_is_one_line(group, change, words
 
 def test_a_training_without_an_end_has_no_schedule():
     with pytest.raises(ConfigError, match=r"set trainer\.max_epochs or \+trainer\.max_steps"):
-        at_step(small_classifier(), total=math.inf).train_size()
+        at_step(small_classifier(progressive=[[0, 1.0]]), total=math.inf).train_size()
 
 
 def test_a_schedule_may_know_the_number_of_steps():
@@ -106,18 +108,41 @@ def test_a_schedule_may_be_stepped_by_epoch_and_by_a_metric():
     assert (schedule["interval"], schedule["monitor"]) == ("epoch", "val/loss")
 
 
-def test_every_process_and_micro_batch_of_a_step_draws_for_itself_and_always_the_same():
-    def drawn(step: int, rank: int, batch: int) -> float:
-        model = small_classifier()
-        at_step(model, step)._trainer.__dict__.update(global_rank=rank, accumulate_grad_batches=2)
-        model.on_train_batch_start((), batch)
+def test_every_process_and_epoch_draws_for_itself_and_always_the_same():
+    def drawn(seed: int, epoch: int, rank: int) -> float:
+        model = at_step(small_classifier())
+        model.hparams["seed"] = seed
+        model._trainer.__dict__.update(current_epoch=epoch, global_rank=rank)
+        model.on_train_batch_start((), 0)
         return float(torch.rand(()))
 
-    draws = {(step, rank, batch): drawn(step, rank, batch) for step in (0, 7) for rank in range(3) for batch in (0, 1)}
+    draws = {key: drawn(*key) for key in itertools.product((0, 5), (0, 7), (0, 1, 2))}
     assert len(set(draws.values())) == len(draws)
-    assert drawn(7, 2, 13) == draws[7, 2, 1]  # the second part of a later step, as after a resumption
-    torch.manual_seed(7)
-    assert draws[7, 0, 0] == float(torch.rand(()))  # one process draws what it always did
+    assert all(drawn(*key) == value for key, value in draws.items()), "as after a resumption"
+
+
+def test_train_metrics_are_means_over_the_images_of_the_epoch_so_far():
+    model = at_step(small_classifier())
+    losses = [model.training_step((IMAGES[:n], LABELS[:n]), 0).item() for n in (6, 2)]
+    assert float(model.train_metrics()["train/loss"]) == pytest.approx((6 * losses[0] + 2 * losses[1]) / 8)
+    assert float(model.train_metrics()["train/accuracy"]) * 8 % 1 == pytest.approx(0, abs=1e-6)
+    model.on_train_batch_start((), 0)
+    model.training_step((IMAGES[:2], LABELS[:2]), 0)
+    assert float(model.train_metrics()["train/loss"]) != pytest.approx(losses[0])
+
+
+def test_a_compiled_step_has_the_same_loss_and_gradients():
+    def trained(compiled: bool) -> tuple[float, torch.Tensor]:
+        model = at_step(small_classifier())
+        if compiled:
+            model.compile_step(backend="aot_eager", fullgraph=True)
+        value = model.training_step((IMAGES, LABELS), 0)
+        value.backward()
+        return value.item(), model.backbone.stem[0][0].weight.grad
+
+    (one, first), (other, second) = trained(False), trained(True)
+    assert one == pytest.approx(other, rel=1e-5)
+    assert torch.allclose(first, second, atol=1e-5)
 
 
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
