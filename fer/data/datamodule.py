@@ -2,64 +2,25 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.accelerators import CPUAccelerator
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import DataLoader
 
-from fer.checks import check_flag, check_number, check_path
+from fer.checks import check_choice, check_flag, check_number, check_path
+from fer.data import resident
 from fer.data import votes as fer_plus
+from fer.data.augment import BatchAugmentation
 from fer.data.base import Split, constant, duplicates
-from fer.data.dataset import EmotionDataset, Index
+from fer.data.dataset import EmotionDataset, EpochSampler, FixedSampler
+from fer.data.transforms import Unsupported
 from fer.errors import DataError
 
 log = logging.getLogger(__name__)
-
-
-class EpochSampler(Sampler[Index]):
-    """Yields (epoch, row) for the rows of one process, in an order that depends on (seed, epoch) alone.
-
-    Lightning calls `set_epoch` before every epoch.
-
-    Args:
-        rows: Number of rows of the dataset.
-        shuffle: True for training: shuffled, and the remainder is dropped so that all processes take the same number of
-            steps. False for evaluation: in order, each row once.
-        seed: Of the order.
-        weights: (N,) to draw with replacement in proportion to them, or None.
-        rank, world: Which process this is, and of how many.
-    """
-
-    def __init__(
-        self, rows: int, shuffle: bool, seed: int = 0, weights: np.ndarray | None = None, rank: int = 0, world: int = 1
-    ) -> None:
-        self.rows, self.shuffle, self.seed, self.rank, self.world = rows, shuffle, seed, rank, world
-        self.weights = None if weights is None else weights / weights.sum()
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.rows // self.world if self.shuffle else len(range(self.rank, self.rows, self.world))
-
-    def __iter__(self) -> Iterator[Index]:
-        order = np.arange(self.rows)
-        if self.shuffle:
-            rng = np.random.default_rng((self.seed, self.epoch))
-            drawn = self.weights is not None
-            order = rng.choice(self.rows, self.rows, p=self.weights) if drawn else rng.permutation(self.rows)
-        return iter([(self.epoch, int(row)) for row in order[self.rank :: self.world][: len(self)]])
-
-
-class FixedSampler(EpochSampler, SequentialSampler):  # type: ignore[misc]
-    """Yields the first epoch again and again, as `overfit_batches` needs. Lightning would replace any other sampler."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Stay in the first epoch."""
 
 
 class EmotionDataModule(L.LightningDataModule):
@@ -74,6 +35,9 @@ class EmotionDataModule(L.LightningDataModule):
         augment: An albumentations `Compose` for train, or None.
         batch_size: Images per batch and process.
         workers: Loader processes, or "auto": none on a CPU, where they would slow down training, else up to 8.
+        device: Whether images lie on the device of the training and are augmented there, as whole batches. "auto": on a
+            GPU, if train and val take at most a quarter of its free memory. Where the augmentation is only known to
+            albumentations, train goes through the loader in any case.
         balanced: Draw every class equally often.
         votes: Path of the votes of FER+, which become target distributions, or None.
         drop_non_faces: Train without images of one colour and, with votes, those that most taggers call no face.
@@ -91,6 +55,7 @@ class EmotionDataModule(L.LightningDataModule):
         augment: Any = None,
         batch_size: int = 64,
         workers: int | str = "auto",
+        device: bool | str = "auto",
         balanced: bool = False,
         votes: str | None = None,
         drop_non_faces: bool = False,
@@ -101,14 +66,17 @@ class EmotionDataModule(L.LightningDataModule):
         check_number("data.batch_size", batch_size, 1, whole=True)
         if workers != "auto":
             check_number("data.workers", workers, 0, 1024, whole=True)
+        check_choice("data.device", device, ("auto", True, False))
         check_path("data.votes", votes)
         check_flag("data.balanced", balanced)
         check_flag("data.drop_non_faces", drop_non_faces)
         check_flag("data.drop_duplicates", drop_duplicates)
         self.reader, self.name, self.augment = reader, name, augment
-        self.batch_size, self.workers, self.balanced, self.seed = batch_size, workers, balanced, seed
+        self.batch_size, self.workers, self.device = batch_size, workers, device
+        self.balanced, self.seed = balanced, seed
         self.votes, self.drop_non_faces, self.drop_duplicates = votes, drop_non_faces, drop_duplicates
         self.splits: dict[str, Split] = {}
+        self._batch_augmentation: BatchAugmentation | None = None
         self._first_epoch = 0
 
     def setup(self, stage: str | None = None) -> None:
@@ -185,29 +153,41 @@ class EmotionDataModule(L.LightningDataModule):
         weights = 1 / np.maximum(self.splits["train"].counts(), 1)
         return (weights * len(weights) / weights.sum()).tolist()
 
-    def train_dataloader(self) -> DataLoader:
-        split = self.splits["train"]
-        weights = (1 / np.maximum(split.counts(), 1))[split.labels] if self.balanced else None
-        return self._loader(EmotionDataset(split, self.augment, self.seed), shuffle=True, weights=weights)
+    def train_dataloader(self) -> DataLoader | resident.ResidentLoader:
+        weights = None
+        if self.balanced:
+            split = self.splits["train"]
+            weights = (1 / np.maximum(split.counts(), 1))[split.labels]
+        return self._loader("train", weights)
 
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(EmotionDataset(self.splits["val"]), shuffle=False)
+    def val_dataloader(self) -> DataLoader | resident.ResidentLoader:
+        return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader:
-        return self._loader(EmotionDataset(self.splits["test"]), shuffle=False)
+    def test_dataloader(self) -> DataLoader | resident.ResidentLoader:
+        return self._loader("test")
 
-    def _loader(self, dataset: EmotionDataset, shuffle: bool, weights: np.ndarray | None = None) -> DataLoader:
-        trainer = self.trainer
+    def compile_augmentation(self, **options: Any) -> None:
+        """Compile the augmentation of train by `torch.compile(**options)`, if it is one of whole batches."""
+        if self._batch_augmentation is not None:
+            self._batch_augmentation.compile(**options)
+
+    def _loader(self, name: str, weights: np.ndarray | None = None) -> DataLoader | resident.ResidentLoader:
+        split, trainer, train = self.splits[name], self.trainer, name == "train"
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        kind = FixedSampler if self.overfits else EpochSampler
+        sampler = kind(len(split), train, self.seed, weights, rank, world)
+        sampler.set_epoch(self._first_epoch)
+        drop_last = train and len(sampler) >= self.batch_size  # a last batch of one image breaks batch norm
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        augment = self.augment if train else None
+        if self._resides(device) and (augment is None or self._batched(device)):
+            batch_augmentation = self._batch_augmentation if train else None
+            return resident.ResidentLoader(split, sampler, self.batch_size, drop_last, device, batch_augmentation)
         on_gpu = trainer is not None and not isinstance(trainer.accelerator, CPUAccelerator)
         auto = min(8, os.cpu_count() or 1) if on_gpu else 0
         workers = auto if self.workers == "auto" else int(self.workers)
-        kind = FixedSampler if self.overfits else EpochSampler
-        sampler = kind(len(dataset), shuffle, self.seed, weights, rank, world)
-        sampler.set_epoch(self._first_epoch)
-        drop_last = shuffle and len(sampler) >= self.batch_size  # a last batch of one image breaks batch norm
         return DataLoader(
-            dataset,
+            EmotionDataset(split, augment, self.seed),
             self.batch_size,
             sampler=sampler,
             drop_last=drop_last,
@@ -216,3 +196,18 @@ class EmotionDataModule(L.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=on_gpu,
         )
+
+    def _resides(self, device: torch.device) -> bool:
+        """Return whether the images shall lie on the device."""
+        if self.device != "auto":
+            return bool(self.device)
+        return device.type == "cuda" and resident.fits((self.splits["train"], self.splits["val"]), device)
+
+    def _batched(self, device: torch.device) -> bool:
+        """Return whether train can be augmented as whole batches, and prepare it. If not, say why."""
+        height, width = self.splits["train"].images.shape[1:3]
+        try:
+            self._batch_augmentation = BatchAugmentation(self.augment, (self.channels, height, width), device)
+        except Unsupported as reason:
+            log.info("training images go through the loader, since %s is only in albumentations", reason)
+        return self._batch_augmentation is not None

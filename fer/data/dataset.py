@@ -1,18 +1,66 @@
-"""The dataset that returns augmented batches of a split."""
+"""Which rows of a split make an epoch, and the dataset that returns them as augmented batches."""
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler, SequentialSampler
 
 from fer.data.base import Split
 from fer.errors import DataError
 
 Index = tuple[int, int]
 """(epoch, row): with the epoch in the index, a sample's augmentation depends on nothing else."""
+
+
+class EpochSampler(Sampler[Index]):
+    """Yields (epoch, row) for the rows of one process, in an order that depends on (seed, epoch) alone.
+
+    Lightning calls `set_epoch` before every epoch.
+
+    Args:
+        rows: Number of rows of the dataset.
+        shuffle: True for training: shuffled, and the remainder is dropped so that all processes take the same number of
+            steps. False for evaluation: in order, each row once.
+        seed: Of the order.
+        weights: (N,) to draw with replacement in proportion to them, or None.
+        rank, world: Which process this is, and of how many.
+    """
+
+    def __init__(
+        self, rows: int, shuffle: bool, seed: int = 0, weights: np.ndarray | None = None, rank: int = 0, world: int = 1
+    ) -> None:
+        self.rows, self.shuffle, self.seed, self.rank, self.world = rows, shuffle, seed, rank, world
+        self.weights = None if weights is None else weights / weights.sum()
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows // self.world if self.shuffle else len(range(self.rank, self.rows, self.world))
+
+    def order(self) -> np.ndarray:
+        """Return the rows of this process in this epoch, int64 (len(self),)."""
+        order = np.arange(self.rows)
+        if self.shuffle:
+            rng = np.random.default_rng((self.seed, self.epoch))
+            drawn = self.weights is not None
+            order = rng.choice(self.rows, self.rows, p=self.weights) if drawn else rng.permutation(self.rows)
+        return order[self.rank :: self.world][: len(self)]
+
+    def __iter__(self) -> Iterator[Index]:
+        return iter([(self.epoch, row) for row in self.order().tolist()])
+
+
+class FixedSampler(EpochSampler, SequentialSampler):  # type: ignore[misc]
+    """Yields the first epoch again and again, as `overfit_batches` needs. Lightning would replace any other sampler."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Stay in the first epoch."""
 
 
 class _Draws(random.Random):

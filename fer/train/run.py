@@ -33,7 +33,7 @@ _GROUPS = (
     "data", "augment", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "evaluate", "export",
     "distillation", "target_distribution",
 )  # fmt: skip
-_OF_THE_DATA = ("name", "batch_size", "workers", "balanced", "votes", "drop_non_faces", "drop_duplicates")
+_OF_THE_DATA = ("name", "batch_size", "workers", "device", "balanced", "votes", "drop_non_faces", "drop_duplicates")
 _OF_THE_MODEL = (
     "model", "input_size", "progressive", "label_smoothing", "mixup", "cutmix", "optimizer", "scheduler", "seed",
 )  # fmt: skip

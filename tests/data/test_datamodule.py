@@ -8,7 +8,8 @@ import torch
 
 from fer.data import votes
 from fer.data.base import Split
-from fer.data.datamodule import EmotionDataModule, EpochSampler
+from fer.data.datamodule import EmotionDataModule
+from fer.data.dataset import EpochSampler
 from fer.errors import ConfigError, DataError
 from fer.labels import EMOTIONS
 
