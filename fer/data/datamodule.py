@@ -8,7 +8,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator
 from torch.utils.data import DataLoader
 
 from fer.checks import check_choice, check_flag, check_number, check_path
@@ -183,7 +182,7 @@ class EmotionDataModule(L.LightningDataModule):
         if self._resides(device) and (augment is None or self._batched(device)):
             batch_augmentation = self._batch_augmentation if train else None
             return resident.ResidentLoader(split, sampler, self.batch_size, drop_last, device, batch_augmentation)
-        on_gpu = trainer is not None and not isinstance(trainer.accelerator, CPUAccelerator)
+        on_gpu = device.type != "cpu"
         auto = min(8, os.cpu_count() or 1) if on_gpu else 0
         workers = auto if self.workers == "auto" else int(self.workers)
         return DataLoader(

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from samples import TINY, config, tiny
 
@@ -136,7 +135,8 @@ def test_the_table_of_a_profiler_is_shown():
 def test_a_few_batches_are_learnt_by_heart_in_the_same_form_and_from_all_classes():
     data = EmotionDataModule(lambda: synthetic.read(train=64, val=21, test=21), "synthetic", batch_size=16)
     data.setup()
-    data.trainer = SimpleNamespace(overfit_batches=1, global_rank=0, world_size=1, accelerator=CPUAccelerator())
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(overfit_batches=1, global_rank=0, world_size=1, strategy=strategy)
     loader = data.train_dataloader()
     first = next(iter(loader))
     loader.sampler.set_epoch(3)
