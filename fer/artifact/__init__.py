@@ -39,9 +39,13 @@ class Artifact:
         self.metadata = metadata
         self._predict = predict
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
+        """Return probabilities as a call does, on the device where they were made."""
         with torch.inference_mode():
-            return self._predict(images).cpu()
+            return self._predict(images)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.predict(images).cpu()
 
 
 def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bool = False) -> Artifact:
@@ -70,17 +74,21 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
 
 
 def device_of(name: str, path: str | Path) -> torch.device:
-    """Return the device for `device=<name>`; "auto" is the GPU if there is one and the model in `path` can run on it.
+    """Return the device for `device=<name>`: auto, cpu, cuda or, of several GPUs, cuda:1.
+
+    "auto" is the GPU if there is one and the model in `path` can run on it.
 
     Raises:
-        ConfigError: The name is unknown, or there is no GPU for "cuda".
+        ConfigError: The name is unknown, or there is no such GPU.
     """
-    check_choice("device", name, ("auto", "cpu", "cuda"))
     gpu = torch.cuda.is_available()
+    check_choice("device", name, ("auto", "cpu", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))))
     if name == "cuda" and not gpu:
         raise ConfigError("device=cuda, but PyTorch finds no CUDA GPU; use device=cpu or device=auto")
     usable = gpu and (Path(path).suffix != ".onnx" or onnx.gpu())
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and usable) else "cpu")
+    if name == "auto":
+        return torch.device("cuda" if usable else "cpu")
+    return torch.device(name)
 
 
 def read_metadata(path: str | Path) -> Metadata:

@@ -53,9 +53,9 @@ class InferenceModel(nn.Module):
         if self.channels == 3:
             x = x.expand(-1, 3, -1, -1)
         x = (x / 255.0 - self.mean) / self.std
-        probabilities = torch.softmax(self.backbone(x) / self.temperature, dim=1)
+        probabilities = torch.softmax(self.backbone(x).float() / self.temperature, dim=1)
         if self.flip:
-            mirrored = torch.softmax(self.backbone(x.flip(3)) / self.temperature, dim=1)
+            mirrored = torch.softmax(self.backbone(x.flip(3)).float() / self.temperature, dim=1)
             probabilities = (probabilities + mirrored) / 2
         return probabilities
 

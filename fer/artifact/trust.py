@@ -40,9 +40,9 @@ def add(path: Path) -> None:
 
 
 def accept(paths: Iterable[object]) -> None:
-    """Trust those of `paths` that are files, as `trust=true` on the command line asks."""
+    """Trust those of `paths` that are artifacts, as `trust=true` on the command line asks. Checkpoints run no code."""
     for path in paths:
-        if isinstance(path, str | Path) and expand(path).is_file():
+        if isinstance(path, str | Path) and expand(path).is_file() and expand(path).suffix != ".ckpt":
             add(expand(path))
 
 

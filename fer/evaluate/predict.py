@@ -137,7 +137,7 @@ def load_models(paths: Sequence[str], device: str, reserved: Sequence[str] = ())
 
     Args:
         paths: The files; "bundled" is the artifact that comes with fer.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:1.
         reserved: Names that none of them may get.
 
     Raises:

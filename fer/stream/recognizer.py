@@ -46,7 +46,7 @@ class Recognizer:
     Args:
         artifact: The model file, None for the bundled one.
         trust: Run a TorchScript file that was made elsewhere.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:1.
         detector, tracking, smoothing: Arguments of `Detector`, `Tracker` and `Smoother` in `fer.stream.faces`.
 
     Raises:

@@ -46,7 +46,8 @@ def _session(path: Path, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # errors are raised anyway
-    providers = ["CPUExecutionProvider"] if device.type == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    gpus = [("CUDAExecutionProvider", {"device_id": device.index or 0})] if device.type == "cuda" else []
+    providers = [*gpus, "CPUExecutionProvider"]
     return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 

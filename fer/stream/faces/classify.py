@@ -71,7 +71,7 @@ def load_face_classifier(path: str | Path | None = None, device: str = "auto") -
 
     Args:
         path: The model file, None for the bundled one.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:1.
 
     Raises:
         ConfigError: The device is unknown or not available.
