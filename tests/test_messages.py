@@ -45,6 +45,7 @@ TABLE = [
     # Starting points
     (f"train.py {SMALL} init_from=missing.ckpt", "missing.ckpt", "best.ckpt"),
     (f"train.py {SMALL} distillation.teachers=missing.ts", "missing.ts", MAKE_ONE),
+    (f"train.py {SMALL} distillation.teachers=some.ckpt", "some.ckpt", "best.ckpt"),
     (f"train.py {SMALL} hydra.run.dir=used", "used", "resume=auto", "hydra.run.dir"),
     # Inference: sources
     ("infer.py", "source=clip.mp4", "source=photo.jpg", "source=0"),
@@ -67,7 +68,9 @@ TABLE = [
     ("fer.evaluate", "models=", "best.ckpt", "bundled"),
     ("fer.evaluate models=missing.ts", "missing.ts", MAKE_ONE),
     (f"fer.evaluate models=bundled {SMALL} +data.reader.foo=1", "data.reader", "foo", "conf/data"),
-    ("fer.train.distil out=a.npz", "teachers", "[a.ts,b.ts]"),
+    ("fer.train.distil out=a.npz", "teachers", "[a.ckpt,b.ts]"),
+    (f"fer.train.distil teachers=[bundled] {SMALL} device=gpu", "device=gpu", "auto", "cpu", "cuda"),
+    (f"fer.train.distil teachers=[missing.ckpt] {SMALL}", "missing.ckpt", "best.ckpt"),
     (f"fer.train.distil teachers=[bundled] {SMALL} +data.reader.foo=1", "data.reader", "foo"),
     ("fer.artifact checkpoint=missing.ckpt out=m.ts", "missing.ckpt", "best.ckpt"),
     ("fer.data.audit missing", "missing", "fer2013.csv"),

@@ -1,14 +1,13 @@
-"""Distillation (Hinton et al. 2015): a student learns from the probabilities of other artifacts and the labels.
+"""Distillation (Hinton et al. 2015): a student learns from the probabilities of other models and from the labels.
 
-    python -m fer.train.distil teachers=[a.ts,b.ts] out=soft_labels.npz
+    python -m fer.train.distil teachers=[a.ckpt,b.ts] out=soft_labels.npz
 
 writes the probabilities of all training images once, for `train.py distillation.teachers=[soft_labels.npz]`.
 """
 
-import functools
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from fer import artifact, config
 from fer.artifact import trust
+from fer.artifact.export import from_checkpoint
+from fer.artifact.network import InferenceModel
 from fer.checks import check_flag, check_path
 from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError, ConfigError, DataError
@@ -38,56 +39,97 @@ def paths_of(name: str, value: Any) -> list[str]:
     return paths
 
 
-def teachers(paths: Sequence[str], classes: Sequence[str]) -> Callable[[Tensor], Tensor]:
-    """Return the mean of artifacts as a function: uint8 (N, C, H, W) → probabilities float32 (N, K).
+class Teachers:
+    """The mean of networks and artifacts as a function: uint8 (N, C, H, W) → probabilities float32 (N, K).
 
-    Teachers see exactly the images that the student sees, including augmentation (Beyer et al. 2022, "A good teacher is
-    patient and consistent").
+    It runs on the device of the images, which never leave it, without gradients and in the precision of the training
+    step. It is no module: a classifier that holds it neither stores nor moves the teachers, and copies share them.
 
     Args:
-        paths: Artifacts; "bundled" is the included one.
+        networks: Modules with this input and output, as in artifacts.
+        files: TorchScript and ONNX artifacts. They are loaded for the first images.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], files: Sequence[str]) -> None:
+        self._networks = _Networks(networks).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self._files = files
+        self._artifacts: list[artifact.Artifact] = []
+        self._device: torch.device | None = None
+
+    def compile(self, **options: Any) -> None:
+        """Compile the networks with these options of `torch.compile`. Artifacts run as they are."""
+        self._networks.compile(**options)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if images.device != self._device:
+            self._networks.to(images.device)
+            self._artifacts = [artifact.load(path, images.device) for path in self._files]
+            self._device = images.device
+        with torch.no_grad():
+            answers = [teacher.predict(images).to(images.device) for teacher in self._artifacts]
+            # The mean is outside of what is compiled: the results of a CUDA graph are overwritten by the next one.
+            answers += self._networks(images)
+            return torch.stack(answers).float().mean(0)
+
+    def __deepcopy__(self, _: Any) -> "Teachers":
+        return self
+
+
+class _Networks(nn.ModuleList):
+    """Networks side by side, as one module that is compiled whole."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [network(images) for network in self]
+
+
+def teachers(paths: Sequence[str], classes: Sequence[str]) -> Teachers:
+    """Load teachers, which see exactly the images that the student sees, including augmentation.
+
+    Beyer et al. 2022, "A good teacher is patient and consistent". A checkpoint answers as its artifact does.
+
+    Args:
+        paths: Checkpoints (`.ckpt`) and artifacts; "bundled" is the included one.
         classes: The classes of the student.
 
     Raises:
-        ArtifactError: A file is not an artifact.
+        ArtifactError: A file is neither a checkpoint nor an artifact.
         ConfigError: A file has other classes, or contains soft labels.
     """
-    files = [str(artifact.BUNDLED) if path == "bundled" else path for path in paths]
-    for path in files:
+    networks, files = [], []
+    for path in paths:
         if path.endswith(SOFT_LABELS):
             raise ConfigError(f"{path} knows the original images only; set distillation.images=original")
-        theirs = artifact.read_metadata(path).classes
-        if list(map(key, theirs)) != list(map(key, classes)):
-            raise ConfigError(f"the teacher {path} knows {', '.join(theirs)}; the data has {', '.join(classes)}")
-
-    @functools.cache
-    def load(device: torch.device) -> list[artifact.Artifact]:
-        return [artifact.load(path, device) for path in files]
-
-    def mean(images: Tensor) -> Tensor:
-        return torch.stack([teacher(images) for teacher in load(images.device)]).mean(0).to(images.device)
-
-    return mean
+        if path.endswith(".ckpt"):
+            backbone, metadata, _ = from_checkpoint(path)
+            networks.append(InferenceModel(backbone, metadata))
+        else:
+            files.append(str(artifact.BUNDLED) if path == "bundled" else path)
+            metadata = artifact.read_metadata(files[-1])
+        if list(map(key, metadata.classes)) != list(map(key, classes)):
+            theirs, ours = ", ".join(metadata.classes), ", ".join(classes)
+            raise ConfigError(f"the teacher {path} knows {theirs}; the data has {ours}")
+    return Teachers(networks, files)
 
 
-def soft_labels(paths: Sequence[str], split: Split) -> np.ndarray:
+def soft_labels(paths: Sequence[str], split: Split, device: str = "auto") -> np.ndarray:
     """Return the teachers' mean probabilities of the original images and their mirror images, float32 (N, K).
 
     Args:
-        paths: Artifacts, or files written by `write` for the same split.
+        paths: Checkpoints, artifacts, or files written by `write` for the same split.
         split: The images.
+        device: Where teachers run, as in `fer.artifact.device_of`.
 
     Raises:
-        ArtifactError: A file is neither an artifact nor soft labels.
-        ConfigError: A file belongs to other images or classes.
+        ArtifactError: A file is neither a checkpoint, nor an artifact, nor soft labels.
+        ConfigError: A file belongs to other images or classes, or there is no such device.
     """
-    return np.mean([_read(p, split) if p.endswith(SOFT_LABELS) else _predict(p, split) for p in paths], axis=0)
+    return np.mean([_read(p, split) if p.endswith(SOFT_LABELS) else _predict(p, split, device) for p in paths], axis=0)
 
 
-def _predict(path: str, split: Split) -> np.ndarray:
-    teacher = teachers([path], split.classes)
-    batches = (as_batch(split.images[start : start + _BATCH]) for start in range(0, len(split), _BATCH))
-    return torch.cat([(teacher(batch) + teacher(batch.flip(3))) / 2 for batch in batches]).numpy()
+def _predict(path: str, split: Split, device_name: str) -> np.ndarray:
+    teacher, device = teachers([path], split.classes), artifact.device_of(device_name, path)
+    batches = (as_batch(split.images[start : start + _BATCH]).to(device) for start in range(0, len(split), _BATCH))
+    return torch.cat([(teacher(batch) + teacher(batch.flip(3))) / 2 for batch in batches]).cpu().numpy()
 
 
 def write(path: str | Path, probabilities: np.ndarray, split: Split) -> None:
@@ -142,7 +184,7 @@ def run(cfg: DictConfig) -> None:
     """Write soft labels for the values of `conf/distil.yaml`. Raises `FerError`."""
     paths, out = paths_of("teachers", cfg.teachers), expand(cfg.out)
     if not paths:
-        raise ConfigError("teachers= is empty; set artifacts, as in teachers=[a.ts,b.ts]")
+        raise ConfigError("teachers= is empty; set checkpoints or artifacts, as in teachers=[a.ckpt,b.ts]")
     if out.suffix != SOFT_LABELS:
         raise ConfigError(f"out={cfg.out} must end in {SOFT_LABELS}")
     check_flag("trust", cfg.trust)
@@ -152,7 +194,7 @@ def run(cfg: DictConfig) -> None:
     if "train" not in splits:
         raise DataError(f"the data has {', '.join(splits)} but no train, whose images soft labels are for; add some")
     split = splits["train"]
-    probabilities = soft_labels(paths, split)
+    probabilities = soft_labels(paths, split, cfg.device)
     write(out, probabilities, split)
     agree = (probabilities.argmax(1) == split.labels).mean()
     print(f"{cfg.out}: {len(split)} images, {agree:.1%} agree with their labels", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fer import config, models, plots
 from fer.artifact import formats, trust
@@ -171,7 +171,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         trust.accept([cfg.init_from, *teachers])
     target_distribution = values["target_distribution"]
     if teachers and original:
-        soft_labels = distil.soft_labels(teachers, train)
+        soft_labels = distil.soft_labels(teachers, train, _device(cfg.trainer))
         train = data.splits["train"] = distil.mix(train, soft_labels, weight, target_distribution)
         if train.targets is not None and train.targets.shape[1] == len(train.classes):
             target_distribution = {"use": "mixed", "weight": 1.0}  # the labels are part of it already
@@ -194,6 +194,14 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     if teachers and not original:
         model.distil(distil.teachers(teachers, data.classes), weight)
     return model
+
+
+def _device(options: DictConfig) -> str:
+    """Return the device of the trainer, which is not built yet, as in `fer.artifact.device_of`."""
+    if options.accelerator == "cpu":
+        return "cpu"
+    gpus = options.devices
+    return f"cuda:{gpus[0]}" if isinstance(gpus, ListConfig) and torch.cuda.is_available() else "auto"
 
 
 def _recorded(value: Any) -> Any:

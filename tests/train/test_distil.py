@@ -1,10 +1,17 @@
+import copy
+from collections import Counter
+
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from samples import small_classifier
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fer import artifact, config
-from fer.artifact import Metadata, golden_batch
+from fer.artifact import Metadata, golden_batch, trust
+from fer.artifact.export import export
 from fer.data import synthetic
 from fer.data.base import Split
 from fer.errors import ArtifactError, ConfigError, DataError
@@ -27,6 +34,20 @@ def paths(tmp_path_factory):
     return [str(folder / f"{seed}.ts") for seed in (0, 1)]
 
 
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Two untrained checkpoints, of grey and of RGB images, the first with a second head; with their artifacts."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    grey = {"target_distribution": {"use": "auxiliary", "weight": 1.0}, "input_size": 16}
+    rgb = {"channels": 3, "mean": [0.4, 0.5, 0.6], "std": [0.3, 0.2, 0.1], "input_size": 20}
+    for seed, (name, options) in enumerate({"grey": grey, "rgb": rgb}.items()):
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        trainer.strategy.connect(small_classifier(seed, **options))
+        trainer.save_checkpoint(folder / f"{name}.ckpt")
+        export(folder / f"{name}.ckpt", folder / f"{name}.ts", temperature=1.0)
+    return {path.name: str(path) for path in folder.iterdir()}
+
+
 def split_of(images, targets=None):
     return Split(images, np.arange(len(images), dtype=np.int64) % 3, CLASSES, targets)
 
@@ -38,20 +59,122 @@ def test_teachers_answer_with_their_mean(paths):
     assert not torch.allclose(*alone, atol=1e-3)
 
 
-def test_other_classes_and_other_files_are_refused(paths, tmp_path):
+@pytest.mark.parametrize("name", ["grey", "rgb"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_checkpoint_answers_as_its_artifact_does(name, channels, checkpoints):
+    images = golden_batch(channels, 16)
+    wanted = artifact.load(checkpoints[f"{name}.ts"])(images)
+    answer = distil.teachers([checkpoints[f"{name}.ckpt"]], CLASSES)(images)
+    assert torch.allclose(answer, wanted, atol=1e-5)
+    assert answer.dtype == torch.float32 and not answer.requires_grad
+
+
+def test_checkpoints_and_artifacts_teach_together(checkpoints, paths):
+    files, images = [checkpoints["grey.ckpt"], paths[0], checkpoints["rgb.ckpt"]], golden_batch(1, 16)
+    alone = [distil.teachers([path], CLASSES)(images) for path in files]
+    assert torch.allclose(distil.teachers(files, CLASSES)(images), torch.stack(alone).mean(0), atol=1e-6)
+
+
+def test_a_checkpoint_needs_no_trust(checkpoints, paths, tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_TRUST", str(tmp_path / "trusted.txt"))
+    monkeypatch.setattr(trust, "_in_this_process", set())
+    trust.accept([checkpoints["grey.ckpt"]])
+    assert not (tmp_path / "trusted.txt").exists()
+    images = golden_batch(1, 16)
+    distil.teachers([checkpoints["grey.ckpt"]], CLASSES)(images)
+    with pytest.raises(ArtifactError, match="trust=true"):
+        distil.teachers([paths[0]], CLASSES)(images)
+
+
+def test_teachers_are_no_part_of_the_classifier_that_they_teach(checkpoints):
+    model = small_classifier()
+    names, parameters = set(model.state_dict()), len(list(model.parameters()))
+    teachers = distil.teachers([checkpoints["grey.ckpt"]], CLASSES)
+    model.distil(teachers, 0.5)
+    for copied in (model, copy.deepcopy(model)):
+        assert copied.teachers is teachers
+        assert set(copied.state_dict()) == names
+        assert len(list(copied.parameters())) == parameters
+
+
+def test_only_the_student_gets_gradients(checkpoints):
+    model, images = small_classifier(input_size=16), golden_batch(1, 16)
+    model.distil(distil.teachers([checkpoints["grey.ckpt"]], CLASSES), 1.0)
+    targets = model._targets(images, torch.arange(5) % 3)
+    model._loss(model._heads(model.prepare(images)), targets).backward()
+    assert all(parameter.grad is not None for parameter in model.backbone.parameters())
+    assert not any(parameter.requires_grad for parameter in model.teachers._networks.parameters())
+
+
+@pytest.mark.parametrize("names", [["grey.ckpt"], ["rgb.ts"], ["grey.ckpt", "rgb.ts"]])
+def test_answers_are_float32_in_the_mixed_precision_of_a_step(names, checkpoints):
+    teachers, images = distil.teachers([checkpoints[name] for name in names], CLASSES), golden_batch(1, 16)
+    wanted = teachers(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = teachers(images)
+    assert answer.dtype == torch.float32
+    assert torch.allclose(answer, wanted, atol=0.02)
+    if names == ["grey.ckpt"]:  # its network ran in bfloat16, its softmax did not
+        assert not torch.equal(answer, wanted)
+        assert torch.allclose(answer.sum(1), torch.ones(5), atol=1e-6)
+
+
+class Counted(TorchDispatchMode):
+    """Counts operations by their names."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operations[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operations(function, images):
+    with torch.no_grad(), Counted() as counted:
+        function(images)
+    return counted.operations
+
+
+def test_several_teachers_cost_their_forward_passes_and_one_mean(checkpoints):
+    images = golden_batch(1, 16)
+    teachers = distil.teachers([checkpoints["grey.ckpt"], checkpoints["rgb.ckpt"]], CLASSES)
+    passes = sum((operations(network, images) for network in teachers._networks), Counter())
+    assert operations(teachers, images) - passes == {"stack": 1, "mean": 1}
+
+
+def test_networks_of_checkpoints_are_compiled_together_with_the_given_options(checkpoints, monkeypatch):
+    compiled = []
+
+    def compile(function, **options):
+        compiled.append(options)
+        return lambda *args: [answer * 0 for answer in function(*args)]
+
+    monkeypatch.setattr(torch, "compile", compile)
+    teachers = distil.teachers([checkpoints["grey.ckpt"], checkpoints["rgb.ckpt"]], CLASSES)
+    teachers.compile(mode="reduce-overhead")
+    assert not teachers(golden_batch(1, 16)).any()
+    assert compiled == [{"mode": "reduce-overhead"}]
+
+
+def test_other_classes_and_other_files_are_refused(paths, checkpoints, tmp_path):
     with pytest.raises(ConfigError, match=r"0\.ts knows a, b, c; the data has a, c, b"):
         distil.teachers(paths, ("a", "c", "b"))
     with pytest.raises(ConfigError, match=r"soft\.npz .*distillation\.images=original"):
         distil.teachers(["soft.npz"], CLASSES)
-    with pytest.raises(ArtifactError, match="nowhere"):
-        distil.teachers([str(tmp_path / "nowhere.ts")], CLASSES)
+    for name in ("nowhere.ts", "nowhere.ckpt"):
+        with pytest.raises(ArtifactError, match=name):
+            distil.teachers([str(tmp_path / name)], CLASSES)
+    with pytest.raises(ConfigError, match=r"grey\.ckpt knows a, b, c; the data has a, b"):
+        distil.teachers([checkpoints["grey.ckpt"]], ("a", "b"))
 
 
-def test_soft_labels_are_the_mean_over_originals_and_mirror_images(paths):
-    images = golden_batch(1, 48, 300)
-    both = distil.teachers(paths, CLASSES)
-    wanted = (both(images) + both(images.flip(3))) / 2
-    assert np.allclose(distil.soft_labels(paths, split_of(images[:, 0].numpy())), wanted.numpy(), atol=1e-5)
+def test_soft_labels_are_the_mean_over_originals_and_mirror_images(paths, checkpoints):
+    images, files = golden_batch(1, 48, 300), [*paths, checkpoints["rgb.ckpt"]]
+    teachers = distil.teachers(files, CLASSES)
+    wanted = (teachers(images) + teachers(images.flip(3))) / 2
+    assert np.allclose(distil.soft_labels(files, split_of(images[:, 0].numpy())), wanted.numpy(), atol=1e-5)
 
 
 def test_written_soft_labels_are_read_back_for_the_same_images_only(paths, tmp_path):
@@ -100,7 +223,13 @@ def test_target_distributions_of_a_second_head_stay_beside_soft_labels():
 def cfg(tmp_path):
     reader = {"_target_": "fer.data.synthetic.read", "_partial_": True, "train": 14, "val": 7, "test": 7}
     return OmegaConf.create(
-        {"teachers": ["bundled"], "trust": False, "out": str(tmp_path / "soft.npz"), "data": {"reader": reader}}
+        {
+            "teachers": ["bundled"],
+            "trust": False,
+            "device": "cpu",
+            "out": str(tmp_path / "soft.npz"),
+            "data": {"reader": reader},
+        }
     )
 
 
@@ -121,6 +250,7 @@ def test_the_program_writes_soft_labels_of_the_training_images(teachers, cfg, ca
         ("teachers", [3], "teachers=3 must be a path"),
         ("out", "soft.txt", r"out=soft\.txt must end in \.npz"),
         ("trust", "x", "trust=x is unknown"),
+        ("device", "tpu", "device=tpu is unknown; choose auto, cpu or cuda"),
     ],
 )
 def test_a_wrong_value_of_the_program_is_one_line(key, value, words, cfg):
