@@ -5,6 +5,7 @@ A config is code: it can call any function by a `_target_`. Run only configs tha
 
 import difflib
 import errno
+import functools
 import importlib
 import inspect
 import io
@@ -39,6 +40,9 @@ CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / 
 """The folder of the configs: inside the package once it is installed, beside it in a checkout."""
 
 _DISK = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT)
+_JOBS_ON_A_GPU = 6
+_GPU_MEMORY_OF_A_JOB = 4 * 2**30
+"""Bytes: the GPU's own share of each process, and a small network with its batch."""
 _OVERRIDE = re.compile(r"[\w.+~/@-]+=")
 
 
@@ -283,6 +287,43 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def _jobs_at_once() -> int:
+    """Return how many jobs of a sweep run side by side: one on each core or, with GPUs, up to six on each."""
+    cores = os.cpu_count() or 1
+    if not _has_gpu():
+        return cores
+    import torch
+
+    gpus = torch.cuda.device_count()
+    memory = min(torch.cuda.get_device_properties(gpu).total_memory for gpu in range(gpus))
+    return gpus * max(1, min(_JOBS_ON_A_GPU, cores // gpus, memory // _GPU_MEMORY_OF_A_JOB))
+
+
+def _devices_of_a_job(accelerator: str) -> int | ListConfig:
+    """Return `trainer.devices`: one or, for a job that joblib starts on a machine with several GPUs, which one.
+
+    Other launchers give each job a GPU of its own. `CUDA_VISIBLE_DEVICES` would come too late: CUDA reads it once in a
+    process, and joblib runs many jobs in each of its processes.
+    """
+    if accelerator == "cpu" or not in_sweep() or "joblib" not in str(HydraConfig.get().launcher.get("_target_")):
+        return 1
+    import torch
+
+    return ListConfig([_gpu_of_this_process()]) if torch.cuda.device_count() > 1 else 1
+
+
+@functools.cache
+def _gpu_of_this_process() -> int:
+    """Return the number of the first job modulo that of GPUs.
+
+    Later jobs of the process stay there: it holds memory on each GPU that it has used, and the GPUs stay evenly filled
+    however long jobs take.
+    """
+    import torch
+
+    return int(HydraConfig.get().job.num) % torch.cuda.device_count()
+
+
 def _wandb_login() -> bool:
     try:
         return bool(os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai"))
@@ -295,7 +336,8 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "one_in_sweep": lambda: 1 if in_sweep() else None,
     "no_wandb_login": lambda: not _wandb_login(),
     "auto_precision": lambda accelerator: "bf16-mixed" if accelerator != "cpu" and _has_gpu() else "32-true",
-    "jobs_at_once": lambda: 1 if _has_gpu() else os.cpu_count() or 1,
+    "jobs_at_once": _jobs_at_once,
+    "devices_of_a_job": _devices_of_a_job,
     "gpus_of_a_job": lambda: int(_has_gpu()),
     "job_name": lambda otherwise: name_of(_job_overrides())[:128] or otherwise,  # the longest name in W&B
     "job_tags": lambda: ListConfig([name_of([override])[:64] for override in _job_overrides()]),

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from samples import ROOT, TINY, config
 
-from fer.config import CONF
+from fer.config import CONF, _gpu_of_this_process, _jobs_at_once, build
 from fer.errors import ConfigError
 from fer.train import __main__ as program
 from fer.train import run as experiment
@@ -82,7 +83,7 @@ def test_joblib_gives_the_same_figures(finished, tmp_path):
 @pytest.mark.parametrize(
     ("launcher", "values"),
     [
-        ("joblib", {"n_jobs": 1 if torch.cuda.is_available() else os.cpu_count()}),
+        ("joblib", {"n_jobs": _jobs_at_once()}),
         ("ray", {"ray.init.address": "local", "ray.remote.num_gpus": int(torch.cuda.is_available())}),
         ("submitit_slurm", {"gpus_per_node": 1, "submitit_folder": "jobs/.submitit/%j"}),
     ],
@@ -93,6 +94,85 @@ def test_every_launcher_has_a_config_that_its_plugin_accepts(launcher, values):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"hydra/launcher={launcher}", "hydra.sweep.dir=jobs"], return_hydra_config=True)
     assert {key: OmegaConf.select(cfg.hydra.launcher, key) for key in values} == values
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Give this machine CUDA GPUs: `gpus(number, GiB each, cores)`."""
+
+    def fake(number: int, memory: float = 80, cores: int = 16) -> None:
+        properties = SimpleNamespace(total_memory=int(memory * 2**30))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+        monkeypatch.setattr(os, "cpu_count", lambda: cores)
+
+    yield fake
+    _gpu_of_this_process.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("machine", "jobs"),
+    [
+        ((0, 0, 16), 16),
+        ((1, 80, 16), 6),
+        ((1, 23.6, 16), 5),
+        ((1, 2, 8), 1),
+        ((1, 80, 4), 4),
+        ((4, 80, 128), 24),
+        ((8, 80, 4), 8),
+    ],
+)
+def test_jobs_at_once_are_bounded_by_gpus_their_memory_and_cores(machine, jobs, gpus):
+    gpus(*machine)
+    assert _jobs_at_once() == jobs
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Compose the config of a job: `job(number, launcher)`."""
+
+    def compose_job(number: int, *overrides: str, launcher: str = "joblib.Joblib"):
+        node = {"launcher": {"_target_": f"{launcher}Launcher"}, "job": {"num": number}, "overrides": {"task": []}}
+        monkeypatch.setattr("fer.config.in_sweep", lambda: True)
+        monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(node | {"sweep": {"dir": "jobs"}}))
+        return config("data=synthetic", *overrides)
+
+    return compose_job
+
+
+def test_jobs_of_joblib_are_spread_over_gpus_and_stay_there_with_their_process(job, gpus):
+    gpus(2)
+    for number, gpu in ((0, 0), (1, 1), (5, 1)):
+        _gpu_of_this_process.cache_clear()  # as in a new process
+        assert job(number).trainer.devices == [gpu]
+        assert job(number + 3).trainer.devices == [gpu]
+    trainer = build(job(0).trainer, "trainer", _convert_="all", logger=False)
+    assert (trainer.strategy.root_device, trainer.world_size) == (torch.device("cuda", 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "overrides", "launcher", "devices"),
+    [
+        (0, [], "joblib.Joblib", 1),
+        (1, [], "joblib.Joblib", 1),
+        (2, ["trainer=cpu"], "joblib.Joblib", 1),
+        (2, ["trainer=gpu"], "joblib.Joblib", [1]),
+        (2, ["trainer=ddp"], "joblib.Joblib", "auto"),
+        (2, ["trainer.devices=[0]"], "joblib.Joblib", [0]),
+        (2, [], "basic.Basic", 1),
+        (2, [], "ray.Ray", 1),
+        (2, [], "submitit.Slurm", 1),
+    ],
+)
+def test_all_other_jobs_take_the_devices_that_they_are_given(count, overrides, launcher, devices, job, gpus):
+    gpus(count)
+    assert job(1, *overrides, launcher=launcher).trainer.devices == devices
+
+
+def test_a_single_run_takes_one_device(gpus):
+    gpus(2)
+    assert config("data=synthetic").trainer.devices == 1
 
 
 @pytest.fixture
