@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -211,19 +210,30 @@ class _Operations(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-class _Span(L.Callback):
-    """What a function says at the end of step `_WARM` and `steps` later."""
+class _Blocks(L.Callback):
+    """Seconds of a step: the median over blocks of ten steps, each of which has one update of the moving average."""
 
-    WARM = 20
+    WARM, BLOCK = 20, 10
 
-    def __init__(self, steps: int, measure: Callable[[], float]) -> None:
-        self.steps, self.measure = steps, measure
+    def __init__(self) -> None:
+        self.times: list[float] = []
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == self.WARM:
-            self.before = self.measure()
-        elif batch_idx == self.WARM + self.steps:
-            self.difference = self.measure() - self.before
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.times.append(time.perf_counter())
+
+    def seconds(self) -> float:
+        ends = self.times[self.WARM :: self.BLOCK]
+        return statistics.median(b - a for a, b in itertools.pairwise(ends)) / self.BLOCK
+
+
+class _Operations(TorchDispatchMode):
+    """Counts the operations that are dispatched."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
 
 
 def _tiny(*overrides: str) -> tuple[DictConfig, EmotionDataModule, EmotionClassifier]:
@@ -235,54 +245,51 @@ def _tiny(*overrides: str) -> tuple[DictConfig, EmotionDataModule, EmotionClassi
     return cfg, module, experiment.classifier(cfg, module)
 
 
-def _train_py(steps: int, measure: Callable[[], float], mode: Any, *overrides: str) -> float:
-    """A step as train.py does it: its callbacks, its CSV, its progress bar."""
+def _train_py(steps: int, *overrides: str) -> float:
+    """Train as train.py does it: with its callbacks, its CSV and its progress bar."""
     with tempfile.TemporaryDirectory() as folder:
-        cfg, module, model = _tiny(f"+trainer.max_steps={steps + 30}", "+trainer.limit_val_batches=0", *overrides)
+        cfg, module, model = _tiny(f"+trainer.max_steps={steps}", "+trainer.limit_val_batches=0", *overrides)
         cfg.run_dir = folder
         loggers = [instantiate(node) for node in cfg.logger.values()]
-        span = _Span(steps, measure)
-        trainer = build(cfg, [History(), FiniteWeights(), Compile(cfg.compile), span], loggers)
-        with mode:
-            trainer.fit(model, module)
-    return span.difference / steps
+        blocks = _Blocks()
+        build(cfg, [History(), FiniteWeights(), Compile(cfg.compile), blocks], loggers).fit(model, module)
+    return blocks.seconds()
 
 
-def _bare(steps: int, measure: Callable[[], float], mode: Any, *overrides: str) -> float:
+def _bare(steps: int, *overrides: str) -> float:
     """Forward, loss, zero_grad, backward, clipping, optimiser and scheduler, without a moving average."""
     cfg, module, model = _tiny(*overrides)
     images, labels = next(iter(module.train_dataloader()))
     x, network = model.prepare(images).contiguous(memory_format=torch.channels_last), model.backbone.train()
     optimizer = instantiate(cfg.optimizer, param_groups_weight_decay(network, cfg.optimizer.weight_decay))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=cfg.optimizer.lr, total_steps=steps + 30)
-    with mode:
-        for step in range(steps + _Span.WARM + 1):
-            loss = F.cross_entropy(network(x), labels, label_smoothing=cfg.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), cfg.trainer.gradient_clip_val)
-            optimizer.step()
-            schedule.step()
-            if step == _Span.WARM:
-                before = measure()
-    return (measure() - before) / steps
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=cfg.optimizer.lr, total_steps=steps + 1)
+    blocks = _Blocks()
+    for _ in range(steps):
+        loss = F.cross_entropy(network(x), labels, label_smoothing=cfg.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), cfg.trainer.gradient_clip_val)
+        optimizer.step()
+        schedule.step()
+        blocks.on_train_batch_end()
+    return blocks.seconds()
 
 
 def overhead(rounds: int, steps: int) -> None:
     torch.set_num_threads(1)
-    counts = []
-    for loop in (_train_py, _bare):
-        mode = _Operations()
-        counts.append(loop(steps, lambda mode=mode: mode.count, mode))
-    ours, bare = counts
+
+    def operations(loop: Callable[[int], float], count: int) -> int:
+        with _Operations() as counter:
+            loop(count)
+        return counter.count
+
+    # those before and after the steps cancel
+    ours, bare = ((operations(loop, 230) - operations(loop, 130)) / 100 for loop in (_train_py, _bare))
     print(
         f"operations dispatched in a step: {ours:.1f}, in the bare loop {bare:.1f}, ratio {ours / bare:.2f}", flush=True
     )
     for name, overrides in (("defaults", []), ("no moving average", ["callbacks.ema=null"])):
-        pairs = [
-            [1000 * loop(steps, time.perf_counter, nullcontext(), *overrides) for loop in (_train_py, _bare)]
-            for _ in range(rounds + 1)
-        ][1:]
+        pairs = [[1000 * loop(steps, *overrides) for loop in (_train_py, _bare)] for _ in range(rounds + 1)][1:]
         ours, bare = (statistics.median(column) for column in zip(*pairs, strict=True))
         more = statistics.median(a - b for a, b in pairs)
         print(f"{name}: {ours:.2f} ms a step, bare loop {bare:.2f} ms, difference {more:.2f} ms", flush=True)

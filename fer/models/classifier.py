@@ -101,7 +101,7 @@ class EmotionClassifier(L.LightningModule):
         self.mixes: list[nn.Module] = [mix(alpha=alpha) for mix, alpha in mixes if alpha]
         self._validated: list[tuple[Tensor, Tensor]] = []
         self._compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-        self._new_epoch()
+        self._trained: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         return self._first(self._heads(x))
@@ -175,10 +175,7 @@ class EmotionClassifier(L.LightningModule):
             # keeps 32 bits of a seed on the CPU, so that all numbers are mixed into them.
             entropy = self.hparams["seed"], self.current_epoch, self.global_rank
             torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-            self._new_epoch()
-
-    def _new_epoch(self) -> None:
-        self._images, self._loss_sum, self._correct = 0, torch.zeros(()), torch.zeros(())
+            self._trained.clear()
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         torch.compiler.cudagraph_mark_step_begin()  # what compiled functions returned for the last batch is dead
@@ -190,15 +187,21 @@ class EmotionClassifier(L.LightningModule):
             mix = self.mixes[int(torch.randint(len(self.mixes), ()))]
             x, targets = mix(x, targets)
         loss, logits = (self._compiled or self._forward_and_loss)(x, targets)
-        # One `self.log` in every step would take as long as the backward pass of a small network.
-        self._images += len(labels)
-        self._loss_sum = loss.detach() * len(labels) + self._loss_sum
-        self._correct = (logits.detach().argmax(1) == labels).sum() + self._correct
-        return loss.clone()  # Lightning keeps it until the next step, when a CUDA graph would have overwritten it
+        if self._compiled:  # the next replay of a CUDA graph overwrites them
+            loss, logits = loss.clone(), logits.clone()
+        # `self.log` in every step would take as long as the loss and its gradient.
+        self._trained.append((loss.detach(), logits.detach(), labels))
+        return loss
 
     def train_metrics(self) -> dict[str, Tensor]:
         """Return the means over the images of the epoch so far."""
-        return {"train/loss": self._loss_sum / self._images, "train/accuracy": self._correct / self._images}
+        losses, logits, labels = zip(*self._trained, strict=True)
+        sizes = torch.tensor([len(part) for part in labels], device=losses[0].device)
+        correct = torch.cat(logits).argmax(1) == torch.cat(labels)
+        return {
+            "train/loss": (torch.stack(losses) * sizes).sum() / sizes.sum(),
+            "train/accuracy": correct.float().mean(),
+        }
 
     def _forward_and_loss(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         heads = self._heads(x)
