@@ -122,7 +122,9 @@ def show(result: Figures, exported: Path) -> None:
         if split in ("val", "test"):
             splits.setdefault(split, {})[name] = value
     tables.show(_tables(exported.parent.name, splits))
-    print(f"{result['train/minutes']:.1f} minutes, {result['train/images_per_second']:.0f} images/s")
+    speed, warm_up = result["train/images_per_second"], result["train/warm_up_seconds"]
+    first = f" after a warm-up of {warm_up:.0f} s" if warm_up >= 1 else ""
+    print(f"{result['train/minutes']:.1f} minutes, {speed:.0f} images/s{first}")
     print(exported)
 
 

@@ -37,7 +37,7 @@ def test_a_registered_metric_is_everywhere(top2, classifier, splits, run, tmp_pa
     result = report.judge(classifier, splits, tmp_path, test=False)
     assert 0 < result["val/top2"] < 1
     assert 0 < result["val/share/happy"] < 1
-    result |= {"train/minutes": 1.0, "train/images_per_second": 100.0}
+    result |= {"train/minutes": 1.0, "train/images_per_second": 100.0, "train/warm_up_seconds": 31.2}
     report.show(result, tmp_path / "model.ts")
     compared = run("models=bundled", "robustness=false")
     assert "top2" in compared["models"]["fast"]
