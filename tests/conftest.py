@@ -37,6 +37,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("shared"):
                 item.add_marker(pytest.mark.skip(reason="../shared is not on this machine"))
+    for item in items:
+        if item.get_closest_marker("gpu") and _without_gpu():
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU; FER_TEST_DEVICE=cpu runs it on the CPU"))
+
+
+def _without_gpu() -> bool:
+    import torch  # most tests do not need it
+
+    return os.environ.get("FER_TEST_DEVICE", "cuda") == "cuda" and not torch.cuda.is_available()
 
 
 @pytest.fixture(autouse=True)
