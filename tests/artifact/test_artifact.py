@@ -180,3 +180,28 @@ def test_loading_imports_no_training_library():
 def test_an_unknown_format_is_refused(net, meta, tmp_path):
     with pytest.raises(ConfigError, match=r"export\.format=tflite.*torchscript"):
         artifact.save(net, meta, tmp_path / "m", "tflite")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "device"),
+    [
+        (0, "auto", "cpu"),
+        (0, "cpu", "cpu"),
+        (2, "auto", "cuda"),
+        (2, "cuda", "cuda"),
+        (2, "cuda:1", "cuda:1"),
+        (2, "cpu", "cpu"),
+    ],
+)
+def test_a_device_is_chosen_by_name(gpus, name, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert artifact.device_of(name, "model.ts") == torch.device(device)
+
+
+@pytest.mark.parametrize(("gpus", "choices"), [(0, "auto, cpu or cuda$"), (2, "auto, cpu, cuda, cuda:0 or cuda:1$")])
+def test_a_gpu_that_is_not_there_is_one_line_with_those_that_are(gpus, choices, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ConfigError, match=f"device=cuda:2 is unknown; choose {choices}"):
+        artifact.device_of("cuda:2", "model.ts")

@@ -291,6 +291,20 @@ def test_a_wrong_value_is_one_line_before_anything_is_trained(key, value, words,
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("gpus", "values", "device"),
+    [
+        (2, {"accelerator": "auto", "devices": 1}, "auto"),
+        (2, {"accelerator": "auto", "devices": [1]}, "cuda:1"),
+        (2, {"accelerator": "cpu", "devices": 1}, "cpu"),
+        (0, {"accelerator": "auto", "devices": [1]}, "auto"),
+    ],
+)
+def test_soft_labels_are_made_on_the_device_of_the_training(gpus, values, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    assert experiment._device(OmegaConf.create(values)) == device
+
+
 @pytest.mark.parametrize("sweep", [True, False])
 @pytest.mark.parametrize("external", [True, False])
 def test_a_job_of_a_sweep_starts_no_processes_of_its_own(sweep, external):
