@@ -141,7 +141,7 @@ def _noise(transform: Any, plan: Plan) -> Step:
     def step(images: Tensor, values: Values, noise: Tensor | None) -> Tensor:
         assert noise is not None
         normal = noise[index, :, :1] if shared else noise[index]
-        return _truncated(torch.addcmul(images + values[mean], normal, values[std]))
+        return (images + torch.addcmul(values[mean], normal, values[std]).trunc()).clamp(0, 255)
 
     return step
 

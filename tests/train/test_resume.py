@@ -90,6 +90,16 @@ def test_a_killed_run_is_continued_to_the_same_weights(method, when, workers, fi
     assert metrics["train/epochs"] == 3
 
 
+def test_a_killed_run_with_the_data_on_the_device_is_continued_to_the_same_weights(overrides, tmp_path):
+    words = [*overrides, "logger=csv", "trainer.max_epochs=2", "data.device=true"]
+    whole, killed = (config(*words, run_dir=tmp_path / name) for name in ("a", "b"))
+    experiment.run(whole)
+    assert in_a_process_of_its_own(die, killed, "training_step", "self.global_step == 11") == -signal.SIGKILL
+    killed.resume = "auto"
+    experiment.run(killed)
+    assert_same(trained(tmp_path / "b"), trained(tmp_path / "a"))
+
+
 def test_a_run_that_a_full_disk_ended_can_be_continued(tmp_path):
     """The limit of a file's size is below that of a checkpoint."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
