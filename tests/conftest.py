@@ -66,11 +66,11 @@ def signals_restored() -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 def logging_restored() -> Generator[None]:
-    """Programs that a test runs set up logging for the whole process, with the streams of that test."""
+    """Programs that a test, or a fixture of several tests, runs set up logging for the whole process."""
     root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
+    handlers = root.handlers[:]
+    root.setLevel(logging.WARNING)
     yield
-    root.setLevel(level)
     for handler in set(root.handlers).difference(handlers):
         root.removeHandler(handler)
         handler.close()
