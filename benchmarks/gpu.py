@@ -100,7 +100,7 @@ class Clock(L.Callback):
     def __init__(self, begin: Callable[[], Any] = lambda: None, stop: bool = True) -> None:
         self.begin, self.stop = begin, stop
         self.images = self.step_images = self.epochs = 0
-        self.step_seconds = self.warm_up = self.start = self.step_start = self.end = 0.0
+        self.step_seconds = self.warm_up = self.start = self.step_start = self.end = self.ended = 0.0
 
     def now(self) -> float:
         if torch.cuda.is_available():
@@ -129,14 +129,14 @@ class Clock(L.Callback):
             self.step_seconds += self.now() - self.step_start
 
     def on_train_end(self, *_: Any) -> None:
-        self.end = self.now()
+        self.end, self.ended = self.now(), time.time()
         if self.stop:
             raise Trained
 
     def row(self) -> Row:
         epochs = self.images / (self.end - self.start)
         steps = self.step_images / self.step_seconds if self.step_images else epochs  # of one step an epoch
-        return {"steps": steps, "epochs": epochs, "warm-up": self.warm_up, "images": self.images}
+        return {"steps": steps, "epochs": epochs, "warm-up": self.warm_up, "images": self.images, "end": self.ended}
 
 
 def train(overrides: list[str], clock: Clock, *callbacks: L.Callback) -> Row:
@@ -213,8 +213,8 @@ def missing(kind: str, device: str) -> str | None:
     """Return why a loop cannot be compiled here, None if it can."""
     if kind == "graphs" and device != "cuda":
         return "needs CUDA"
-    if kind != "eager" and not any(map(shutil.which, ("g++", "clang++", os.environ.get("CXX", "g++")))):
-        return "no C++ compiler"
+    if kind != "eager" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        return "no C compiler"
     return None
 
 
@@ -277,16 +277,15 @@ def packed_table(given: argparse.Namespace) -> list[str]:
     for count in given.counts:
         jobs = [apart(given, "one-packed", given.batches[0], given.compiled) for _ in range(count)]
         ready = [any(line == READY for line in job.stdout or ()) for job in jobs]
-        start = time.perf_counter()
+        start = time.time()
         for job in jobs:
             if job.stdin:
                 job.stdin.close()  # for which they wait
         rows = [finished(job) for job in jobs]
-        seconds = time.perf_counter() - start
         if not all(ready) or any(isinstance(row, str) for row in rows):
             lines.append(f"| {count} | {next((row for row in rows if isinstance(row, str)), 'failed')} | |")
         else:
-            rate = sum(row["images"] for row in rows) / seconds
+            rate = sum(row["images"] for row in rows) / (max(row["end"] for row in rows) - start)
             alone = rate if count == 1 else alone
             lines.append(f"| {count} | {rate:,.0f} | {f'{rate / alone:.2f}' if alone else ''} |")
         print(lines[-1], flush=True)

@@ -200,16 +200,6 @@ def training(rounds: int, steps: int, size: int) -> None:
         print(f"{name}: {statistics.median(values):.0f} images/s, {ratio:.3f} of that", flush=True)
 
 
-class _Operations(TorchDispatchMode):
-    """Counts the operations that are dispatched."""
-
-    count = 0
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return operation(*args, **(kwargs or {}))
-
-
 class _Blocks(L.Callback):
     """Seconds of a step: the median over blocks of ten steps, each of which has one update of the moving average."""
 

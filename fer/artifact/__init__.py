@@ -82,9 +82,9 @@ def device_of(name: str, path: str | Path) -> torch.device:
         ConfigError: The name is unknown, or there is no such GPU.
     """
     gpu = torch.cuda.is_available()
+    if str(name).startswith("cuda") and not gpu:
+        raise ConfigError(f"device={name}, but PyTorch finds no CUDA GPU; use device=cpu or device=auto")
     check_choice("device", name, ("auto", "cpu", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))))
-    if name == "cuda" and not gpu:
-        raise ConfigError("device=cuda, but PyTorch finds no CUDA GPU; use device=cpu or device=auto")
     usable = gpu and (Path(path).suffix != ".onnx" or onnx.gpu())
     if name == "auto":
         return torch.device("cuda" if usable else "cpu")

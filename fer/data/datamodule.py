@@ -76,6 +76,7 @@ class EmotionDataModule(L.LightningDataModule):
         self.votes, self.drop_non_faces, self.drop_duplicates = votes, drop_non_faces, drop_duplicates
         self.splits: dict[str, Split] = {}
         self._batch_augmentation: BatchAugmentation | None = None
+        self._resident: bool | None = None
         self._first_epoch = 0
 
     def setup(self, stage: str | None = None) -> None:
@@ -179,9 +180,12 @@ class EmotionDataModule(L.LightningDataModule):
         drop_last = train and len(sampler) >= self.batch_size  # a last batch of one image breaks batch norm
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         augment = self.augment if train else None
-        if self._resides(device) and (augment is None or self._batched(device)):
-            batch_augmentation = self._batch_augmentation if train else None
-            return resident.ResidentLoader(split, sampler, self.batch_size, drop_last, device, batch_augmentation)
+        if self._resides(device):
+            batched = self._for_batches(augment, device)
+            if train:
+                self._batch_augmentation = batched
+            if augment is None or batched is not None:
+                return resident.ResidentLoader(split, sampler, self.batch_size, drop_last, device, batched)
         on_gpu = device.type != "cpu"
         auto = min(8, os.cpu_count() or 1) if on_gpu else 0
         workers = auto if self.workers == "auto" else int(self.workers)
@@ -198,15 +202,23 @@ class EmotionDataModule(L.LightningDataModule):
 
     def _resides(self, device: torch.device) -> bool:
         """Return whether the images shall lie on the device."""
-        if self.device != "auto":
-            return bool(self.device)
-        return device.type == "cuda" and resident.fits((self.splits["train"], self.splits["val"]), device)
+        if self._resident is None:  # decided once: afterwards, less of the GPU is free
+            self._resident = self.device is True
+            if self.device == "auto" and device.type == "cuda":
+                self._resident = resident.fits((self.splits["train"], self.splits["val"]), device)
+                where = (
+                    "lie on" if self._resident else "go through the loader, as they would take much of the memory of"
+                )
+                log.info("training and validation images %s %s", where, device)
+        return self._resident
 
-    def _batched(self, device: torch.device) -> bool:
-        """Return whether train can be augmented as whole batches, and prepare it. If not, say why."""
+    def _for_batches(self, augment: Any, device: torch.device) -> BatchAugmentation | None:
+        """Return an augmentation as one of whole batches; None, and a line in the log, if it cannot be one."""
+        if augment is None:
+            return None
         height, width = self.splits["train"].images.shape[1:3]
         try:
-            self._batch_augmentation = BatchAugmentation(self.augment, (self.channels, height, width), device)
+            return BatchAugmentation(augment, (self.channels, height, width), device)
         except Unsupported as reason:
-            log.info("training images go through the loader, since %s is only in albumentations", reason)
-        return self._batch_augmentation is not None
+            log.info("training images are augmented in the loader: %s has no version for batches", reason)
+            return None

@@ -107,6 +107,7 @@ class EmotionClassifier(L.LightningModule):
         return self._first(self._heads(x))
 
     def _first(self, heads: Tensor) -> Tensor:
+        """Return the logits of the classes, (N, K), without those of a second head."""
         return heads[:, : len(self.classes)] if self.auxiliary else heads
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -178,7 +179,8 @@ class EmotionClassifier(L.LightningModule):
             self._trained.clear()
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
-        torch.compiler.cudagraph_mark_step_begin()  # what compiled functions returned for the last batch is dead
+        if self._compiled:
+            torch.compiler.cudagraph_mark_step_begin()  # what was returned for the last batch may be overwritten
         images, labels, *distributions = batch
         x, targets = self.prepare(images, self.train_size()), labels
         if distributions or self.teachers or self.mixes:
@@ -190,7 +192,7 @@ class EmotionClassifier(L.LightningModule):
         if self._compiled:  # the next replay of a CUDA graph overwrites them
             loss, logits = loss.clone(), logits.clone()
         # `self.log` in every step would take as long as the loss and its gradient.
-        self._trained.append((loss.detach(), logits.detach(), labels))
+        self._trained.append((loss.detach(), logits, labels))
         return loss
 
     def train_metrics(self) -> dict[str, Tensor]:
@@ -205,13 +207,14 @@ class EmotionClassifier(L.LightningModule):
 
     def _forward_and_loss(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         heads = self._heads(x)
-        return self._loss(heads, targets), self._first(heads)
+        return self._loss(heads, targets), self._first(heads).detach()
 
     def _targets(self, images: Tensor, labels: Tensor, distributions: Tensor | None = None) -> Tensor:
         """Return probabilities (N, K), or (N, 2 K) with the targets of a second head."""
         if distributions is not None and distributions.shape[1] > len(self.classes):
             return distributions  # of both heads already, see `fer.train.distil.mix`
         targets = F.one_hot(labels, len(self.classes)).float()
+        distributions = None if distributions is None else distributions.float()  # Lightning casts those of bf16-true
         if distributions is not None and not self.auxiliary:
             targets = torch.lerp(targets, distributions, float(self.hparams["target_distribution"]["weight"]))
         if self.teachers:
@@ -261,10 +264,9 @@ class EmotionClassifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule. Biases and norms are not decayed (He et al. 2019, section 3.1)."""
         node = dict(self.hparams["optimizer"])
-        if self.trainer.precision == "16-mixed":  # its scaler and clipping do not go with a fused optimiser
-            node.pop("fused", None)
         groups = param_groups_weight_decay(self.backbone, weight_decay=node.get("weight_decay", 0.0))
         optimizer = config.build(node, "optimizer", groups)
+        optimizer._step_supports_amp_scaling = False  # of fused ones; else Lightning refuses to clip in mixed precision
         if not self.hparams["scheduler"]:
             return optimizer
         node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}

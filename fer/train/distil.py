@@ -66,10 +66,10 @@ class Teachers:
             self._artifacts = [artifact.load(path, images.device) for path in self._files]
             self._device = images.device
         with torch.no_grad():
-            answers = [teacher.predict(images).to(images.device) for teacher in self._artifacts]
+            probabilities = [teacher.predict(images).to(images.device) for teacher in self._artifacts]
             # The mean is outside of what is compiled: the results of a CUDA graph are overwritten by the next one.
-            answers += self._networks(images)
-            return torch.stack(answers).float().mean(0)
+            probabilities += self._networks(images)
+            return torch.stack(probabilities).float().mean(0)
 
     def __deepcopy__(self, _: Any) -> "Teachers":
         return self
@@ -85,7 +85,8 @@ class _Networks(nn.ModuleList):
 def teachers(paths: Sequence[str], classes: Sequence[str]) -> Teachers:
     """Load teachers, which see exactly the images that the student sees, including augmentation.
 
-    Beyer et al. 2022, "A good teacher is patient and consistent". A checkpoint answers as its artifact does.
+    Beyer et al. 2022, "A good teacher is patient and consistent". A checkpoint gives the same probabilities as
+    its artifact.
 
     Args:
         paths: Checkpoints (`.ckpt`) and artifacts; "bundled" is the included one.

@@ -140,6 +140,8 @@ def check_same_run(path: str, model: EmotionClassifier) -> None:
     The state of its optimiser and schedule would not fit.
     """
     old, new = checkpoints.load(path).hparams, model.hparams
+    if "compile" not in old["config"]:  # the state of its callbacks is another one
+        raise ConfigError(f"{path} is of an older version of fer; train anew, with init_from={path} from its weights")
     pairs = [(name, old.get(name), new[name]) for name in new if name not in ("config", "git_commit")]
     for group, *keys in (("trainer", *_STEPS), ("data", "batch_size")):
         pairs += [(f"{group}.{key}", *(values["config"][group].get(key) for values in (old, new))) for key in keys]

@@ -37,6 +37,7 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
     """
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 wherever float32 remains
+        torch.backends.cudnn.benchmark = True  # Lightning turns it off where trainer.deterministic is set
     options = cfg.trainer
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by zero
         check_number(f"trainer.{name}", options.get(name, 1), 1, whole=True, optional=name.startswith("check"))
@@ -61,7 +62,7 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
     callbacks = {name: node for name, node in built.items() if node is not None and not isinstance(node, kinds)}
     followed = {f"callbacks.{name}.monitor": getattr(node, "monitor", None) for name, node in callbacks.items()}
     monitors = Monitors(followed | {"scheduler.monitor": cfg.scheduler.get("monitor")})
-    all_callbacks = [*callbacks.values(), *further, monitors]
+    all_callbacks = [*further, *callbacks.values(), monitors]  # the progress bar shows what `further` log
     try:
         return config.build(options, "trainer", _convert_="all", callbacks=all_callbacks, logger=list(loggers))
     except ConfigError as error:
@@ -82,7 +83,7 @@ def fit(
 
     Raises:
         ConfigError: Lightning refuses a value only when the training starts.
-        TrainingError: Nothing was trained.
+        TrainingError: Nothing was trained, or the model cannot be compiled.
     """
     try:
         trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
@@ -96,6 +97,11 @@ def fit(
         raise ConfigError(
             f"trainer: {reason}; see conf/trainer and conf/callbacks; given: {_given(options)}"
         ) from error
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingError(f"compile: {reason[:200]}; install a C++ compiler, or set compile=false") from error
     if not trainer.global_step:
         raise TrainingError("no step was trained; raise trainer.max_steps, limit_train_batches or max_time")
 

@@ -199,9 +199,11 @@ def test_a_device_is_chosen_by_name(gpus, name, device, monkeypatch):
     assert artifact.device_of(name, "model.ts") == torch.device(device)
 
 
-@pytest.mark.parametrize(("gpus", "choices"), [(0, "auto, cpu or cuda$"), (2, "auto, cpu, cuda, cuda:0 or cuda:1$")])
+@pytest.mark.parametrize(
+    ("gpus", "choices"), [(0, "PyTorch finds no CUDA GPU"), (2, "choose auto, cpu, cuda, cuda:0 or cuda:1$")]
+)
 def test_a_gpu_that_is_not_there_is_one_line_with_those_that_are(gpus, choices, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    with pytest.raises(ConfigError, match=f"device=cuda:2 is unknown; choose {choices}"):
+    with pytest.raises(ConfigError, match=f"device=cuda:2.*{choices}"):
         artifact.device_of("cuda:2", "model.ts")

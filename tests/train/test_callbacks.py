@@ -85,7 +85,8 @@ GRAPHS, PLAIN = {"mode": "reduce-overhead"}, {}
     [
         ("auto", "cuda", 20_000, {48}, {}, GRAPHS),
         ("auto", "cuda", 500, {48}, {}, None),
-        ("auto", "cuda", 20_000, {32, 48}, {}, None),
+        ("auto", "cuda", 9_000, {32, 48}, {}, None),
+        ("auto", "cuda", 10_000, {32, 48}, {}, GRAPHS),
         ("auto", "cpu", 20_000, {48}, {}, None),
         (True, "cpu", 1, {48}, {}, PLAIN),
         (True, "cuda", 1, {32, 48}, {}, GRAPHS),
@@ -94,7 +95,8 @@ GRAPHS, PLAIN = {"mode": "reduce-overhead"}, {}
         (False, "cuda", 20_000, {48}, {}, None),
     ],
 )
-def test_what_is_compiled_and_how(when, device, steps, sizes, parallel, options):
+def test_what_is_compiled_and_how(when, device, steps, sizes, parallel, options, monkeypatch):
+    monkeypatch.setattr(torch.utils._triton, "has_triton", lambda: True)
     module, compiled = Recorded(device, sizes), []
     module.teachers = SimpleNamespace(compile=lambda **given: compiled.append(given))
     data = SimpleNamespace(compile_augmentation=lambda: compiled.append("augmentation"))
@@ -102,6 +104,21 @@ def test_what_is_compiled_and_how(when, device, steps, sizes, parallel, options)
     Compile(when).on_train_start(SimpleNamespace(estimated_stepping_batches=steps, datamodule=data, **trainer), module)
     assert module.options == options
     assert compiled == ([] if options is None else ["augmentation", options])
+
+
+def test_without_a_compiler_compile_true_is_refused_and_auto_does_without(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "")
+    module = Recorded("cuda", {48})
+    trainer = SimpleNamespace(estimated_stepping_batches=20_000, world_size=1, accumulate_grad_batches=1)
+    for triton, words in ((False, "Triton is missing"), (True, "there is no C compiler")):
+        monkeypatch.setattr(torch.utils._triton, "has_triton", lambda found=triton: found)
+        with pytest.raises(ConfigError, match=f"compile=true: {words}.*set compile=false"):
+            Compile(True).on_train_start(trainer, module)
+        Compile("auto").on_train_start(trainer, module)
+        assert words in caplog.messages[-1]
+    assert module.options is None
 
 
 def test_anything_else_is_no_answer_to_compile():

@@ -260,6 +260,16 @@ def test_a_checkpoint_of_other_values_is_refused(override, words, finished, over
         experiment.run(config(*overrides, override, "resume=auto", run_dir=tmp_path))
 
 
+def test_a_checkpoint_of_an_older_version_is_refused(finished, overrides, tmp_path):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    path.parent.mkdir()
+    checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    del checkpoint["hyper_parameters"]["config"]["compile"]
+    torch.save(checkpoint, path)
+    with pytest.raises(ConfigError, match=r"older version of fer; train anew, with init_from=.*last\.ckpt"):
+        experiment.run(config(*overrides, "resume=auto", run_dir=tmp_path))
+
+
 def test_a_broken_checkpoint_is_one_line(overrides, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"PK")

@@ -43,7 +43,12 @@ def quick(monkeypatch):
         (["+trainer.enable_checkpointing=false", "+trainer.enable_progress_bar=false"], "are of the last step"),
         (["+trainer.max_time={seconds:30}", "trainer.precision=bf16-true", "class_weights=true"], ""),
         (
-            ["+trainer.accumulate_grad_batches=3", "+trainer.val_check_interval=0.5", "+trainer.limit_test_batches=0"],
+            [
+                "trainer.precision=bf16-mixed",
+                "+trainer.accumulate_grad_batches=3",
+                "+trainer.val_check_interval=0.5",
+                "+trainer.limit_test_batches=0",
+            ],
             "",
         ),
         (["callbacks.checkpoint.filename='{epoch}'", "+trainer.logger=false", "callbacks.last=null"], ""),
@@ -106,6 +111,18 @@ def test_a_fault_of_ours_stays_a_traceback(monkeypatch, tmp_path):
     monkeypatch.setattr(experiment.EmotionClassifier, "training_step", fail)
     with pytest.raises(ValueError, match="ours"):
         tiny(tmp_path)
+
+
+def test_what_cannot_be_compiled_is_one_line(monkeypatch, tmp_path):
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def fail(*_):
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr(experiment.EmotionClassifier, "training_step", fail)
+    with pytest.raises(TrainingError, match=r"compile: No working C\+\+ compiler.*set compile=false") as caught:
+        tiny(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_full_disk_is_no_fault_of_the_config(monkeypatch, tmp_path):
