@@ -108,8 +108,14 @@ class EmotionDataModule(L.LightningDataModule):
             if len(lost):
                 raise DataError(f"all training images of {train.classes[lost[0]]} would be dropped; drop less")
         if self.augment is not None:  # fail now, not in the first epoch
-            few = range(min(8, len(splits["train"])))
-            EmotionDataset(splits["train"], self.augment, self.seed).__getitems__([(0, row) for row in few])
+            few = [(0, row) for row in range(min(8, len(splits["train"])))]
+            try:
+                EmotionDataset(splits["train"], self.augment, self.seed).__getitems__(few)
+            except DataError:
+                raise
+            except Exception as error:  # transforms raise anything
+                reason = " ".join(str(error).split())[:200]
+                raise DataError(f"augment: a transform cannot take these images ({reason}); choose another") from error
         self.splits = splits
 
     def state_dict(self) -> dict[str, int]:

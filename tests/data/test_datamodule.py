@@ -230,3 +230,9 @@ def test_a_class_must_not_vanish():
 def test_an_augmentation_that_changes_the_size_is_refused_before_training():
     with pytest.raises(DataError, match=r"changes an image of \(48, 48, 1\) to \(40, 40, 1\); end the pipeline"):
         module(augment=A.Compose([A.RandomCrop(40, 40)]))
+
+
+def test_a_transform_for_other_images_is_refused_in_one_line():
+    with pytest.raises(DataError, match="augment: a transform cannot take these images") as caught:
+        module(augment=A.Compose([A.RandomFog(p=1)]))
+    assert "\n" not in str(caught.value)
