@@ -254,11 +254,8 @@ def train_table(given: argparse.Namespace) -> list[str]:
     print(TRAIN, flush=True)
     for batch in given.batches:
         loops = {kind: missing(kind, given.device) or finished(apart(given, "one-bare", batch, kind)) for kind in KINDS}
-        ours = {
-            compiled: (compiled and missing("compiled", given.device))
-            or finished(apart(given, "one-train", batch, int(compiled)))
-            for compiled in (False, True)
-        }  # fmt: skip
+        ours: dict[bool, Row | str] = {False: finished(apart(given, "one-train", batch, 0))}
+        ours[True] = missing("compiled", given.device) or finished(apart(given, "one-train", batch, 1))
         best = max((loop["steps"] for loop in loops.values() if not isinstance(loop, str)), default=0.0)
         last = ours[True]
         share = "" if isinstance(last, str) or not best else f"{last['steps'] / best:.2f}"

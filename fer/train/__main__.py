@@ -1,8 +1,10 @@
 """`python train.py`, `fer-train` or `python -m fer.train`: one run, a sweep (`-m`) or a search (`search=`)."""
 
+import importlib
 import os
 import re
 import sys
+from unittest.mock import patch
 
 from lightning_utilities.core import imports
 from omegaconf import DictConfig
@@ -39,13 +41,14 @@ def _import_torchmetrics() -> None:
     def kept(self: imports.RequirementCache) -> bool:
         return bool(re.match(r"(torch|torchvision|matplotlib)\b", str(self.requirement))) and check(self)
 
-    imports.RequirementCache.__bool__ = kept  # type: ignore[method-assign]
-    imports.package_available = lambda name: name != "scipy" and package_available(name)  # type: ignore[assignment]
-    try:
-        import torchmetrics  # noqa: F401
-    finally:
-        imports.RequirementCache.__bool__ = check  # type: ignore[method-assign]
-        imports.package_available = package_available
+    def available(name: str) -> bool:
+        return name != "scipy" and package_available(name)
+
+    with (
+        patch.object(imports.RequirementCache, "__bool__", kept),
+        patch.object(imports, "package_available", available),
+    ):
+        importlib.import_module("torchmetrics")
 
 
 def _resumed(arguments: list[str]) -> list[str]:
