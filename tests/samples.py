@@ -5,6 +5,7 @@ import importlib
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
@@ -123,6 +124,22 @@ def small_classifier(seed: int = 0, **options: Any) -> "EmotionClassifier":
     torch.manual_seed(seed)
     values = {"model": SMALL, "classes": ["a", "b", "c"], "channels": 1, "input_size": 48, "mean": [0.4], "std": [0.3]}
     return EmotionClassifier(**(values | options))
+
+
+def operations(function: Callable[..., Any], *arguments: Any) -> Counter[str]:
+    """Call a function and count the operations of PyTorch that it dispatches, by name."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    counts: Counter[str] = Counter()
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            counts[operation.overloadpacket.__name__] += 1
+            return operation(*args, **(kwargs or {}))
+
+    with Counting():
+        function(*arguments)
+    return counts
 
 
 Row = tuple[int, np.ndarray, str]
