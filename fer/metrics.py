@@ -99,6 +99,12 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float((probabilities.argmax(1) == labels).mean())
 
 
+@metric("recall_macro", "macro recall")
+def recall_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of the recalls of the classes that occur."""
+    return float(recall(probabilities, labels)[np.unique(labels)].mean())
+
+
 @metric("f1_macro", "macro F1")
 def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean of the F1 scores of all classes."""

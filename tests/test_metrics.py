@@ -18,6 +18,11 @@ def test_figures_by_hand():
     assert [figures[f"precision/{label}"] for label in "abc"] == pytest.approx([2 / 3, 2 / 3, 0])
     assert [figures[f"f1/{label}"] for label in "abc"] == pytest.approx([2 / 3, 4 / 5, 0])
     assert figures["f1_macro"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
+    assert figures["recall_macro"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+
+def test_macro_recall_ignores_classes_without_images():
+    assert metrics.recall_macro(certain([0, 1, 2]), np.array([0, 1, 1])) == pytest.approx(0.75)
 
 
 def test_confusion_has_true_classes_as_rows():

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
 from typing import NamedTuple
@@ -34,6 +34,7 @@ class Split:
         targets: Target distributions, float32 (N, K), rows sum to 1, if there is more to learn from than the labels.
             If they are (N, 2 K), the second half is for a second head.
         names: Path of each image below the root of the dataset, if it has one.
+        majority: int64 (N,), the class that most of several annotators chose, -1 where they disagree, if it is known.
 
     Raises:
         DataError: Shapes, types or labels do not fit together.
@@ -44,6 +45,7 @@ class Split:
     classes: tuple[str, ...]
     targets: np.ndarray | None = None
     names: tuple[str, ...] | None = None
+    majority: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows, classes = len(self.images), len(self.classes)
@@ -55,6 +57,8 @@ class Split:
             raise DataError(f"labels must be from 0 to {classes - 1}")
         if self.targets is not None and self.targets.shape not in ((rows, classes), (rows, 2 * classes)):
             raise DataError(f"targets must be ({rows}, {classes}) or ({rows}, {2 * classes}), not {self.targets.shape}")
+        if self.majority is not None and (self.majority.dtype != np.int64 or self.majority.shape != (rows,)):
+            raise DataError(f"majority must be int64 ({rows},), not {self.majority.shape}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,7 +79,13 @@ class Split:
         """Return a split of only the images where `rows`, bool (N,), is true."""
         targets = None if self.targets is None else self.targets[rows]
         names = None if self.names is None else tuple(compress(self.names, rows))
-        return Split(self.images[rows], self.labels[rows], self.classes, targets, names)
+        majority = None if self.majority is None else self.majority[rows]
+        return Split(self.images[rows], self.labels[rows], self.classes, targets, names, majority)
+
+    def by_majority(self) -> "Split":
+        """Return the images on whose class the annotators agree, with that class as their label."""
+        assert self.majority is not None
+        return replace(replace(self, labels=np.maximum(self.majority, 0)).only(self.majority >= 0), majority=None)
 
 
 def as_batch(images: np.ndarray) -> Tensor:

@@ -14,6 +14,8 @@ from fer.files import expand
 from fer.labels import canonical
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+_AGREED = 5
+"""Votes that make a class the majority."""
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -61,8 +63,21 @@ def shares(counts: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> 
     return np.where(sums > 0, chosen / np.maximum(sums, 1), own)
 
 
+def majority(counts: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Return the class that most taggers chose: int64 (N,) for counts (N, 10), as from `read`.
+
+    It is -1 where that class has fewer than five votes, or contempt, unknown or NF have as many.
+    """
+    columns = [canonical(name) for name in COLUMNS]
+    chosen = counts[:, [columns.index(name) for name in classes]]
+    others = counts[:, [name not in classes for name in columns]]
+    most = chosen.max(1, initial=0)
+    agreed = (most >= _AGREED) & (most > others.max(1, initial=0))
+    return np.where(agreed, chosen.argmax(1), -1)
+
+
 def attach(splits: dict[str, Split], counts: dict[str, np.ndarray], path: str | Path) -> dict[str, Split]:
-    """Return the splits with the shares of the votes as their `targets`.
+    """Return the splits with the shares of the votes as their `targets`, and with their `majority`.
 
     Raises:
         DataError: The votes belong to other images: their number or the classes differ, or they agree with so few
@@ -82,5 +97,5 @@ def attach(splits: dict[str, Split], counts: dict[str, np.ndarray], path: str | 
                 f"data.votes={path} agrees with only {agreement:.0%} of the labels of {name}: the images are "
                 "in another order; use fer2013.csv or fer2013.tar.gz, not the Kaggle folders"
             )
-        result[name] = replace(split, targets=targets)
+        result[name] = replace(split, targets=targets, majority=majority(counts[name], split.classes))
     return result

@@ -39,7 +39,7 @@ def only(split: Split, classes: Sequence[str]) -> Split:
     if split.classes == tuple(classes):
         return split
     numbers = np.array([classes.index(name) if name in classes else -1 for name in split.classes])
-    kept = replace(split, targets=None).only(numbers[split.labels] >= 0)
+    kept = replace(split, targets=None, majority=None).only(numbers[split.labels] >= 0)
     return replace(kept, labels=numbers[kept.labels], classes=tuple(classes))
 
 

@@ -113,3 +113,18 @@ def test_the_real_votes():
     counts = votes.read(SHARED / "fer2013" / "fer2013new.csv")
     assert {name: len(c) for name, c in counts.items()} == {"train": 28709, "val": 3589, "test": 3589}
     assert sum(int(votes.non_faces(c).sum()) for c in counts.values()) == 177
+
+
+def test_majority_needs_five_votes_and_more_than_what_is_no_emotion(tmp_path):
+    rows = [row(happiness=6, fear=4), row(fear=4, happiness=3, sadness=3), row(happiness=5, NF=5), row(happiness=5)]
+    counts = votes.read(write(tmp_path / "v.csv", [*rows, row(fear=5, contempt=2, unknown=3)]))["train"]
+    assert votes.majority(counts, EMOTIONS).tolist() == [HAPPY, -1, -1, HAPPY, FEAR]
+    assert votes.majority(counts[:0], EMOTIONS).shape == (0,)
+
+
+def test_split_by_majority_has_its_labels_and_leaves_out_the_rest():
+    images = np.arange(3, dtype=np.uint8).repeat(16).reshape(3, 4, 4)
+    split = Split(images, np.array([HAPPY, HAPPY, HAPPY]), EMOTIONS, majority=np.array([FEAR, -1, HAPPY]))
+    agreed = split.by_majority()
+    assert (agreed.labels.tolist(), agreed.images[:, 0, 0].tolist()) == ([FEAR, HAPPY], [0, 2])
+    assert split.only(np.array([False, True, True])).majority.tolist() == [-1, HAPPY]
