@@ -51,7 +51,7 @@ from fer.train.callbacks import Compile, FiniteWeights, History
 from fer.train.trainer import build
 
 COUNTS = {"train": 28_709, "val": 3_589, "test": 3_589}
-PIPELINES = ("none", "light", "standard", "strong")
+PIPELINES = ("none", "light", "standard", "camera")
 
 
 def config(*overrides: str) -> DictConfig:

@@ -32,7 +32,7 @@ TABLE = [
     ("train.py epochs=5", "epochs", "did you mean trainer.max_epochs?"),
     ("train.py --epochs 5", "--epochs", "--help"),
     ("train.py quickstart", "quickstart", "key=value", "--help"),
-    ("train.py augment=heavy", "augment", "heavy", "light", "standard", "strong"),
+    ("train.py augment=heavy", "augment", "heavy", "light", "standard", "camera"),
     ("train.py model=resnet_small,vgg_small", "model=resnet_small,vgg_small", "-m"),
     (f"train.py {SMALL} optimizer.lr=fast", "optimizer.lr=fast", "number"),
     (f"train.py {SMALL} data.batch_size=0", "data.batch_size=0", "from 1"),

@@ -3,12 +3,14 @@
 Where albumentations rounds or truncates to whole grey levels, so do the functions here.
 """
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 Values = Sequence[Tensor]
@@ -220,6 +222,65 @@ def _interpolation(source: Tensor, pixels: Tensor) -> Tensor:
     return (1 - (source - pixels).abs()).clamp(min=0)
 
 
+def _jpeg(transform: Any, plan: Plan) -> Step:
+    """Quantise the cosines of 8 x 8 blocks (ITU-T T.81), of colours at half the size (JFIF), as libjpeg does."""
+    if transform.compression_type != "jpeg" or plan.channels not in (1, 3):
+        raise Unsupported(f"ImageCompression to {transform.compression_type} with {plan.channels} channels")
+    quality, blocks = plan.whole(*transform.quality_range), -(-max(plan.height, plan.width) // 8)
+    grey, colour = _quantisation().to(plan.device)
+    cosines = {n: torch.block_diag(*[_cosines()] * n).to(plan.device) for n in range(1, blocks + 1)}
+
+    def coded(plane: Tensor, scale: Tensor, table: Tensor) -> Tensor:
+        height, width = plane.shape[-2:]
+        down, across = -(-height // 8), -(-width // 8)
+        plane = F.pad(plane - 128, (0, 8 * across - width, 0, 8 * down - height), "replicate")
+        steps = (table * scale + 0.5).floor().clamp(1, 255).repeat(1, 1, down, across)
+        level = (cosines[down] @ plane @ cosines[across].mT * 8).round() / (8 * steps)
+        level = (level.abs() + 0.5).floor().copysign(level)
+        plane = cosines[down].mT @ (level * steps) @ cosines[across]
+        return (plane.round() + 128).clamp(0, 255)[..., :height, :width]
+
+    def coded_at_half_size(plane: Tensor, scale: Tensor) -> Tensor:
+        height, width = plane.shape[-2:]
+        half = F.avg_pool2d(F.pad(plane, (0, -width % 16, 0, height % 2), "replicate"), 2)
+        half = (half + 0.25 + 0.25 * (_positions(half.shape[-1], half) % 2)).floor()  # up and down by turns
+        half = coded(half, scale, colour)[..., : (width + 1) // 2]
+        return F.interpolate(half, scale_factor=2, mode="bilinear").round()[..., :height, :width]
+
+    def step(images: Tensor, values: Values, noise: Tensor | None) -> Tensor:
+        percent = values[quality].floor()
+        scale = torch.where(percent < 50, (5000 / percent).floor(), 200 - 2 * percent) / 100
+        if plan.channels == 1:
+            return coded(images, scale, grey)
+        # The first channel is taken for blue, as albumentations hands images to OpenCV.
+        light = (images * images.new_tensor([[[0.114]], [[0.587]], [[0.299]]])).sum(1, keepdim=True)
+        blue, red = (
+            coded_at_half_size(((channel - light) / factor + 128).round(), scale) - 128
+            for channel, factor in ((images[:, :1], 1.772), (images[:, 2:], 1.402))
+        )
+        light = coded(light.round(), scale, grey)
+        channels = [light + 1.772 * blue, light - 0.344136 * blue - 0.714136 * red, light + 1.402 * red]
+        return torch.cat(channels, 1).round().clamp(0, 255)
+
+    return step
+
+
+def _quantisation() -> Tensor:
+    """Return the steps of quality 50 for grey and for colour, float32 (2, 8, 8), as JPEG files have them."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", quality=50)
+    tables = Image.open(file).quantization  # type: ignore[attr-defined]  # of JPEG images alone
+    return torch.tensor([tables[0], tables[1]], dtype=torch.float32).view(2, 8, 8)
+
+
+def _cosines() -> Tensor:
+    """Return the orthonormal matrix of the cosine transform of eight numbers."""
+    numbers = torch.arange(8.0)
+    matrix = torch.cos((numbers + 0.5) * numbers.view(-1, 1) * math.pi / 8) / 2
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
 def _dropout(transform: Any, plan: Plan) -> Step:
     fill, (fewest, most) = transform.fill, transform.num_holes_range
     if isinstance(fill, str) and fill not in ("random", "random_uniform"):
@@ -268,6 +329,7 @@ STEPS: dict[str, Callable[[Any, Plan], Step]] = {
     "GaussianBlur": _blur,
     "GaussNoise": _noise,
     "Downscale": _downscale,
+    "ImageCompression": _jpeg,
     "CoarseDropout": _dropout,
 }
 """For each transform of albumentations, the function that reads it."""

@@ -19,7 +19,7 @@ def bench():
 
 
 def test_metadata_is_enough_to_repeat_the_first_epoch(bench, tmp_path):
-    tiny(tmp_path / "first", "trainer.max_epochs=3", "augment=strong", "mixup=0.2", "optimizer.lr=0.03")
+    tiny(tmp_path / "first", "trainer.max_epochs=3", "augment=camera", "mixup=0.2", "optimizer.lr=0.03")
     metadata = artifact.read_metadata(tmp_path / "first" / "model.ts")
     again = experiment.run(bench.recorded(metadata, str(tmp_path / "again")), watchers=[bench._OneEpoch()])
     assert again["val/loss_epoch_1"] == metadata.metrics["val/loss_epoch_1"]

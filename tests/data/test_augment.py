@@ -61,6 +61,7 @@ def downscale(scale: float, down: int, up: int) -> A.Downscale:
         [A.GaussianBlur((k, k), (s, s), p=1) for k, s in [(3, 1.0), (4, 0.5), (7, 3.0), (0, 1.5), (1, 1.0)]],
         [downscale(scale, 0, 0) for scale in (0.25, 0.37, 0.5, 0.61, 0.8, 1.0)],
         [downscale(scale, down, up) for scale in (0.37, 0.5) for down in (0, 1, 3) for up in (0, 1)],
+        [A.ImageCompression(quality_range=(q, q), p=1) for q in (1, 10, 30, 50, 80, 100)],
         [A.CoarseDropout((1, 1), (48, 48), (48, 48), fill=77, p=1)],
         [A.NoOp(p=1)],
     ],
@@ -74,6 +75,9 @@ def test_the_same_parameters_give_the_same_pixels(transforms):
                 continue
             error = batch(pipeline, images).astype(int) - one_by_one(pipeline, images)
             assert np.abs(error).mean() < 0.3, transform
+            if isinstance(transform, A.ImageCompression):  # where a coefficient is half a step, rounding decides
+                assert (np.abs(error) > 1).mean() < 0.07, transform
+                continue
             assert np.abs(error).max() <= (5 if isinstance(transform, A.Affine) else 1), transform  # OpenCV: 1/32 pixel
 
 
@@ -172,6 +176,7 @@ SHARP = np.where((np.indices((48, 48)).sum(0) // 3) % 2, 200, 60).astype(np.uint
         ([A.GaussNoise((0.1, 0.2), per_channel=False, p=1), A.GaussNoise((0.1, 0.1), p=0.5)], FLAT),
         ([A.Downscale((0.3, 0.9), p=0.8)], SHARP),
         ([A.Downscale((0.4, 0.7), {"downscale": 3, "upscale": 1}, p=1)], SHARP),
+        ([A.ImageCompression(quality_range=(5, 60), p=0.9)], SHARP),
         ([A.CoarseDropout((1, 3), (0.1, 0.4), (0.2, 0.3), fill="random_uniform", p=0.7)], FLAT),
         ([A.CoarseDropout((2, 4), (3, 20), (5, 9), fill=255, p=1)], FLAT),
         ([A.CoarseDropout((1, 2), (0.3, 0.5), (0.1, 0.9), fill="random", p=1)], FLAT),
@@ -185,7 +190,7 @@ def test_light_noise_and_holes_are_drawn_alike(transforms, image):
         same(ours[name], theirs[name], name, 0.3)
 
 
-@pytest.mark.parametrize("override", ["augment=light", "augment=standard", "augment=strong", "experiment=fer2013"])
+@pytest.mark.parametrize("override", ["augment=light", "augment=standard", "augment=camera", "experiment=fer2013"])
 def test_every_config_means_the_same_in_both_engines(override):
     pipeline = instantiate(config(override).augment.pipeline)
     ours, theirs = engines(pipeline, FACES[0, 8:40, 8:40])
@@ -236,6 +241,7 @@ class Mine(A.HorizontalFlip):
         (A.GaussNoise(noise_scale_factor=0.5), "noise_scale_factor"),
         (A.GaussianBlur((99, 99)), "GaussianBlur with a kernel"),
         (A.Downscale(interpolation_pair={"downscale": 2, "upscale": 0}), "Downscale with interpolations 2"),
+        (A.ImageCompression("webp"), "ImageCompression to webp"),
         (A.CoarseDropout(fill="inpaint_telea"), "inpaint_telea"),
     ],
     ids=str,
@@ -245,7 +251,7 @@ def test_what_only_albumentations_knows_is_named(transform, named):
         BatchAugmentation(A.Compose([A.VerticalFlip(), transform]), (1, 48, 48), CPU)
 
 
-@pytest.mark.parametrize(("name", "most"), [("light", 50), ("standard", 50), ("strong", 200)])
+@pytest.mark.parametrize(("name", "most"), [("light", 50), ("standard", 50), ("camera", 270)])
 def test_an_augmentation_takes_few_operations(name, most):
     pipeline = instantiate(config(f"augment={name}").augment.pipeline)
     augmentation = BatchAugmentation(pipeline, (1, 48, 48), CPU)
@@ -254,7 +260,7 @@ def test_an_augmentation_takes_few_operations(name, most):
 
 
 def test_the_compiler_takes_an_augmentation_as_one_graph():
-    augmentation = BatchAugmentation(instantiate(config("augment=strong").augment.pipeline), (1, 48, 48), CPU)
+    augmentation = BatchAugmentation(instantiate(config("augment=camera").augment.pipeline), (1, 48, 48), CPU)
     images = torch.from_numpy(FACES)[:, None]
     expected = augmentation(images, torch.Generator().manual_seed(1))
     augmentation.compile(backend="aot_eager", fullgraph=True)

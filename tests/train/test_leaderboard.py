@@ -69,7 +69,7 @@ NAMES = {
     "three": [["optimizer.lr=0.01", "model=resnet_small", "data.batch_size=256"]],
     "twelve": [[f"optimizer.param_{k}=0.0001" for k in range(12)], ["model=a"]],
     "long": [["experiment=fer2013_small_distilled_from_three_teachers_by_flip_and_more"], ["model=[a]"]],
-    "spaces": [["init_from='…/my old models/x.ckpt'", "model=vgg_small", "augment=strong"]],
+    "spaces": [["init_from='…/my old models/x.ckpt'", "model=vgg_small", "augment=camera"]],
     "wide letters": [["data.root=学習用の顔写真", "model=vgg_small"], ["data.root=b"]],
 }
 

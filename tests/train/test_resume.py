@@ -249,7 +249,7 @@ def test_two_processes_do_not_share_a_run_folder(overrides, tmp_path):
         ("mixup=0.1", r"mixup=0\.4, not 0\.1; set the same"),
         ("trainer.max_epochs=5", r"trainer\.max_epochs=3, not 5"),
         ("data.batch_size=32", r"data\.batch_size=16, not 32"),
-        ("augment=light", "augment=strong, not light"),
+        ("augment=light", "augment=camera, not light"),
         ("optimizer=adamw", "optimizer="),
     ],
 )

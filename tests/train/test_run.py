@@ -72,7 +72,7 @@ def test_a_checkpoint_needs_nothing_but_its_path(finished):
     torch.load(path, weights_only=True)
     model = EmotionClassifier.load_from_checkpoint(path)
     assert model.hparams["model"]["name"] == "resnet_small"
-    assert model.hparams["config"]["augment"]["name"] == "strong"
+    assert model.hparams["config"]["augment"]["name"] == "camera"
     assert str(finished) not in json.dumps(dict(model.hparams))
 
 
@@ -102,7 +102,7 @@ def test_an_artifact_knows_where_it_comes_from(finished, metrics):
     assert meta.temperature == metrics["val/temperature"]
     assert meta.data["name"] == "synthetic"
     assert len(meta.data["fingerprint"]) == 64
-    assert meta.config["augment"]["name"] == "strong"
+    assert meta.config["augment"]["name"] == "camera"
     assert (meta.parameters, meta.macs) == (metrics["model/parameters"], metrics["model/macs"])
 
 
