@@ -48,11 +48,12 @@ class Teachers:
     Args:
         networks: Modules with this input and output, as in artifacts.
         files: TorchScript and ONNX artifacts. They are loaded for the first images.
+        columns: For each network and then for each file, which of its outputs are the K; None for all as they are.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], files: Sequence[str]) -> None:
+    def __init__(self, networks: Sequence[nn.Module], files: Sequence[str], columns: Sequence[Tensor | None]) -> None:
         self._networks = _Networks(networks).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self._files = files
+        self._files, self._columns = files, columns
         self._artifacts: list[artifact.Artifact] = []
         self._device: torch.device | None = None
 
@@ -64,12 +65,13 @@ class Teachers:
         if images.device != self._device:
             self._networks.to(images.device)
             self._artifacts = [artifact.load(path, images.device) for path in self._files]
+            self._columns = [None if columns is None else columns.to(images.device) for columns in self._columns]
             self._device = images.device
         with torch.no_grad():
-            probabilities = [teacher.predict(images).to(images.device) for teacher in self._artifacts]
             # The mean is outside of what is compiled: the results of a CUDA graph are overwritten by the next one.
-            probabilities += self._networks(images)
-            return torch.stack(probabilities).float().mean(0)
+            answers = [*self._networks(images), *(one.predict(images).to(images.device) for one in self._artifacts)]
+            pairs = zip(answers, self._columns, strict=True)
+            return torch.stack([a if columns is None else a[:, columns] for a, columns in pairs]).float().mean(0)
 
     def __deepcopy__(self, _: Any) -> "Teachers":
         return self
@@ -90,14 +92,17 @@ def teachers(paths: Sequence[str], classes: Sequence[str]) -> Teachers:
 
     Args:
         paths: Checkpoints (`.ckpt`) and artifacts; "bundled" is the included one.
-        classes: The classes of the student.
+        classes: The classes of the student. Teachers know the same ones, in any order.
 
     Raises:
-        ArtifactError: A file is neither a checkpoint nor an artifact.
+        ArtifactError: A file is neither a checkpoint nor an artifact, or is not trusted.
         ConfigError: A file has other classes, or contains soft labels.
     """
-    networks, files = [], []
-    for path in paths:
+    networks: list[nn.Module] = []
+    files: list[str] = []
+    columns: list[Tensor | None] = []
+    ours = list(map(key, classes))
+    for path in sorted(paths, key=lambda path: not path.endswith(".ckpt")):  # networks first, as `columns` has them
         if path.endswith(SOFT_LABELS):
             raise ConfigError(f"{path} knows the original images only; set distillation.images=original")
         if path.endswith(".ckpt"):
@@ -105,11 +110,13 @@ def teachers(paths: Sequence[str], classes: Sequence[str]) -> Teachers:
             networks.append(InferenceModel(backbone, metadata))
         else:
             files.append(str(artifact.BUNDLED) if path == "bundled" else path)
-            metadata = artifact.read_metadata(files[-1])
-        if list(map(key, metadata.classes)) != list(map(key, classes)):
-            theirs, ours = ", ".join(metadata.classes), ", ".join(classes)
-            raise ConfigError(f"the teacher {path} knows {theirs}; the data has {ours}")
-    return Teachers(networks, files)
+            metadata = artifact.load(files[-1]).metadata  # a file that cannot be used is refused now, not in a step
+        theirs = list(map(key, metadata.classes))
+        if sorted(theirs) != sorted(ours):
+            names = ", ".join(metadata.classes), ", ".join(classes)
+            raise ConfigError(f"the teacher {path} knows {names[0]}; the data has {names[1]}")
+        columns.append(None if theirs == ours else torch.tensor([theirs.index(name) for name in ours]))
+    return Teachers(networks, files, columns)
 
 
 def soft_labels(paths: Sequence[str], split: Split, device: str = "auto") -> np.ndarray:

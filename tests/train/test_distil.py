@@ -82,8 +82,20 @@ def test_a_checkpoint_needs_no_trust(checkpoints, paths, tmp_path, monkeypatch):
     assert not (tmp_path / "trusted.txt").exists()
     images = golden_batch(1, 16)
     distil.teachers([checkpoints["grey.ckpt"]], CLASSES)(images)
-    with pytest.raises(ArtifactError, match="trust=true"):
-        distil.teachers([paths[0]], CLASSES)(images)
+
+
+def test_a_file_that_is_not_trusted_is_refused_before_the_first_step(paths, tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_TRUST", str(tmp_path / "trusted.txt"))
+    monkeypatch.setattr(trust, "_in_this_process", set())
+    with pytest.raises(ArtifactError, match=r"1\.ts .*trust=true"):
+        distil.teachers([paths[1]], CLASSES)
+
+
+@pytest.mark.parametrize("names", [["grey.ckpt"], ["rgb.ts"], ["rgb.ts", "grey.ckpt"]])
+def test_teachers_with_classes_in_another_order_answer_in_the_order_of_the_student(names, checkpoints):
+    files, images = [checkpoints[name] for name in names], golden_batch(1, 16)
+    expected = distil.teachers(files, CLASSES)(images)
+    assert torch.equal(distil.teachers(files, ("C", "a", "b"))(images), expected[:, [2, 0, 1]])
 
 
 def test_teachers_are_no_part_of_the_classifier_that_they_teach(checkpoints):
@@ -160,8 +172,8 @@ def test_a_checkpoint_and_an_artifact_teach_a_run_whose_checkpoints_do_not_grow(
 
 
 def test_other_classes_and_other_files_are_refused(paths, checkpoints, tmp_path):
-    with pytest.raises(ConfigError, match=r"0\.ts knows a, b, c; the data has a, c, b"):
-        distil.teachers(paths, ("a", "c", "b"))
+    with pytest.raises(ConfigError, match=r"0\.ts knows a, b, c; the data has a, c, d"):
+        distil.teachers(paths, ("a", "c", "d"))
     with pytest.raises(ConfigError, match=r"soft\.npz .*distillation\.images=original"):
         distil.teachers(["soft.npz"], CLASSES)
     for name in ("nowhere.ts", "nowhere.ckpt"):
