@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from fer import artifact
-from fer.artifact import trust
 from fer.labels import EMOTIONS
 
 WEIGHTS = Path(artifact.BUNDLED).parent
@@ -46,24 +44,6 @@ def test_card_gives_the_figures_of_the_metadata(name):
         for figure in ("accuracy", "accuracy_flip", "f1_macro", "ece", *(f"recall/{e}" for e in EMOTIONS)):
             assert f"{100 * metrics[f'{split}/{figure}']:.1f}" in card
     assert f"{100 * metrics['test/accuracy_without_duplicates']:.1f}" in card
-
-
-def test_ensemble_is_the_mean_of_three_networks_over_three_sizes_and_their_mirror_images():
-    ensemble = artifact.load(WEIGHTS / "ensemble.ts")
-    images = artifact.golden_batch(1, 48, 8)
-    paths = (WEIGHTS / "fast.ts", WEIGHTS / "accurate.ts", WEIGHTS.parents[1] / "teachers" / "third.ts")
-    trust.accept(map(str, paths))
-    members = [artifact.load(path) for path in paths]
-
-    def mean(images: torch.Tensor) -> torch.Tensor:
-        cut, padded = images[:, :, 2:-2, 2:-2].float(), F.pad(images.float(), (2, 2, 2, 2), mode="replicate")
-        resized = [F.interpolate(view, size=(48, 48), mode="bilinear", antialias=True) for view in (cut, padded)]
-        views = (images, *(view.round().byte() for view in resized))
-        logits = torch.stack([member(view) for member in members for view in views]).mean(0).log()
-        return torch.softmax(logits / ensemble.metadata.temperature, 1)
-
-    assert torch.allclose(ensemble(images), (mean(images) + mean(images.flip(3))) / 2, atol=1e-3)
-    assert ensemble.metadata.metrics["val/accuracy_flip"] > 0.72
 
 
 @pytest.mark.shared
