@@ -228,6 +228,8 @@ def _jpeg(transform: Any, plan: Plan) -> Step:
         raise Unsupported(f"ImageCompression to {transform.compression_type} with {plan.channels} channels")
     quality, blocks = plan.whole(*transform.quality_range), -(-max(plan.height, plan.width) // 8)
     grey, colour = _quantisation().to(plan.device)
+    # The first channel is taken for blue, as albumentations hands images to OpenCV.
+    shares = torch.tensor([0.114, 0.587, 0.299], device=plan.device).view(3, 1, 1)
     cosines = {n: torch.block_diag(*[_cosines()] * n).to(plan.device) for n in range(1, blocks + 1)}
 
     def coded(plane: Tensor, scale: Tensor, table: Tensor) -> Tensor:
@@ -252,8 +254,7 @@ def _jpeg(transform: Any, plan: Plan) -> Step:
         scale = torch.where(percent < 50, (5000 / percent).floor(), 200 - 2 * percent) / 100
         if plan.channels == 1:
             return coded(images, scale, grey)
-        # The first channel is taken for blue, as albumentations hands images to OpenCV.
-        light = (images * images.new_tensor([[[0.114]], [[0.587]], [[0.299]]])).sum(1, keepdim=True)
+        light = (images * shares).sum(1, keepdim=True)
         blue, red = (
             coded_at_half_size(((channel - light) / factor + 128).round(), scale) - 128
             for channel, factor in ((images[:, :1], 1.772), (images[:, 2:], 1.402))

@@ -259,9 +259,11 @@ def test_an_augmentation_takes_few_operations(name, most):
     assert counts.total() <= most
 
 
-def test_the_compiler_takes_an_augmentation_as_one_graph():
-    augmentation = BatchAugmentation(instantiate(config("augment=camera").augment.pipeline), (1, 48, 48), CPU)
-    images = torch.from_numpy(FACES)[:, None]
+@pytest.mark.parametrize("faces", [FACES[:, None], COLOUR.transpose(0, 3, 1, 2)], ids=["grey", "colour"])
+def test_the_compiler_takes_an_augmentation_as_one_graph(faces):
+    images = torch.from_numpy(faces.copy())
+    pipeline = instantiate(config("augment=camera").augment.pipeline)
+    augmentation = BatchAugmentation(pipeline, tuple(images.shape[1:]), CPU)
     expected = augmentation(images, torch.Generator().manual_seed(1))
     augmentation.compile(backend="aot_eager", fullgraph=True)
     compiled = augmentation(images, torch.Generator().manual_seed(1))
