@@ -230,7 +230,9 @@ def _jpeg(transform: Any, plan: Plan) -> Step:
     grey, colour = _quantisation().to(plan.device)
     # The first channel is taken for blue, as albumentations hands images to OpenCV.
     shares = torch.tensor([0.114, 0.587, 0.299], device=plan.device).view(3, 1, 1)
-    cosines = {n: torch.block_diag(*[_cosines()] * n).to(plan.device) for n in range(1, blocks + 1)}
+    numbers = torch.arange(8.0, device=plan.device)
+    waves = F.normalize(torch.cos((numbers + 0.5) * numbers.view(-1, 1) * math.pi / 8))
+    cosines = {n: torch.block_diag(*[waves] * n) for n in range(1, blocks + 1)}
 
     def coded(plane: Tensor, scale: Tensor, table: Tensor) -> Tensor:
         height, width = plane.shape[-2:]
@@ -272,14 +274,6 @@ def _quantisation() -> Tensor:
     Image.new("RGB", (8, 8)).save(file, "JPEG", quality=50)
     tables = Image.open(file).quantization  # type: ignore[attr-defined]  # of JPEG images alone
     return torch.tensor([tables[0], tables[1]], dtype=torch.float32).view(2, 8, 8)
-
-
-def _cosines() -> Tensor:
-    """Return the orthonormal matrix of the cosine transform of eight numbers."""
-    numbers = torch.arange(8.0)
-    matrix = torch.cos((numbers + 0.5) * numbers.view(-1, 1) * math.pi / 8) / 2
-    matrix[0] /= math.sqrt(2)
-    return matrix
 
 
 def _dropout(transform: Any, plan: Plan) -> Step:

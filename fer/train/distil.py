@@ -113,8 +113,8 @@ def teachers(paths: Sequence[str], classes: Sequence[str]) -> Teachers:
             metadata = artifact.load(files[-1]).metadata  # a file that cannot be used is refused now, not in a step
         theirs = list(map(key, metadata.classes))
         if sorted(theirs) != sorted(ours):
-            names = ", ".join(metadata.classes), ", ".join(classes)
-            raise ConfigError(f"the teacher {path} knows {names[0]}; the data has {names[1]}")
+            known, wanted = ", ".join(metadata.classes), ", ".join(classes)
+            raise ConfigError(f"the teacher {path} knows {known}; the data has {wanted}")
         columns.append(None if theirs == ours else torch.tensor([theirs.index(name) for name in ours]))
     return Teachers(networks, files, columns)
 
