@@ -1,7 +1,7 @@
 """Checks of configuration values. Each value is checked once, by the code that uses it."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +68,12 @@ def check_path(name: str, value: Any, optional: bool = True) -> None:
     if not (isinstance(value, str | Path) and str(value)) and not (optional and value is None):
         shown = "null" if value is None else str(value)[:80]
         raise ConfigError(f"{name}={shown} must be a path" + (", or null" if optional else ""))
+
+
+def paths_of(name: str, value: Any) -> list[str]:
+    """Return the value of a config key, a path or list of paths, as a list. Raises `ConfigError` for other values."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    paths = list(value) if several else [] if value is None else [value]
+    for path in paths:
+        check_path(name, path, optional=False)
+    return paths

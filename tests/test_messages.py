@@ -65,7 +65,7 @@ TABLE = [
     ("infer.py source=photo.png view=windw", "view=windw", "auto", "window", "none"),
     ("infer.py source=photo.png blur=face", "blur=face", "faces", "others"),
     # The other commands
-    ("fer.evaluate", "models=", "best.ckpt", "bundled"),
+    ("fer.evaluate", "models=", "best.ckpt", "or fast"),
     ("fer.evaluate models=missing.ts", "missing.ts", MAKE_ONE),
     (f"fer.evaluate models=bundled {SMALL} +data.reader.foo=1", "data.reader", "foo", "conf/data"),
     ("fer.train.distil out=a.npz", "teachers", "[a.ckpt,b.ts]"),

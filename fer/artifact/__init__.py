@@ -25,6 +25,21 @@ from fer.files import atomic_write, expand
 BUNDLED = trust.INCLUDED / "fast.ts"
 """The default model of `infer.py`."""
 
+
+def find(model: str | Path) -> Path:
+    """Return the file of an included model, such as "fast", or else the path with `~` expanded.
+
+    The names are those of the files in `fer/weights` without the ending, and "bundled" for the default. A name comes
+    before a file of the same name in the current folder, which `./fast` is.
+    """
+    named = _included().get(model) if isinstance(model, str) else None
+    return named or expand(model)
+
+
+def _included() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(trust.INCLUDED.glob("*.ts"))} | {"bundled": BUNDLED}
+
+
 _MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
 
 
@@ -52,7 +67,8 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
     """Load a TorchScript or ONNX artifact. Its metadata is read and checked before any of its code runs.
 
     Args:
-        path: A TorchScript file must be included with fer, made on this computer, or trusted (`fer.artifact.trust`).
+        path: A file, or the name of an included model (`find`). A TorchScript file must be included with fer, made on
+            this computer, or trusted (`fer.artifact.trust`).
         device: Where it runs.
         raw: Return probabilities before the temperature and without flip averaging, for evaluation.
 
@@ -60,7 +76,7 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
         ArtifactError: The file is missing, damaged, not an artifact or not trusted.
         ConfigError: ONNX Runtime, or its GPU build, is not installed.
     """
-    path = expand(path)
+    path = find(path)
     metadata = read_metadata(path)
     format = _format_of(path)
     if format.runs_code:
@@ -97,9 +113,9 @@ def read_metadata(path: str | Path) -> Metadata:
     Raises:
         ArtifactError: The file is missing or is not an artifact, or its metadata is not valid.
     """
-    path = expand(path)
+    path = find(path)
     if not path.is_file():
-        raise ArtifactError(f"no model file {path}; {_MAKE_ONE}")
+        raise ArtifactError(f"no model file {path}; {', '.join(_included())} are included; or {_MAKE_ONE}")
     read = _format_of(path).read_metadata
     if read is None:
         raise ArtifactError(f"{path} is for other programs; give the .ts or .onnx of the same model")
@@ -118,7 +134,7 @@ def backbone_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ArtifactError: The file is of another format, is not an artifact, or is an ensemble of several models.
     """
-    path = expand(path)
+    path = find(path)
     members = read_metadata(path).config.get("members", [])
     if len(members) > 1:
         raise ArtifactError(f"{path} is an ensemble; give one of its members")

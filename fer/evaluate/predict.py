@@ -1,7 +1,7 @@
 """Predictions of a checkpoint, an artifact, a classifier in memory, or the mean of several models."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from fer.artifact.metadata import Metadata
 from fer.artifact.network import InferenceModel
 from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError
-from fer.files import expand
+from fer.metrics import fit_temperature
 from fer.models.classifier import EmotionClassifier
 
 # Name of the mean of several models.
@@ -75,10 +75,6 @@ class Predictions:
         """Calibrated probabilities (N, K), averaged with those of the mirror images."""
         return self._averaged(self.temperature)
 
-    def only(self, rows: np.ndarray, labels: np.ndarray) -> "Predictions":
-        """Return the predictions where `rows`, bool (N,), is true, for other labels (N,)."""
-        return replace(self, logits=self.logits[rows], mirrored=self.mirrored[rows], labels=labels[rows])
-
     def _averaged(self, temperature: float) -> np.ndarray:
         return (softmax(self.logits / temperature) + softmax(self.mirrored / temperature)) / 2
 
@@ -124,10 +120,10 @@ def logits_of_all(
     return {name: values if (kept := columns[name]) is None else values[:, kept] for name, values in result.items()}
 
 
-def predictions_of(network: Network, split: Split) -> Predictions:
-    """Predict a split, at temperature 1."""
+def predictions_of(network: Network, split: Split, temperature: float | None) -> Predictions:
+    """Predict a split. If `temperature` is None, fit it on the split."""
     plain, mirrored = logits(network, split.images), logits(network, split.images, flip=True)
-    return Predictions(plain, mirrored, split.labels, 1.0)
+    return Predictions(plain, mirrored, split.labels, temperature or fit_temperature(plain, split.labels))
 
 
 def network_of(model: EmotionClassifier) -> Network:
@@ -139,7 +135,7 @@ def load_models(paths: Sequence[str], device: str, reserved: Sequence[str] = ())
     """Load checkpoints (`.ckpt`) and artifacts.
 
     Args:
-        paths: The files; "bundled" is the artifact that comes with fer.
+        paths: The files, or names of included models.
         device: auto, cpu, cuda or cuda:1.
         reserved: Names that none of them may get.
 
@@ -147,7 +143,7 @@ def load_models(paths: Sequence[str], device: str, reserved: Sequence[str] = ())
         ArtifactError: A file is missing, or is neither a checkpoint nor an artifact.
         ConfigError: The device is unknown or missing.
     """
-    files = [artifact.BUNDLED if path == "bundled" else expand(path) for path in paths]
+    files = [artifact.find(path) for path in paths]
     return [_load(path, name, device) for path, name in zip(files, _names(files, reserved), strict=True)]
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fer import artifact, config
 from fer.artifact import trust
 from fer.artifact.export import from_checkpoint
 from fer.artifact.network import InferenceModel
-from fer.checks import check_flag, check_path
+from fer.checks import check_flag, paths_of
 from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError, ConfigError, DataError
 from fer.files import expand, write_file
@@ -29,14 +29,6 @@ from fer.labels import key
 
 _BATCH = 256
 SOFT_LABELS = ".npz"
-
-
-def paths_of(name: str, value: Any) -> list[str]:
-    """Return the value of a config key, a path or list of paths, as a list. Raises `ConfigError` for other values."""
-    paths = list(value) if isinstance(value, list | ListConfig) else [] if value is None else [value]
-    for path in paths:
-        check_path(name, path, optional=False)
-    return paths
 
 
 class Teachers:
@@ -91,7 +83,7 @@ def teachers(paths: Sequence[str], classes: Sequence[str]) -> Teachers:
     its artifact.
 
     Args:
-        paths: Checkpoints (`.ckpt`) and artifacts; "bundled" is the included one.
+        paths: Checkpoints (`.ckpt`) and artifacts, or names of included models.
         classes: The classes of the student. Teachers know the same ones, in any order.
 
     Raises:
@@ -109,8 +101,8 @@ def teachers(paths: Sequence[str], classes: Sequence[str]) -> Teachers:
             backbone, metadata, _ = from_checkpoint(path)
             networks.append(InferenceModel(backbone, metadata))
         else:
-            files.append(str(artifact.BUNDLED) if path == "bundled" else path)
-            metadata = artifact.load(files[-1]).metadata  # a file that cannot be used is refused now, not in a step
+            files.append(path)
+            metadata = artifact.load(path).metadata  # a file that cannot be used is refused now, not in a step
         theirs = list(map(key, metadata.classes))
         if sorted(theirs) != sorted(ours):
             known, wanted = ", ".join(metadata.classes), ", ".join(classes)

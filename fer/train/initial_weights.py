@@ -24,13 +24,12 @@ def start_from(model: EmotionClassifier, path: str) -> None:
 
     Args:
         model: The classifier to change.
-        path: A checkpoint or TorchScript artifact; "bundled" is the included one.
+        path: A checkpoint or TorchScript artifact, or the name of an included model.
 
     Raises:
         ArtifactError: The file is neither a checkpoint nor a TorchScript artifact.
         ConfigError: The file contains another network.
     """
-    path = str(artifact.BUNDLED) if path == "bundled" else path
     weights, arguments, classes, mean, std = _read(path)
     own, head = model.backbone.state_dict(), model.head_weights()
     shapes = {name: (len(classes), *value.shape[1:]) if name in head else value.shape for name, value in own.items()}

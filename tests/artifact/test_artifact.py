@@ -48,6 +48,18 @@ def test_a_home_folder_is_expanded(net, meta, tmp_path, monkeypatch):
     assert artifact.backbone_weights("~/m.ts").keys() == net.state_dict().keys()
 
 
+def test_included_models_have_names_that_come_before_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "accurate").write_text("another file")
+    for name, file in (("fast", "fast.ts"), ("accurate", "accurate.ts"), ("bundled", "fast.ts")):
+        assert artifact.find(name) == trust.INCLUDED / file
+        assert artifact.load(name).metadata == artifact.read_metadata(trust.INCLUDED / file)
+    for path in ("./accurate", tmp_path / "accurate", "slow", "../weights/fast", "fast.ts", ""):
+        assert artifact.find(path) not in set(trust.INCLUDED.iterdir())
+    with pytest.raises(ArtifactError, match=r"no model file slow; accurate, .*fast, .*are included"):
+        artifact.load("slow")
+
+
 def test_backbone_weights_are_those_of_the_network(model, net):
     weights = artifact.backbone_weights(model)
     assert all(torch.equal(weights[name], value) for name, value in net.state_dict().items())

@@ -31,7 +31,8 @@ def open_sinks(values: Mapping[str, Any], context: Context, artifact: str | None
             written.
     """
     chosen = {key: _chosen(key, values[key], context) for key in SINKS if values.get(key) not in (None, "")}
-    known = {"source": context.source.path, "artifact": expand(artifact) if artifact else None}
+    model = expand(artifact) if artifact else None
+    known = {"source": context.source.path, "artifact": model if model and model.is_file() else None}
     for key, path in context.paths.items():
         for other, used in known.items():
             if used is not None and path.resolve() == used.resolve():
