@@ -63,16 +63,12 @@ def read(
         DataError: No labelled images, a class that a split lacks, too few groups, or unreadable images.
         ConfigError: An argument is out of range.
     """
-    check_path("data.root", root, optional=False)
     check_number("data.size", size, 8, 4096, whole=True)
     check_choice("data.channels", channels, (1, 3))
     check_number("seed", seed, whole=True)
     check_number("val_fraction", val_fraction, 0, 1, above=True)
     check_number("test_fraction", test_fraction, 0, 1 - val_fraction, above=True)
-    root = expand(root)
-    if not root.is_dir():
-        raise DataError(f"no folder {root}; set data.root to the folder with train/<class>/ or <class>/")
-    root, folders, images = _find(root)
+    root, folders, images = _find("data.root", root)
     _check_classes(images, folders)
     missing = {n: share for n, share in (("val", val_fraction), ("test", test_fraction)) if n not in images}
     if missing and "train" in images:
@@ -91,8 +87,33 @@ def read(
     return splits
 
 
-def _find(root: Path) -> tuple[Path, dict[str, Path], dict[str, list[Image]]]:
+def read_whole(name: str, root: str | Path, size: int, channels: int) -> Split:
+    """Read a folder in one of the layouts above as one split, with the images of all its splits.
+
+    Args:
+        name: Key of the folder in the config, for messages.
+        root, size, channels: As in `read`.
+
+    Raises:
+        DataError: No labelled images, fewer than two classes, or unreadable images.
+        ConfigError: `root` is not a path.
+    """
+    root, _, images = _find(name, root)
+    rows = [image for split in images.values() for image in split]
+    _check_classes({name: rows}, {name: root})
+    broken: list[Unreadable] = []
+    split = _load(name, rows, labels.order([image.label for image in rows]), size, channels, root, broken)
+    if broken:
+        raise DataError(refusal(broken, root))
+    return split
+
+
+def _find(name: str, given: str | Path) -> tuple[Path, dict[str, Path], dict[str, list[Image]]]:
     """Return the folder that holds the dataset, and the folder and the images of each split that is there."""
+    check_path(name, given, optional=False)
+    root = expand(given)
+    if not root.is_dir():
+        raise DataError(f"no folder {root}; set {name} to the folder with train/<class>/ or <class>/")
     if table := rafdb.find(root):
         listed = rafdb.read(table).items()
         images = {split: [Image(path, label) for path, label in rows] for split, rows in listed}

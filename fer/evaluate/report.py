@@ -5,7 +5,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,44 +50,32 @@ def figures_of(predictions: Predictions, classes: Sequence[str]) -> Figures:
     return figures | {f"support/{label}": float(n) for label, n in zip(classes, counts, strict=True)}
 
 
-def judge(
-    model: EmotionClassifier, splits: dict[str, Split], folder: Path, test: bool, by_votes: bool = False
-) -> Figures:
+def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test: bool) -> Figures:
     """Evaluate a classifier at the end of its run.
 
-    The temperature is fitted on val and used for all splits. The pictures and `mistakes.csv` are of the last split.
+    The temperature is fitted on val and used for both splits. The pictures and `mistakes.csv` are of the last split.
 
     Args:
         model: In eval mode.
         splits: With "train", "val" and, for `test`, "test".
         folder: Where to write.
         test: Also evaluate the test split.
-        by_votes: Temperature, pictures and mistakes are by the majority of the votes, where the splits have it, instead
-            of by the labels.
 
     Returns:
-        `<split>/<key>` for the keys of `figures_of`, also for `val_votes` and `test_votes` if there is a majority,
-        `val/temperature`, `val/temperature_flip` for the mean with mirror images, and
-        `test/accuracy_without_duplicates`, which leaves out images that are also in train.
+        `<split>/<key>` for the keys of `figures_of`, `val/temperature`, `val/temperature_flip` for the mean with mirror
+        images, and `test/accuracy_without_duplicates`, which leaves out images that are also in train.
     """
     result: Figures = {}
     for name in ("val", "test") if test else ("val",):
         split = splits[name]
-        predictions = predictions_of(network_of(model), split)
-        voted = None if split.majority is None else predictions.only(split.majority >= 0, split.majority)
+        predictions = predictions_of(network_of(model), split, result.get("val/temperature"))
+        figures = figures_of(predictions, split.classes)
         if name == "val":
-            fitted = voted if by_votes and voted and len(voted.labels) else predictions
-            result["val/temperature"] = fit_temperature(fitted.logits, fitted.labels)
-            result["val/temperature_flip"] = fit_temperature(fitted.logits, fitted.labels, fitted.mirrored)
-        predictions = replace(predictions, temperature=result["val/temperature"])
-        result |= {f"{name}/{key}": value for key, value in figures_of(predictions, split.classes).items()}
-        if name == "test" and (alone := ~duplicates(split, [splits["train"]])).any():
-            result["test/accuracy_without_duplicates"] = float(predictions.correct[alone].mean())
-        if voted and len(voted.labels):
-            voted = replace(voted, temperature=predictions.temperature)
-            result |= {f"{name}_votes/{key}": value for key, value in figures_of(voted, split.classes).items()}
-            if by_votes:
-                predictions, split = voted, split.by_majority()
+            figures["temperature"] = predictions.temperature
+            figures["temperature_flip"] = fit_temperature(predictions.logits, split.labels, predictions.mirrored)
+        elif (alone := ~duplicates(split, [splits["train"]])).any():
+            figures["accuracy_without_duplicates"] = float(predictions.correct[alone].mean())
+        result |= {f"{name}/{key}": value for key, value in figures.items()}
     draw(predictions, split, f"{name}: {len(split)} images", folder)
     write_file(folder / "mistakes.csv", mistakes(predictions, split))
     try:
@@ -132,7 +119,7 @@ def show(result: Figures, exported: Path) -> None:
     splits: dict[str, Figures] = {}
     for key, value in result.items():
         split, _, name = key.partition("/")
-        if split in ("val", "val_votes", "test", "test_votes"):
+        if split in ("val", "test"):
             splits.setdefault(split, {})[name] = value
     tables.show(_tables(exported.parent.name, splits))
     speed, warm_up = result["train/images_per_second"], result["train/warm_up_seconds"]
@@ -141,62 +128,96 @@ def show(result: Figures, exported: Path) -> None:
     print(exported)
 
 
-def compare(predictions: dict[str, Predictions], extra: dict[str, Figures], classes: Sequence[str]) -> dict[str, Any]:
+def compare(
+    predictions: dict[str, dict[str, Predictions]],
+    extra: dict[str, Figures],
+    classes: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
     """Compare models on the same images.
 
     Args:
-        predictions: Name of the model → its predictions.
-        extra: Name of the model → further figures.
-        classes: The K names.
+        predictions: Name of the set, the split first → name of the model → its predictions.
+        extra: Name of the model → further figures for the split.
+        classes: Name of the set → the K names.
 
     Returns:
-        `models` (name → figures) and `mcnemar` (for each pair, the number of images that only `first` and only
-        `second` classifies correctly, and p).
+        `models` (name → figures for the split), `sets` (name of each further set → name of the model → figures), and
+        `mcnemar` (for each set and pair, the number of images that only `first` and only `second` classifies correctly,
+        and p).
     """
-    models, pairs = {}, []
-    for name, own in predictions.items():
-        low, high = metrics.interval(own.correct)
-        limits = {"accuracy_low": low, "accuracy_high": high, "temperature": own.temperature}
-        models[name] = figures_of(own, classes) | limits | extra[name]
-    for (first, one), (second, other) in itertools.combinations(predictions.items(), 2):
-        only_first, only_second, p = metrics.mcnemar(one.correct, other.correct)
-        pairs.append({"first": first, "second": second, "only_first": only_first, "only_second": only_second, "p": p})
-    return {"models": models, "mcnemar": pairs}
+    figures: dict[str, dict[str, Figures]] = {}
+    pairs = []
+    for place, models in predictions.items():
+        figures[place] = {}
+        for name, own in models.items():
+            low, high = metrics.interval(own.correct)
+            limits = {"accuracy_low": low, "accuracy_high": high, "temperature": own.temperature}
+            figures[place][name] = figures_of(own, classes[place]) | limits
+        for (first, one), (second, other) in itertools.combinations(models.items(), 2):
+            only_first, only_second, p = metrics.mcnemar(one.correct, other.correct)
+            counts = {"only_first": only_first, "only_second": only_second, "p": p}
+            pairs.append({"set": place, "first": first, "second": second} | counts)
+    split, *further = figures
+    of_split = {name: values | extra[name] for name, values in figures[split].items()}
+    return {"models": of_split, "sets": {place: figures[place] for place in further}, "mcnemar": pairs}
 
 
-def write(result: dict[str, Any], predictions: dict[str, Predictions], split: Split, out: Path) -> None:
+def write(
+    result: dict[str, Any], predictions: dict[str, dict[str, Predictions]], sets: dict[str, Split], out: Path
+) -> None:
     """Write the files and pictures of a comparison into the folder `out`, and print its tables.
 
     Args:
         result: As from `compare`, with `data`, `split`, `images` and `without_duplicates`.
-        predictions: By name of the model.
-        split: What was predicted.
+        predictions: As in `compare`.
+        sets: What was predicted.
         out: Folder; created if it does not exist.
 
     Raises:
         OSError: It cannot be written.
     """
     models: dict[str, Figures] = result["models"]
-    for number, (name, own) in enumerate(predictions.items(), 1):
-        folder = out if len(predictions) == 1 else out / (f"{number}_" + re.sub(r"[^-.\w]", "_", name)[:80])
-        folder.mkdir(parents=True, exist_ok=True)
-        draw(own, split, f"{name}, {result['split']}", folder)
+    for number, name in enumerate(models, 1):
+        folder = out if len(models) == 1 else out / _file_name(f"{number}_{name}")
+        for place, split in sets.items():
+            inner = folder if place == result["split"] else folder / _file_name(place)
+            inner.mkdir(parents=True, exist_ok=True)
+            draw(predictions[place][name], split, f"{name}, {place}", inner)
     keys = list(next(iter(models.values())))
     left_out = " without a duplicate" if result["without_duplicates"] else ""
     shown = _tables(f"{result['data']}, {result['split']}: {result['images']} images{left_out}", models)
     if "robustness/mean" in keys:
         rows_of = {key[11:].replace("_", " "): f"{{{key}:.2%}}" for key in keys if key.startswith("robustness/")}
         shown.append(_table("Accuracy under corruptions", models, rows_of))
+    for place, others in result["sets"].items():
+        shown += _tables(f"{place}: {len(sets[place])} images", {f"{n}, {place}": own for n, own in others.items()})
     if result["mcnemar"]:
-        header = ["first against second", "only the first right", "only the second right", "p"]
-        templates = "{first} against {second}", "{only_first}", "{only_second}", "{p:.3g}"
+        header = ["first against second", "set", "only the first right", "only the second right", "p"]
+        templates = "{first} against {second}", "{set}", "{only_first}", "{only_second}", "{p:.3g}"
         pairs = [[template.format(**pair) for template in templates] for pair in result["mcnemar"]]
         shown.append(Table("McNemar's exact test", header, pairs))
+    if result["sets"]:
+        shown.append(_side_by_side({result["split"]: models} | result["sets"]))
     heading = f"Evaluation\n\n{result['note']}" if "note" in result else "Evaluation"
     write_file(out / "report.md", tables.markdown(heading, shown))
     write_file(out / "metrics.json", json.dumps(result, indent=2) + "\n")
     tables.show(shown)
     print(out)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^-.\w]", "_", name)[:80]
+
+
+def _side_by_side(sets: dict[str, dict[str, Figures]]) -> Table:
+    """Return a table with a row for each set and model, and a column for each metric that is one number."""
+    shown = {metric.after or name: metric for name, metric in METRICS.items() if not metric.per_class}
+    rows = [
+        [f"{place}, {name}", *(metric.text(own[key]) for key, metric in shown.items())]
+        for place, models in sets.items()
+        for name, own in models.items()
+    ]
+    return Table("All sets", ["", *(metric.title for metric in shown.values())], rows)
 
 
 def _tables(title: str, columns: dict[str, Figures]) -> list[Table]:

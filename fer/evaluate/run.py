@@ -2,6 +2,7 @@
 
     python -m fer.evaluate models=runs/…/checkpoints/best.ckpt split=val
     python -m fer.evaluate models=[a.ts,b.ts] average=true
+    python -m fer.evaluate models=[fast,accurate] data.votes=fer2013new.csv also=[press,posed]
 
 `python -m fer.evaluate --help` lists every key.
 """
@@ -15,17 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from fer import config
 from fer.artifact import trust
 from fer.artifact.ensemble import check_compatible, save_ensemble
 from fer.artifact.export import export, from_checkpoint
-from fer.checks import check_choice, check_flag, check_number
+from fer.checks import check_choice, check_flag, check_number, paths_of
+from fer.data import votes
 from fer.data.base import Split, duplicates
+from fer.data.folder import read_whole
 from fer.errors import ConfigError, DataError
 from fer.evaluate import classes, predict, report, robustness
 from fer.evaluate.predict import AVERAGE, Model, Predictions
+from fer.files import expand
 from fer.metrics import fit_temperature
 
 
@@ -41,37 +45,37 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """
     models = _models(cfg)
     splits = config.reader(cfg.data.reader)()
+    if cfg.data.votes is not None:
+        splits = votes.attach(splits, votes.read(cfg.data.votes), cfg.data.votes)
     _check_seed(models, splits, cfg)
-    split, val = _split(splits, cfg.split, cfg.without_duplicates), splits.get("val")
-    shared = classes.shared(models, split.classes)
-    if note := classes.note(models, split, shared):
+    sets, notes = _restricted(models, _sets(splits, models, cfg))
+    for note in notes:
         print(note, file=sys.stderr)
-    models = [classes.restrict(model, shared) for model in models]
-    split = classes.only(split, shared)
-    if not len(split):
-        raise DataError(f"split={cfg.split} has no images of {', '.join(shared)}; add some")
-    if val is not None:
-        val = classes.only(val, shared)
-        val = val if len(val) else None
-    models = _calibrated(models, val, cfg.average)
-    predictions = _predict(models, split, val, cfg.average)
+    split = sets[cfg.split]
+    temperatures = _temperatures(models, _for_temperatures(splits, split.classes), cfg.average)
+    models = [replace(model, temperature=temperatures[model.name]) for model in models]
+    predictions = {
+        name: _predict(_on(models, judged), judged, temperatures, cfg.average) for name, judged in sets.items()
+    }
     extra: dict[str, dict[str, float]] = {
         model.name: {"parameters": model.metadata.parameters, "macs": model.metadata.macs} for model in models
     }
     if cfg.average:
         extra[AVERAGE] = {key: sum(costs[key] for costs in extra.values()) for key in ("parameters", "macs")}
     if cfg.robustness:
-        logits_of = partial(predict.logits_of_all, models, average=cfg.average)
+        logits_of = partial(predict.logits_of_all, _on(models, split), average=cfg.average)
         for name, accuracies in robustness.evaluate(logits_of, split.images, split.labels, cfg.seed).items():
             extra[name] |= accuracies
-    result = report.compare(predictions, extra, split.classes)
     about = {"data": cfg.data.name, "split": cfg.split, "images": len(split)}
-    result = about | {"without_duplicates": cfg.without_duplicates} | ({"note": note} if note else {}) | result
+    result: dict[str, Any] = about | {"without_duplicates": cfg.without_duplicates}
+    if notes:
+        result["note"] = "\n\n".join(notes)
+    result |= report.compare(predictions, extra, {name: judged.classes for name, judged in sets.items()})
     out = Path(cfg.out)
-    report.write(result, predictions, split, out)
+    report.write(result, predictions, sets, out)
     if cfg.average:
         metrics = {f"{cfg.split}/{key}": value for key, value in result["models"][AVERAGE].items()}
-        _export(models, predictions[AVERAGE].temperature, metrics, out / "average.ts")
+        _export(models, temperatures[AVERAGE], metrics, out / "average.ts")
     return result
 
 
@@ -81,9 +85,9 @@ def _models(cfg: DictConfig) -> list[Model]:
         check_flag(name, cfg[name])
     check_number("seed", cfg.seed, 0, 2**32 - 1, whole=True)
     check_number("threads", cfg.threads, 1, 4096, whole=True, optional=True)
-    paths = list(cfg.models) if isinstance(cfg.models, ListConfig) else [cfg.models]
-    if not paths or not all(isinstance(path, str) and path for path in paths):
-        raise ConfigError("models= names no model; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or bundled")
+    paths = paths_of("models", cfg.models)
+    if not paths:
+        raise ConfigError("models= names no model; give a best.ckpt, a model.ts, a list [a.ts,b.ts] or fast")
     if cfg.average and len(paths) < 2:
         raise ConfigError("average=true needs two models or more; give models=[a.ts,b.ts]")
     if cfg.threads:
@@ -123,27 +127,81 @@ def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Spl
     return split
 
 
-def _calibrated(models: Sequence[Model], val: Split | None, average: bool) -> list[Model]:
-    """Return the models with temperatures: of checkpoints, fitted on val or, without val, those of their runs."""
-    if val is not None:
-        fitted = {
-            model.name: fit_temperature(predict.logits_of_all([model], val.images, False)[model.name], val.labels)
-            for model in models
-            if model.temperature is None
-        }
-    else:
-        fitted = {m.name: from_checkpoint(m.path, flip=False)[1].temperature for m in models if m.temperature is None}
-        if names := [*fitted, *[AVERAGE] * average]:
-            print(f"no val to fit the temperature of {', '.join(names)}: that of the run, else 1", file=sys.stderr)
-    return [replace(model, temperature=fitted.get(model.name, model.temperature)) for model in models]
+def _sets(splits: dict[str, Split], models: Sequence[Model], cfg: DictConfig) -> dict[str, Split]:
+    """Return what is to be judged: the split, the split by the majority of its votes, and the folders of `also`."""
+    sets = {cfg.split: _split(splits, cfg.split, cfg.without_duplicates)}
+    if sets[cfg.split].majority is not None and (agreed := sets[cfg.split].by_majority()):
+        sets[f"{cfg.split}_votes"] = agreed
+    size, channels = (max(getattr(model.metadata, key) for model in models) for key in ("input_size", "channels"))
+    for path in paths_of("also", cfg.also):
+        name = expand(path).resolve().name
+        while name in sets:
+            name += "'"
+        sets[name] = read_whole("also", path, size, channels)
+    return sets
 
 
-def _predict(models: Sequence[Model], split: Split, val: Split | None, average: bool) -> dict[str, Predictions]:
-    temperatures = {model.name: model.temperature or 1.0 for model in models} | ({AVERAGE: 1.0} if average else {})
+def _restricted(models: Sequence[Model], sets: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:
+    """Return the images of the classes that all models know, and sentences on what is left out."""
+    result: dict[str, Split] = {}
+    notes = []
+    for name, split in sets.items():
+        shared = classes.shared(models, split.classes)
+        if note := classes.note(models, split, shared):
+            notes.append(f"{name}: {note}" if result else note)
+        result[name] = classes.only(split, shared)
+        if not result[name]:
+            where = f"split={name}" if len(result) == 1 else name
+            raise DataError(f"{where} has no images of {', '.join(shared)}; add some")
+    return result, notes
+
+
+def _on(models: Sequence[Model], split: Split) -> list[Model]:
+    return [classes.restrict(model, split.classes) for model in models]
+
+
+def _for_temperatures(splits: dict[str, Split], kept: Sequence[str]) -> dict[str, Split]:
+    """Return val by its labels and by the majority of its votes, as far as they are there and have images of `kept`."""
+    found = {"val": splits["val"]} if "val" in splits else {}
+    if found and found["val"].majority is not None:
+        found["val_votes"] = found["val"].by_majority()
+    found = {name: classes.only(split, kept) for name, split in found.items()}
+    return {name: split for name, split in found.items() if len(split)}
+
+
+def _temperatures(models: Sequence[Model], fits: dict[str, Split], average: bool) -> dict[str, float]:
+    """Return the temperatures of models, and of their average, by name.
+
+    Those of artifacts are their own. Those of checkpoints are fitted on the set that their run was monitored on or,
+    without it, are those of their runs.
+    """
+    result: dict[str, float] = {}
+    monitored = ""
+    for model in models:
+        monitored = model.metadata.config.get("monitor", "val").partition("/")[0]
+        if model.temperature is not None:
+            result[model.name] = model.temperature
+        elif split := fits.get(monitored):
+            (logits,) = predict.logits_of_all(_on([model], split), split.images, False).values()
+            result[model.name] = fit_temperature(logits, split.labels)
+        else:
+            result[model.name] = from_checkpoint(model.path, flip=False)[1].temperature
+            print(f"no {monitored} to fit the temperature of {model.name}: that of its run, else 1", file=sys.stderr)
+    if average:
+        models = [replace(model, temperature=result[model.name]) for model in models]
+        result[AVERAGE] = 1.0
+        if split := fits.get(monitored, fits.get("val")):
+            mean = predict.logits_of_all(_on(models, split), split.images, True)[AVERAGE]
+            result[AVERAGE] = fit_temperature(mean, split.labels)
+        else:
+            print(f"no {monitored} to fit the temperature of {AVERAGE}, which is 1", file=sys.stderr)
+    return result
+
+
+def _predict(
+    models: Sequence[Model], split: Split, temperatures: dict[str, float], average: bool
+) -> dict[str, Predictions]:
     plain, mirrored = (predict.logits_of_all(models, split.images, average, flip) for flip in (False, True))
-    if average and val is not None:
-        on_val = plain if split is val else predict.logits_of_all(models, val.images, average)
-        temperatures[AVERAGE] = fit_temperature(on_val[AVERAGE], val.labels)
     averaging = {model.name for model in models if model.metadata.flip}
     return {n: Predictions(plain[n], mirrored[n], split.labels, t, n in averaging) for n, t in temperatures.items()}
 

@@ -39,14 +39,30 @@ def classifier() -> EmotionClassifier:
     ).eval()  # fmt: skip
 
 
+def save_checkpoint(classifier: EmotionClassifier, path: Path) -> None:
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(classifier)
+    trainer.save_checkpoint(path)
+
+
+@pytest.fixture
+def checkpoint(classifier, tmp_path, monkeypatch) -> Callable[..., Path]:
+    """Save the classifier as if it had been trained with this config."""
+
+    def save(**config: Any) -> Path:
+        monkeypatch.setitem(classifier.hparams, "config", config)
+        save_checkpoint(classifier, tmp_path / "best.ckpt")
+        return tmp_path / "best.ckpt"
+
+    return save
+
+
 @pytest.fixture(scope="session")
 def run_folder(classifier, splits, tmp_path_factory) -> Path:
     """What a run leaves, without its training."""
     folder = tmp_path_factory.mktemp("some_run") / "today"
     (folder / "checkpoints").mkdir(parents=True)
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    trainer.strategy.connect(classifier)
-    trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
+    save_checkpoint(classifier, folder / "checkpoints" / "best.ckpt")
     report.write_metrics(report.judge(classifier, splits, folder, test=True), folder / "metrics.json")
     export(folder / "checkpoints" / "best.ckpt", folder / "model.ts")
     return folder

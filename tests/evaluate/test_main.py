@@ -12,10 +12,12 @@ import torch
 from samples import ROOT
 
 from fer import artifact, metrics
-from fer.data import synthetic
+from fer.data import synthetic, votes
 from fer.data.base import Split
+from fer.data.folder import read_whole
 from fer.errors import ArtifactError, ConfigError, DataError
-from fer.labels import EMOTIONS
+from fer.evaluate import predict
+from fer.labels import EMOTIONS, canonical
 
 
 def test_checkpoint_and_artifact_of_a_run_score_as_the_run_says(run_folder, run, no_pictures):
@@ -178,6 +180,67 @@ def test_another_seed_than_that_of_the_training_is_warned_of(make_model, run, sp
         assert ("m was trained with seed=3" in capsys.readouterr().err) == warned
 
 
+def faces_in(folder, per_class: int = 2, classes=EMOTIONS):
+    """A folder of drawn faces in class folders, as for `also=`."""
+    for k, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for n in range(per_class):
+            cv2.imwrite(str(folder / name / f"{n}.png"), np.random.default_rng(k).integers(0, 256, (60, 50), np.uint8))
+    return folder
+
+
+def votes_file(path, splits: dict[str, Split]):
+    """Votes that agree with the labels, but for the first image of a split, called happy, and the second, no face."""
+    columns = [canonical(name) or name for name in votes.COLUMNS]
+    lines = [",".join(("Usage", "Image name", *votes.COLUMNS))]
+    for name, usage in (("train", "Training"), ("val", "PublicTest"), ("test", "PrivateTest")):
+        for voted in ["happy", "NF", *(EMOTIONS[label] for label in splits[name].labels[2:])]:
+            lines.append(f"{usage},x.png," + ",".join("9" if column == voted else "0" for column in columns))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_the_majority_of_the_votes_and_folders_are_judged_as_well(make_model, run, splits, tmp_path, capsys):
+    paths = [str(make_model(tmp_path / f"{n}.ts", n, input_size=40 + n)) for n in range(2)]
+    table = votes_file(tmp_path / "v.csv", splits)
+    faces, other = faces_in(tmp_path / "press"), faces_in(tmp_path / "b" / "press", 1, [*EMOTIONS[:6], "contempt"])
+    result = run(f"models={paths}", f"data.votes='{table}'", f"also=['{faces}','{other}']", "robustness=false")
+    assert list(result["sets"]) == ["val_votes", "press", "press'"]
+    supports = {
+        name: [models["0"][f"support/{e}"] for e in EMOTIONS if f"support/{e}" in models["0"]]
+        for name, models in result["sets"].items()
+    }
+    assert (sum(supports["val_votes"]), supports["press"], supports["press'"]) == (20, [2] * 7, [1] * 6)
+    assert "press': judged on the 6 classes" in result["note"]
+    assert result["images"] == 21
+    majority = votes.attach(splits, votes.read(table), table)["val"].by_majority()
+    network = artifact.load(paths[1])
+    right = network(torch.from_numpy(majority.images.copy())[:, None]).argmax(1).numpy() == majority.labels
+    assert result["sets"]["val_votes"]["1"]["accuracy"] == pytest.approx(right.mean())
+    whole = read_whole("also", faces, 41, 1)
+    right = network(torch.from_numpy(whole.images.copy())[:, None]).argmax(1).numpy() == whole.labels
+    assert result["sets"]["press"]["1"]["accuracy"] == pytest.approx(right.mean())
+    assert [pair["set"] for pair in result["mcnemar"]] == ["val", *result["sets"]]
+    assert (tmp_path / "out" / "2_1" / "press" / "confusion_matrix.png").is_file()
+    text, printed = (tmp_path / "out" / "report.md").read_text(), capsys.readouterr().out
+    for words in ("val_votes: 20 images", "press: 14 images", "Classes of 1, press", "press', 0", "All sets"):
+        assert words in text
+        assert words in printed
+
+
+@pytest.mark.parametrize("monitor", ["val/accuracy", "val_votes/accuracy"])
+def test_the_temperature_of_a_checkpoint_is_fitted_on_what_chose_it(
+    monitor, classifier, checkpoint, run, splits, tmp_path, no_pictures
+):
+    table = votes_file(tmp_path / "v.csv", splits)
+    val = votes.attach(splits, votes.read(table), table)["val"]
+    fitted = val if monitor == "val/accuracy" else val.by_majority()
+    result = run(f"models='{checkpoint(monitor=monitor)}'", f"data.votes='{table}'", "robustness=false", "split=test")
+    logits = predict.logits(predict.network_of(classifier), fitted.images)
+    (figures,) = result["models"].values()
+    assert figures["temperature"] == pytest.approx(metrics.fit_temperature(logits, fitted.labels), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "words"),
     [
@@ -194,6 +257,10 @@ def test_another_seed_than_that_of_the_training_is_warned_of(make_model, run, sp
         (["models=bundled", "average=maybe"], ConfigError, "average=maybe is unknown; choose true or false"),
         (["models=bundled", "threads=many"], ConfigError, "threads=many must be"),
         (["models=bundled", "seed=-1"], ConfigError, "seed=-1 must be"),
+        (["models=bundled", "also=[nowhere]"], DataError, "no folder nowhere; set also to the folder with"),
+        (["models=bundled", "also=[null]"], ConfigError, "also=null must be a path"),
+        (["models=bundled", "data.votes=nowhere.csv"], DataError, "cannot read data.votes=nowhere.csv"),
+        (["models=slow"], ArtifactError, "no model file slow; .*fast"),
         (["models=bundled", "device=tpu"], ConfigError, "device=tpu is unknown; choose auto, cpu or cuda"),
     ],
 )
