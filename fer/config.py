@@ -32,6 +32,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from fer import metrics
 from fer.errors import ConfigError, FerError
 from fer.files import without_folders
 
@@ -341,6 +342,7 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "gpus_of_a_job": lambda: int(_has_gpu()),
     "job_name": lambda otherwise: name_of(_job_overrides())[:128] or otherwise,  # the longest name in W&B
     "job_tags": lambda: ListConfig([name_of([override])[:64] for override in _job_overrides()]),
+    "mode_of": metrics.mode_of,
     "sweep_name": lambda: Path(HydraConfig.get().sweep.dir).name[:128] if in_sweep() else None,
 }
 for _name, _resolver in _RESOLVERS.items():

@@ -32,6 +32,7 @@ class Metric:
         flip: Whether reports also have it with flip averaging, as `<name>_flip`.
         before: Its key in reports without the temperature; None if the temperature does not change it.
         after: Its key in reports with the temperature; None for `name`.
+        lower: Whether lower values are better.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Metric:
     flip: bool = False
     before: str | None = None
     after: str | None = None
+    lower: bool = False
 
     def text(self, value: float) -> str:
         """Return a value as tables show it."""
@@ -59,6 +61,12 @@ def metric(name: str, title: str | None = None, **options: Any) -> Callable[[F],
         return function
 
     return register
+
+
+def mode_of(key: str) -> str:
+    """Return "min" for the key of a logged metric of which lower values are better, such as val/loss, else "max"."""
+    name = key.rpartition("/")[2]
+    return "min" if name in METRICS and METRICS[name].lower else "max"
 
 
 def columns() -> dict[str, tuple[str, Metric]]:
@@ -111,7 +119,7 @@ def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(f1(probabilities, labels).mean())
 
 
-@metric("ece", "ECE", format=".4f", before="ece_raw")
+@metric("ece", "ECE", format=".4f", before="ece_raw", lower=True)
 def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error, 0 to 1, over equal-width bins of the confidence (Guo et al. 2017, eq. 3)."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
@@ -120,7 +128,7 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> floa
     return float(np.abs(np.bincount(index, correct - confidence, bins)).sum() / len(labels))
 
 
-@metric("loss", "NLL", format=".4f", before="loss", after="nll")
+@metric("loss", "NLL", format=".4f", before="loss", after="nll", lower=True)
 def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels, in nats."""
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-30)).mean())

@@ -21,6 +21,11 @@ def test_figures_by_hand():
     assert figures["recall_macro"] == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 
+def test_lower_is_better_for_losses_alone():
+    modes = {key: metrics.mode_of(key) for key in ("val/loss", "val_votes/loss", "val/ece", "val/accuracy", "own")}
+    assert modes == {"val/loss": "min", "val_votes/loss": "min", "val/ece": "min", "val/accuracy": "max", "own": "max"}
+
+
 def test_macro_recall_ignores_classes_without_images():
     assert metrics.recall_macro(certain([0, 1, 2]), np.array([0, 1, 1])) == pytest.approx(0.75)
 

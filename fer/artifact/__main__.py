@@ -14,7 +14,7 @@ def run(cfg: DictConfig) -> None:
     check_choice("format", cfg.format, (None, *FORMATS))
     from fer.artifact.export import export  # Lightning takes seconds to import
 
-    overrides = {name: cfg[name] for name in ("format", "flip", "crop_margin", "temperature")}
+    overrides = {name: cfg[name] for name in ("format", "flip", "crop_margin", "prior", "temperature")}
     print(export(cfg.checkpoint, cfg.out, **overrides))
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from fer import models
 from fer.artifact import save
 from fer.artifact.metadata import Metadata
+from fer.checks import check_number
 from fer.files import expand
 from fer.models import checkpoints
 
@@ -33,7 +34,7 @@ def export(checkpoint: str | Path, out: str | Path, **overrides: Any) -> Path:
     """
     backbone, metadata, format = from_checkpoint(checkpoint, **overrides)
     if overrides.get("temperature") is None and "val/temperature" not in metadata.metrics:
-        print("no metrics.json beside this checkpoint: its probabilities are not calibrated", file=sys.stderr)
+        print("no metrics.json of this checkpoint and prior: its probabilities are not calibrated", file=sys.stderr)
     return save(backbone, metadata, out, format)
 
 
@@ -43,15 +44,16 @@ def from_checkpoint(
     format: str | None = None,
     flip: bool | None = None,
     crop_margin: float | None = None,
+    prior: float | None = None,
     temperature: float | None = None,
 ) -> tuple[nn.Module, Metadata, str]:
     """Load a checkpoint for `fer.artifact.save`.
 
     Args:
         checkpoint: A `.ckpt` of a run.
-        format, flip, crop_margin: None for the values in the checkpoint's config.
+        format, flip, crop_margin, prior: None for the values in the checkpoint's config.
         temperature: None for that in `metrics.json` of the run folder, with or without flip averaging, if this is its
-            `best.ckpt`, else 1.
+            `best.ckpt` with the same prior, else 1.
 
     Returns:
         The backbone, float32 (N, C, S, S) → logits (N, K), with its metadata and format.
@@ -62,21 +64,26 @@ def from_checkpoint(
     model = checkpoints.load(str(checkpoint))
     values = model.hparams
     config = values["config"] or {}
-    chosen = {"format": "torchscript", "flip": False, "crop_margin": 0.0} | config.get("export", {})
-    given = {"format": format, "flip": flip, "crop_margin": crop_margin}
-    chosen |= {name: value for name, value in given.items() if value is not None}
+    trained = {"format": "torchscript", "flip": False, "crop_margin": 0.0, "prior": 0.0} | config.get("export", {})
+    given = {"format": format, "flip": flip, "crop_margin": crop_margin, "prior": prior}
+    chosen = trained | {name: value for name, value in given.items() if value is not None}
+    check_number("prior", chosen["prior"], 0, 2)
     path = expand(checkpoint).resolve()
     report = path.parent.parent / "metrics.json"  # of the best checkpoint only
-    metrics = json.loads(report.read_bytes()) if path.name == "best.ckpt" and report.is_file() else {}
+    same = path.name == "best.ckpt" and chosen["prior"] == trained["prior"]
+    metrics = json.loads(report.read_bytes()) if same and report.is_file() else {}
     fitted = metrics.get("val/temperature", 1.0)
     if chosen["flip"]:  # runs of earlier versions lack it
         fitted = metrics.get("val/temperature_flip", fitted)
+    model.divide_by_prior(chosen["prior"])
     backbone = model.deployable()
     parameters, macs = models.cost(backbone, values["channels"], values["input_size"])
     metadata = Metadata(
         **{name: values[name] for name in ("classes", "channels", "input_size", "mean", "std", "git_commit")},
         crop_margin=chosen["crop_margin"],
         temperature=fitted if temperature is None else temperature,
+        prior=chosen["prior"],
+        logit_bias=(-chosen["prior"] * model.log_prior).tolist() if chosen["prior"] else (),
         flip=chosen["flip"],
         parameters=parameters,
         macs=macs,

@@ -27,6 +27,8 @@ class Metadata:
         mean, std: Per channel, of pixels scaled to 0–1.
         crop_margin: Share of a detected face's longer side that is added on each side of the square crop.
         temperature: Divisor of the logits.
+        prior: Exponent of the class prior by which the probabilities were divided after training.
+        logit_bias: What this added to the logit of each class, a part of the network's weights; empty for nothing.
         flip: Whether the probabilities are averaged with those of the mirror image.
         parameters: Weights of the network.
         macs: Multiply-accumulates for one image.
@@ -49,6 +51,8 @@ class Metadata:
     std: tuple[float, ...]
     crop_margin: float = 0.0
     temperature: float = 1.0
+    prior: float = 0.0
+    logit_bias: tuple[float, ...] = ()
     flip: bool = False
     parameters: int = 0
     macs: int = 0
@@ -61,7 +65,7 @@ class Metadata:
     schema_version: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("classes", "mean", "std"):
+        for name in ("classes", "mean", "std", "logit_bias"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or not all(map(is_name, self.classes)):
             raise ConfigError(f"classes must be two or more different names, not {reprlib.repr(self.classes)}")
@@ -75,6 +79,9 @@ class Metadata:
         check_number("crop_margin", self.crop_margin, -0.5, 2, above=True)
         check_number("temperature", self.temperature, 0.01, 100)
         check_flag("flip", self.flip)
+        check_number("prior", self.prior, 0, 2)
+        for value in self.logit_bias:
+            check_number("logit_bias", value, -1e3, 1e3)
         for name in ("parameters", "macs", "schema_version"):
             check_number(name, getattr(self, name), whole=True)
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -99,6 +100,9 @@ class EmotionDataModule(L.LightningDataModule):
             splits = fer_plus.attach(splits, counts, self.votes)
             if self.drop_non_faces:
                 dropped |= fer_plus.non_faces(counts["train"])
+            # Training learns the distributions; validation and test are judged by the majority.
+            splits |= {name: replace(split, targets=None) for name, split in splits.items() if name != "train"}
+            splits["train"] = replace(splits["train"], majority=None)
         if self.drop_duplicates:
             dropped |= duplicates(train, [splits["val"], splits["test"]])
         if dropped.any():
@@ -154,17 +158,25 @@ class EmotionDataModule(L.LightningDataModule):
         stds = [float(np.sqrt((n * (values - m) ** 2).sum() / n.sum())) for n, m in zip(counts, means, strict=True)]
         return tuple(means), tuple(max(s, 1e-3) for s in stds)
 
+    def class_prior(self) -> list[float]:
+        """Return the share of each class in what is learnt: of the target distributions, or of the labels."""
+        split = self.splits["train"]
+        classes = len(split.classes)
+        targets = np.eye(classes)[split.labels] if split.targets is None else split.targets[:, :classes]
+        return [float(share) for share in np.average(targets, axis=0, weights=self._weights())]
+
     def class_weights(self) -> list[float]:
         """Return the inverse class frequencies of train, scaled to mean 1, for the loss."""
         weights = 1 / np.maximum(self.splits["train"].counts(), 1)
         return (weights * len(weights) / weights.sum()).tolist()
 
     def train_dataloader(self) -> DataLoader | resident.ResidentLoader:
-        weights = None
-        if self.balanced:
-            split = self.splits["train"]
-            weights = (1 / np.maximum(split.counts(), 1))[split.labels]
-        return self._loader("train", weights)
+        return self._loader("train", self._weights())
+
+    def _weights(self) -> np.ndarray | None:
+        """Return how often each training image is drawn, float (N,), relative to the others; None: once an epoch."""
+        split = self.splits["train"]
+        return (1 / np.maximum(split.counts(), 1))[split.labels] if self.balanced else None
 
     def val_dataloader(self) -> DataLoader | resident.ResidentLoader:
         return self._loader("val")

@@ -94,7 +94,7 @@ class _Draws(random.Random):
 class EmotionDataset(Dataset):
     """A split as tensors: `dataset[(epoch, row)]`, and whole batches by `__getitems__`.
 
-    Items are (uint8 (C, H, W), label) or, if the split has `targets`, (image, label, target distribution). What the
+    Items are (uint8 (C, H, W), label), followed by target distribution and majority if the split has them. What the
     augmentation draws depends on (seed, epoch, row) alone, so a sample depends neither on the number of workers nor on
     whether the run was resumed.
 
@@ -121,15 +121,16 @@ class EmotionDataset(Dataset):
         return tuple(part[0] for part in self.__getitems__([index]))
 
     def __getitems__(self, indices: list[Index]) -> tuple[Tensor, ...]:
-        """Return a batch: uint8 (B, C, H, W), int64 (B,) and, if the split has targets, float32 (B, K)."""
+        """Return a batch: uint8 (B, C, H, W), int64 (B,) and, if known, targets, float32 (B, K), and majority, (B,)."""
         rows = [row for _, row in indices]
         images = self.split.images[rows]
         images = images[..., None] if images.ndim == 3 else images
         if self.augment is not None:
             for image, index in zip(images, indices, strict=True):  # fancy indexing has copied them
                 image[:] = self._augmented(image, index)
-        batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(self.split.labels[rows])
-        return batch if self.split.targets is None else (*batch, torch.from_numpy(self.split.targets[rows]))
+        batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        parts = (self.split.labels, self.split.targets, self.split.majority)
+        return batch, *(torch.from_numpy(part[rows]) for part in parts if part is not None)
 
     def _augmented(self, image: np.ndarray, index: Index) -> np.ndarray:
         # counter-based (Salmon et al. 2011): different counters and keys give independent streams

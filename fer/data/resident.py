@@ -34,9 +34,8 @@ class ResidentLoader:
         device: torch.device,
         augment: BatchAugmentation | None = None,
     ) -> None:
-        parts = [as_batch(split.images).contiguous(), torch.tensor(split.labels)]
-        parts += [] if split.targets is None else [torch.tensor(split.targets)]
-        self._parts = [part.to(device) for part in parts]
+        known = [part for part in (split.labels, split.targets, split.majority) if part is not None]
+        self._parts = [part.to(device) for part in (as_batch(split.images).contiguous(), *map(torch.tensor, known))]
         self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
         self.device, self.augment = device, augment
 
@@ -45,7 +44,7 @@ class ResidentLoader:
         return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        """Yield uint8 (B, C, H, W), int64 (B,) and, if the split has targets, float32 (B, K)."""
+        """Yield uint8 (B, C, H, W), int64 (B,) and, if known, targets, float32 (B, K), and majority, int64 (B,)."""
         sampler = self.sampler
         order = torch.from_numpy(sampler.order()).to(self.device)
         mixed = np.random.SeedSequence((sampler.seed, sampler.epoch, sampler.rank)).generate_state(1, np.uint64)

@@ -1,7 +1,7 @@
 """Predictions of a checkpoint, an artifact, a classifier in memory, or the mean of several models."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from fer.artifact.metadata import Metadata
 from fer.artifact.network import InferenceModel
 from fer.data.base import Split, as_batch
 from fer.errors import ArtifactError
-from fer.metrics import fit_temperature
 from fer.models.classifier import EmotionClassifier
 
 # Name of the mean of several models.
@@ -75,6 +74,10 @@ class Predictions:
         """Calibrated probabilities (N, K), averaged with those of the mirror images."""
         return self._averaged(self.temperature)
 
+    def only(self, rows: np.ndarray, labels: np.ndarray) -> "Predictions":
+        """Return the predictions where `rows`, bool (N,), is true, for other labels (N,)."""
+        return replace(self, logits=self.logits[rows], mirrored=self.mirrored[rows], labels=labels[rows])
+
     def _averaged(self, temperature: float) -> np.ndarray:
         return (softmax(self.logits / temperature) + softmax(self.mirrored / temperature)) / 2
 
@@ -120,10 +123,10 @@ def logits_of_all(
     return {name: values if (kept := columns[name]) is None else values[:, kept] for name, values in result.items()}
 
 
-def predictions_of(network: Network, split: Split, temperature: float | None) -> Predictions:
-    """Predict a split. If `temperature` is None, fit it on the split."""
+def predictions_of(network: Network, split: Split) -> Predictions:
+    """Predict a split, at temperature 1."""
     plain, mirrored = logits(network, split.images), logits(network, split.images, flip=True)
-    return Predictions(plain, mirrored, split.labels, temperature or fit_temperature(plain, split.labels))
+    return Predictions(plain, mirrored, split.labels, 1.0)
 
 
 def network_of(model: EmotionClassifier) -> Network:

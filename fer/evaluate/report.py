@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,32 +51,44 @@ def figures_of(predictions: Predictions, classes: Sequence[str]) -> Figures:
     return figures | {f"support/{label}": float(n) for label, n in zip(classes, counts, strict=True)}
 
 
-def judge(model: EmotionClassifier, splits: dict[str, Split], folder: Path, test: bool) -> Figures:
+def judge(
+    model: EmotionClassifier, splits: dict[str, Split], folder: Path, test: bool, by_votes: bool = False
+) -> Figures:
     """Evaluate a classifier at the end of its run.
 
-    The temperature is fitted on val and used for both splits. The pictures and `mistakes.csv` are of the last split.
+    The temperature is fitted on val and used for all splits. The pictures and `mistakes.csv` are of the last split.
 
     Args:
         model: In eval mode.
         splits: With "train", "val" and, for `test`, "test".
         folder: Where to write.
         test: Also evaluate the test split.
+        by_votes: Temperature, pictures and mistakes are by the majority of the votes, where the splits have it, instead
+            of by the labels.
 
     Returns:
-        `<split>/<key>` for the keys of `figures_of`, `val/temperature`, `val/temperature_flip` for the mean with mirror
-        images, and `test/accuracy_without_duplicates`, which leaves out images that are also in train.
+        `<split>/<key>` for the keys of `figures_of`, also for `val_votes` and `test_votes` if there is a majority,
+        `val/temperature`, `val/temperature_flip` for the mean with mirror images, and
+        `test/accuracy_without_duplicates`, which leaves out images that are also in train.
     """
     result: Figures = {}
     for name in ("val", "test") if test else ("val",):
         split = splits[name]
-        predictions = predictions_of(network_of(model), split, result.get("val/temperature"))
-        figures = figures_of(predictions, split.classes)
+        predictions = predictions_of(network_of(model), split)
+        voted = None if split.majority is None else predictions.only(split.majority >= 0, split.majority)
         if name == "val":
-            figures["temperature"] = predictions.temperature
-            figures["temperature_flip"] = fit_temperature(predictions.logits, split.labels, predictions.mirrored)
-        elif (alone := ~duplicates(split, [splits["train"]])).any():
-            figures["accuracy_without_duplicates"] = float(predictions.correct[alone].mean())
-        result |= {f"{name}/{key}": value for key, value in figures.items()}
+            fitted = voted if by_votes and voted and len(voted.labels) else predictions
+            result["val/temperature"] = fit_temperature(fitted.logits, fitted.labels)
+            result["val/temperature_flip"] = fit_temperature(fitted.logits, fitted.labels, fitted.mirrored)
+        predictions = replace(predictions, temperature=result["val/temperature"])
+        result |= {f"{name}/{key}": value for key, value in figures_of(predictions, split.classes).items()}
+        if name == "test" and (alone := ~duplicates(split, [splits["train"]])).any():
+            result["test/accuracy_without_duplicates"] = float(predictions.correct[alone].mean())
+        if voted and len(voted.labels):
+            voted = replace(voted, temperature=predictions.temperature)
+            result |= {f"{name}_votes/{key}": value for key, value in figures_of(voted, split.classes).items()}
+            if by_votes:
+                predictions, split = voted, split.by_majority()
     draw(predictions, split, f"{name}: {len(split)} images", folder)
     write_file(folder / "mistakes.csv", mistakes(predictions, split))
     try:
@@ -119,7 +132,7 @@ def show(result: Figures, exported: Path) -> None:
     splits: dict[str, Figures] = {}
     for key, value in result.items():
         split, _, name = key.partition("/")
-        if split in ("val", "test"):
+        if split in ("val", "val_votes", "test", "test_votes"):
             splits.setdefault(split, {})[name] = value
     tables.show(_tables(exported.parent.name, splits))
     speed, warm_up = result["train/images_per_second"], result["train/warm_up_seconds"]

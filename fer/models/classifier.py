@@ -34,6 +34,9 @@ class EmotionClassifier(L.LightningModule):
             images (progressive resizing, Howard 2018).
         label_smoothing: 0 to below 1 (Szegedy et al. 2016, section 7).
         class_weights: K factors of the loss.
+        class_prior: Share of each of the K classes in the training data.
+        prior: Exponent of logit adjustment: how much of `class_prior` the loss takes out of the answers, 0 to 1
+            (Menon et al. 2021, "Long-tail learning via logit adjustment", equation 10).
         mixup, cutmix: Alpha of the Beta distribution, 0 for none (Zhang et al. 2018; Yun et al. 2019).
         target_distribution: How target distributions are learnt, None if the data has none. With `use` "mixed" they
             are mixed with the labels and `weight` is their share; with "auxiliary" they have a second head and `weight`
@@ -51,6 +54,7 @@ class EmotionClassifier(L.LightningModule):
     mean: Tensor
     std: Tensor
     class_weights: Tensor | None
+    log_prior: Tensor
 
     def __init__(
         self,
@@ -63,6 +67,8 @@ class EmotionClassifier(L.LightningModule):
         progressive: Sequence[Sequence[float]] = (),
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
+        class_prior: Sequence[float] | None = None,
+        prior: float = 0.0,
         mixup: float = 0.0,
         cutmix: float = 0.0,
         target_distribution: dict[str, Any] | None = None,
@@ -79,6 +85,7 @@ class EmotionClassifier(L.LightningModule):
         check_number("label_smoothing", label_smoothing, 0, 1)
         if label_smoothing == 1:
             raise ConfigError("label_smoothing=1 leaves nothing of the labels to learn; set a number below 1")
+        check_number("prior", prior, 0, 2)
         check_number("mixup", mixup, 0, 1000)
         check_number("cutmix", cutmix, 0, 1000)
         _check_progressive(progressive)
@@ -97,9 +104,10 @@ class EmotionClassifier(L.LightningModule):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("log_prior", _log_prior(class_prior, len(classes)), persistent=False)
         mixes = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
         self.mixes: list[nn.Module] = [mix(alpha=alpha) for mix, alpha in mixes if alpha]
-        self._validated: list[tuple[Tensor, Tensor]] = []
+        self._validated: list[tuple[Tensor, ...]] = []
         self._compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self._trained: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -125,6 +133,19 @@ class EmotionClassifier(L.LightningModule):
         for parameter in head.parameters():
             parameter.data = parameter.data[:classes].clone()
         return backbone
+
+    def divide_by_prior(self, exponent: float) -> None:
+        """Divide the answers by the class prior to the power of `exponent`, by the bias of the head.
+
+        Raises:
+            ConfigError: The backbone does not end in a linear layer.
+        """
+        if not exponent:
+            return
+        head = self._head(self.backbone)[1]
+        bias = head.weight.new_zeros(head.out_features) if head.bias is None else head.bias.detach().clone()
+        bias[: len(self.classes)] -= exponent * self.log_prior.to(bias.dtype)
+        head.bias = nn.Parameter(bias)
 
     def head_weights(self) -> set[str]:
         """Return the names of the weights of the head."""
@@ -226,7 +247,10 @@ class EmotionClassifier(L.LightningModule):
         own = targets if targets.dim() == 1 else targets[:, :classes]
         smoothing = self.hparams["label_smoothing"]
         weight = None if self.class_weights is None else self.class_weights.to(heads.dtype)
-        loss = F.cross_entropy(self._first(heads), own, weight=weight, label_smoothing=smoothing)
+        logits = self._first(heads)
+        if self.hparams["prior"]:
+            logits = logits + self.hparams["prior"] * self.log_prior
+        loss = F.cross_entropy(logits, own, weight=weight, label_smoothing=smoothing)
         if self.auxiliary:
             factor = self.hparams["target_distribution"]["weight"]
             loss = loss + factor * F.cross_entropy(heads[:, classes:], targets[:, classes:])
@@ -239,19 +263,27 @@ class EmotionClassifier(L.LightningModule):
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: tuple[Tensor, ...], _: int) -> None:
-        images, labels = batch[:2]
-        self._validated.append((self(self.prepare(images)), labels))
+        images, *labels = batch
+        self._validated.append((self(self.prepare(images)), *labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log every metric that is one number as `val/<name>`. Under DDP, each image counts once."""
-        logits, labels = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
+        """Log every metric that is one number as `val/<name>`, and by the majority of votes as `val_votes/<name>`.
+
+        Under DDP, each image counts once.
+        """
+        logits, *labels = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
         self._validated.clear()
         if self.trainer.world_size > 1:
-            logits, labels = (torch.cat(gather_all_tensors(part)) for part in (logits, labels))
-        figures = metrics.compute(logits.softmax(1).cpu().numpy(), labels.cpu().numpy(), self.classes)
-        for name, value in figures.items():
-            if name in metrics.METRICS:  # the report at the end has those by class
-                self.log(f"val/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
+            logits, *labels = (torch.cat(gather_all_tensors(part)) for part in (logits, *labels))
+        probabilities = logits.softmax(1).cpu().numpy()
+        for split, true in zip(("val", "val_votes"), (part.cpu().numpy() for part in labels), strict=False):
+            known = true >= 0
+            if not known.any():  # a limit on the batches of validation
+                continue
+            figures = metrics.compute(probabilities[known], true[known], self.classes)
+            for name, value in figures.items():
+                if name in metrics.METRICS:  # the report at the end has those by class
+                    self.log(f"{split}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
 
     def _total_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches
@@ -275,6 +307,12 @@ class EmotionClassifier(L.LightningModule):
         scheduler = config.build(node, "scheduler", optimizer)
         # `strict` would end a run whose first validation is later than its first epoch
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "strict": False, **options}}
+
+
+def _log_prior(prior: Sequence[float] | None, classes: int) -> Tensor:
+    """Return log(prior x K), float32 (K,), which is 0 for classes of average size and for classes without images."""
+    shares = torch.full((classes,), 1 / classes) if prior is None else torch.tensor(prior, dtype=torch.float32)
+    return torch.where(shares > 0, shares * classes, 1.0).log()
 
 
 def _check_progressive(pairs: Any) -> None:

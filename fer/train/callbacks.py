@@ -207,7 +207,7 @@ class History(L.Callback):
         pl_module.log("train/loss", means["train/loss"], prog_bar=True, sync_dist=True)
         pl_module.log("train/accuracy", means["train/accuracy"], sync_dist=True)
         row = {"epoch": float(trainer.current_epoch + 1), "lr": float(trainer.optimizers[0].param_groups[0]["lr"])}
-        names = ("train/loss", "val/loss", "val/accuracy")
+        names = ("train/loss", "val/loss", "val/accuracy", "val_votes/accuracy")
         row |= {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
         self.epochs.append(row)
         if trainer.is_global_zero:
@@ -269,8 +269,8 @@ class Monitors(L.Callback):
 
     def _check(self, trainer: L.Trainer, validation: bool) -> None:
         for key, metric in self.monitors.items():
-            if metric.startswith("val/") == validation and metric not in trainer.callback_metrics:
-                known = sorted(name for name in trainer.callback_metrics if name.startswith(("train/", "val/")))
+            if metric.startswith("val") == validation and metric not in trainer.callback_metrics:
+                known = sorted(name for name in trainer.callback_metrics if name.startswith(("train/", "val")))
                 raise ConfigError(f"{key}={metric} is not logged; choose {', '.join(known)}")
 
     def idle(self, trainer: L.Trainer) -> list[str]:

@@ -35,7 +35,8 @@ _GROUPS = (
 )  # fmt: skip
 _OF_THE_DATA = ("name", "batch_size", "workers", "device", "balanced", "votes", "drop_non_faces", "drop_duplicates")
 _OF_THE_MODEL = (
-    "model", "input_size", "progressive", "label_smoothing", "mixup", "cutmix", "optimizer", "scheduler", "seed",
+    "model", "input_size", "progressive", "label_smoothing", "prior", "mixup", "cutmix", "optimizer", "scheduler",
+    "seed",
 )  # fmt: skip
 _WORST = 100
 """Rows of mistakes.csv that become a table in W&B."""
@@ -96,7 +97,9 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         if not trainer.is_global_zero:
             return {}
         judged = checkpoints.load(str(best)).to(trainer.strategy.root_device)
-        metrics = report.judge(judged, data.splits, folder, test=cfg.evaluate.test and trainer.limit_test_batches != 0)
+        judged.divide_by_prior(cfg.export.prior)
+        test, by_votes = cfg.evaluate.test and trainer.limit_test_batches != 0, cfg.monitor.startswith("val_votes/")
+        metrics = report.judge(judged, data.splits, folder, test, by_votes)
         metrics |= _facts(cfg, trainer, judged, history)
         report.write_metrics(metrics, folder / "metrics.json")
         if history.epochs:
@@ -152,6 +155,9 @@ def _check(cfg: DictConfig) -> None:
     check_number("target_distribution.weight", cfg.target_distribution.weight, 0, most)
     formats.get(cfg.export.format)
     check_number("export.crop_margin", cfg.export.crop_margin, -0.4, 2)
+    check_number("export.prior", cfg.export.prior, 0, 2)
+    if not isinstance(cfg.monitor, str):
+        raise ConfigError(f"monitor={cfg.monitor} must name a metric, such as val/accuracy")
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError("callbacks.checkpoint=null leaves nothing to evaluate and export; remove it")
     if "{" not in str(OmegaConf.select(cfg, "callbacks.checkpoint.filename")):  # else others overwrite the best
@@ -182,12 +188,15 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         mean=list(mean),
         std=list(std),
         class_weights=data.class_weights() if cfg.class_weights else None,
+        class_prior=data.class_prior(),
         target_distribution=None if train.targets is None else target_distribution,
         data={"name": data.name, "fingerprint": train.fingerprint},
         config=_recorded(values),
         git_commit=git_commit(),
         **{name: values[name] for name in _OF_THE_MODEL},
     )
+    if cfg.export.prior:
+        model.head_weights()  # raises if there is no head to put it in
     models.check_sizes(model.backbone, data.channels, model.sizes())
     if cfg.init_from:
         initial_weights.start_from(model, cfg.init_from)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import albumentations as A
@@ -189,6 +190,34 @@ def test_votes_become_the_third_part_of_a_batch(tmp_path):
     assert torch.equal(targets.argmax(1), labels)
     assert targets.sum(1).tolist() == pytest.approx([1.0] * 8)
     assert len(data.splits["train"]) == 8
+
+
+@pytest.mark.parametrize("device", [False, True])
+def test_their_majority_is_the_third_part_of_a_batch_of_validation(tmp_path, device):
+    data = EmotionDataModule(faces, "f", batch_size=8, votes=str(fer_plus(tmp_path / "v.csv")), device=device)
+    data.setup()
+    _, labels, majority = next(iter(data.val_dataloader()))
+    assert majority.dtype == torch.int64
+    assert torch.equal(majority, labels)
+
+
+def test_class_prior_is_that_of_what_is_learnt(tmp_path):
+    def prior(**options):
+        data = EmotionDataModule(uneven, "f", **options)
+        data.setup()
+        return np.array(data.class_prior())
+
+    def uneven():
+        return {n: replace(s, labels=np.array([3] * 6 + [2] * 2)) for n, s in faces().items()}
+
+    wanted = np.zeros(7)
+    wanted[[3, 2]] = 0.75, 0.25
+    assert prior() == pytest.approx(wanted)
+    wanted[[3, 2]] = 0.5, 0.5
+    assert prior(balanced=True) == pytest.approx(wanted)
+    votes = np.array([[0, 9 - 8 * (k % 2), 8 * (k % 2)] for k in range(8)])
+    wanted[[3, 2]] = (votes[:, 1:] / votes.sum(1, keepdims=True)).mean(0)
+    assert prior(votes=str(fer_plus(tmp_path / "v.csv"))) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(

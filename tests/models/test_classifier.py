@@ -221,6 +221,59 @@ def test_teachers_are_a_share_of_the_target():
     assert loss(model) == pytest.approx(float(wanted), rel=1e-5)
 
 
+def test_prior_is_added_to_the_logits_of_the_loss_alone():
+    prior = torch.tensor([0.7, 0.2, 0.1])
+    plain, model = small_classifier().eval(), small_classifier(prior=0.5, class_prior=prior.tolist()).eval()
+    with torch.no_grad():
+        logits = model(model.prepare(IMAGES))
+        wanted = cross_entropy(logits + 0.5 * prior.log(), LABELS)
+    assert torch.equal(logits, plain(plain.prepare(IMAGES)))
+    assert loss(model) == pytest.approx(float(wanted), rel=1e-5)
+    assert loss(model) != pytest.approx(loss(plain), rel=1e-3)
+
+
+@pytest.mark.parametrize("auxiliary", [None, {"use": "auxiliary", "weight": 1.0}])
+@pytest.mark.parametrize("bias", [True, False])
+def test_answers_are_divided_by_the_prior(auxiliary, bias):
+    prior = torch.tensor([0.6, 0.4, 0.0])
+    model = small_classifier(class_prior=prior.tolist(), target_distribution=auxiliary).eval()
+    if not bias:
+        model.backbone.head[-1].bias = None
+    with torch.no_grad():
+        before = model(model.prepare(IMAGES)).softmax(1)
+        model.divide_by_prior(0.75)
+        after = model.deployable()(model.prepare(IMAGES)).softmax(1)
+    wanted = before / torch.tensor([0.6, 0.4, 1 / 3]) ** 0.75  # a class without images is not corrected
+    assert torch.allclose(after, wanted / wanted.sum(1, keepdim=True), atol=1e-5)
+    assert torch.allclose(model(model.prepare(IMAGES)).softmax(1), after, atol=1e-6)
+
+
+def test_validation_by_votes_counts_only_images_with_a_majority():
+    model, logged = at_step(small_classifier().eval()), {}
+    model.log = lambda name, value, **_: logged.setdefault(name, value)
+    majority = torch.tensor([2, -1, 0, 0, -1, 2])
+    with torch.no_grad():
+        for part in (slice(0, 4), slice(4, 6)):
+            model.validation_step((IMAGES[part], LABELS[part], majority[part]), 0)
+        known = majority >= 0
+        wanted = cross_entropy(model(model.prepare(IMAGES[known])), majority[known])
+        right = model(model.prepare(IMAGES)).argmax(1) == majority
+    model.on_validation_epoch_end()
+    assert logged["val_votes/loss"] == pytest.approx(float(wanted), rel=1e-5)
+    assert logged["val_votes/accuracy"] == pytest.approx(float(right[known].float().mean()))
+    assert "val_votes/recall_macro" in logged
+    assert logged["val/loss"] != pytest.approx(logged["val_votes/loss"])
+
+
+def test_validation_without_any_majority_logs_nothing_by_votes():
+    model, logged = at_step(small_classifier().eval()), {}
+    model.log = lambda name, value, **_: logged.setdefault(name, value)
+    with torch.no_grad():
+        model.validation_step((IMAGES, LABELS, torch.full((6,), -1)), 0)
+    model.on_validation_epoch_end()
+    assert "val/loss" in logged and not [name for name in logged if name.startswith("val_votes")]
+
+
 def test_every_metric_that_is_one_number_is_logged_in_validation(monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
     metrics.metric("count")(lambda probabilities, labels: len(labels))

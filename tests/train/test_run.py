@@ -13,8 +13,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from samples import ROOT, TINY, config, fer_rows, options, small_classifier, tiny, write_csv, write_votes
 
-from fer import artifact
+from fer import artifact, models
 from fer.artifact import trust
+from fer.artifact.export import export
 from fer.data import synthetic
 from fer.errors import ArtifactError, ConfigError
 from fer.evaluate import predict
@@ -174,6 +175,46 @@ def test_soft_labels_and_votes_of_a_second_head_are_learnt_and_no_folder_is_reco
     assert (recorded["data"]["root"], recorded["data"]["votes"]) == ("fer2013.csv", "fer2013new.csv")
     assert recorded["data"]["reader"]["root"] == "fer2013.csv"
     assert (recorded["distillation"]["teachers"], recorded["init_from"]) == (["teacher.ts"], "teacher.ts")
+
+
+def test_votes_choose_the_epoch_and_calibrate_and_the_prior_is_part_of_the_artifact(tmp_path):
+    rows = fer_rows()
+    root, votes = write_csv(tmp_path / "fer2013.csv", rows), write_votes(tmp_path / "fer2013new.csv", rows)
+    cfg = config(
+        "data=fer2013", f"data.root='{root}'", f"data.votes='{votes}'", "data.batch_size=4", "data.balanced=false",
+        "+model={widths:[8,16],depths:[1,1]}", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv",
+        "monitor=val_votes/loss", "target_distribution.weight=1", "callbacks.progress=null", "export.prior=0.5",
+        run_dir=tmp_path / "run",
+    )  # fmt: skip
+    metrics = experiment.run(cfg)
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert any("'monitor': 'val_votes/loss', 'mode': 'min'" in key for key in checkpoint["callbacks"])
+    assert {f"{s}/{m}" for s in ("val_votes", "test_votes") for m in ("accuracy", "recall_macro")} <= metrics.keys()
+    assert metrics["val_votes/support/happy"] == metrics["val/support/happy"]
+
+    made = artifact.read_metadata(tmp_path / "run" / "model.ts")
+    model = checkpoints.load(str(tmp_path / "run" / "checkpoints" / "best.ckpt"))
+    assert (made.prior, made.temperature) == (0.5, metrics["val/temperature"])
+    assert made.logit_bias == pytest.approx((-0.5 * model.log_prior).tolist())
+    images = artifact.golden_batch(1, 48, 4)
+    with torch.no_grad():
+        logits = model(model.prepare(images)) + torch.tensor(made.logit_bias)
+    wanted = (logits / made.temperature).softmax(1)
+    assert torch.allclose(artifact.load(tmp_path / "run" / "model.ts")(images), wanted, atol=1e-5)
+
+    other = export(tmp_path / "run" / "checkpoints" / "best.ckpt", tmp_path / "plain.ts", prior=0.0)
+    plain = artifact.read_metadata(other)
+    assert (plain.prior, plain.logit_bias, plain.temperature, plain.metrics) == (0.0, (), 1.0, {})
+
+
+def test_a_backbone_whose_head_cannot_hold_the_prior_is_refused_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "fit", lambda *_: pytest.fail("the training was started"))
+    create = models.create
+    monkeypatch.setattr(
+        models, "create", lambda classes, **options: torch.nn.Sequential(create(classes=9, **options), torch.nn.GLU())
+    )
+    with pytest.raises(ConfigError, match="does not end in a linear layer"):
+        tiny(tmp_path, "export.prior=0.5")
 
 
 def test_colour_folders_with_other_classes_and_any_timm_model_train_end_to_end(tmp_path):
