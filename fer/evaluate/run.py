@@ -172,13 +172,14 @@ def _for_temperatures(splits: dict[str, Split], kept: Sequence[str]) -> dict[str
 def _temperatures(models: Sequence[Model], fits: dict[str, Split], average: bool) -> dict[str, float]:
     """Return the temperatures of models, and of their average, by name.
 
-    Those of artifacts are their own. Those of checkpoints are fitted on the set that their run was monitored on or,
-    without it, are those of their runs.
+    Those of artifacts are their own. Those of checkpoints are fitted as at the end of their run, on val by its labels
+    or, if votes were monitored, by their majority. Without these, they are those of the run.
     """
     result: dict[str, float] = {}
     monitored = ""
     for model in models:
-        monitored = model.metadata.config.get("monitor", "val").partition("/")[0]
+        by_votes = model.metadata.config.get("monitor", "").startswith("val_votes/")
+        monitored = "val_votes" if by_votes else "val"
         if model.temperature is not None:
             result[model.name] = model.temperature
         elif split := fits.get(monitored):
