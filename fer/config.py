@@ -32,7 +32,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from fer import metrics
 from fer.errors import ConfigError, FerError
 from fer.files import without_folders
 
@@ -325,6 +324,12 @@ def _gpu_of_this_process() -> int:
     return int(HydraConfig.get().job.num) % torch.cuda.device_count()
 
 
+def _mode_of(key: str) -> str:
+    from fer import metrics  # NumPy takes time to import
+
+    return metrics.mode_of(key)
+
+
 def _wandb_login() -> bool:
     try:
         return bool(os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai"))
@@ -342,7 +347,7 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "gpus_of_a_job": lambda: int(_has_gpu()),
     "job_name": lambda otherwise: name_of(_job_overrides())[:128] or otherwise,  # the longest name in W&B
     "job_tags": lambda: ListConfig([name_of([override])[:64] for override in _job_overrides()]),
-    "mode_of": metrics.mode_of,
+    "mode_of": _mode_of,
     "sweep_name": lambda: Path(HydraConfig.get().sweep.dir).name[:128] if in_sweep() else None,
 }
 for _name, _resolver in _RESOLVERS.items():

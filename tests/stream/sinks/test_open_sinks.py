@@ -70,8 +70,10 @@ def test_no_two_names_for_one_file(tmp_path: Path) -> None:
             open_sinks({"save": name}, context(path=clip))
     with pytest.raises(SinkError, match="save= and source="):
         open_sinks({"save": "."}, context("folder", tmp_path))
+    Path("model.json").write_text("x")
     with pytest.raises(SinkError, match="stats= and artifact="):
         open_sinks({"stats": "model.json"}, context(), "model.json")
+    open_sinks({"save": "fast"}, context("folder", Path("photos")), "fast")  # the name of an included model is no path
 
 
 def test_two_keys_for_one_file_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
