@@ -324,12 +324,6 @@ def _gpu_of_this_process() -> int:
     return int(HydraConfig.get().job.num) % torch.cuda.device_count()
 
 
-def _mode_of(key: str) -> str:
-    from fer import metrics  # NumPy takes time to import
-
-    return metrics.mode_of(key)
-
-
 def _wandb_login() -> bool:
     try:
         return bool(os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai"))
@@ -347,7 +341,7 @@ _RESOLVERS: dict[str, Callable[..., Any]] = {
     "gpus_of_a_job": lambda: int(_has_gpu()),
     "job_name": lambda otherwise: name_of(_job_overrides())[:128] or otherwise,  # the longest name in W&B
     "job_tags": lambda: ListConfig([name_of([override])[:64] for override in _job_overrides()]),
-    "mode_of": _mode_of,
+    "mode_of": lambda key: importlib.import_module("fer.metrics").mode_of(key),  # NumPy takes time to import
     "sweep_name": lambda: Path(HydraConfig.get().sweep.dir).name[:128] if in_sweep() else None,
 }
 for _name, _resolver in _RESOLVERS.items():
