@@ -15,14 +15,14 @@ from fer.errors import ConfigError
 from fer.evaluate.predict import Model
 
 
-def shared(models: Sequence[Model], classes: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the data's classes that all models know. Raises `ConfigError` if they are fewer than two."""
+def shared(models: Sequence[Model], classes: Sequence[str], data: str = "the data") -> tuple[str, ...]:
+    """Return those of the classes of `data` that all models know. Raises `ConfigError` if they are fewer than two."""
     result = list(classes)
     for model in models:
         known = {labels.key(name) for name in model.metadata.classes}
         result = [name for name in result if labels.key(name) in known]
         if len(result) < 2:
-            both = f"{', '.join(model.metadata.classes)}, but the data has {', '.join(classes)}"
+            both = f"{', '.join(model.metadata.classes)}, but {data} has {', '.join(classes)}"
             raise ConfigError(f"{model.path} has the classes {both}; fewer than two are known to all")
     return tuple(result)
 

@@ -146,7 +146,7 @@ def _restricted(models: Sequence[Model], sets: dict[str, Split]) -> tuple[dict[s
     result: dict[str, Split] = {}
     notes = []
     for name, split in sets.items():
-        shared = classes.shared(models, split.classes)
+        shared = classes.shared(models, split.classes, name if result else "the data")
         if note := classes.note(models, split, shared):
             notes.append(f"{name}: {note}" if result else note)
         result[name] = classes.only(split, shared)
