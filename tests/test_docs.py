@@ -63,7 +63,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = fer_rows()
     write_csv(folder / "data" / "fer2013" / "fer2013.csv", rows)
     write_votes(folder / "data" / "fer2013new.csv", rows)
-    shutil.copy(folder / "data" / "fer2013new.csv", folder)
+    for copy in (folder, folder / "data" / "fer2013"):
+        shutil.copy(folder / "data" / "fer2013new.csv", copy)
     for name, split in synthetic.read(train=14, val=7, test=7).items():
         for k, image in enumerate(split.images):
             path = folder / "faces" / name / split.classes[split.labels[k]] / f"{k}.png"
