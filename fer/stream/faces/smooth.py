@@ -30,7 +30,7 @@ class Smoother:
         ConfigError: A value is out of range.
     """
 
-    def __init__(self, seconds: float = 0.5, margin: float = 0.1, uncertain: float = 0.5) -> None:
+    def __init__(self, seconds: float = 0.4, margin: float = 0.2, uncertain: float = 0.5) -> None:
         check_number("smoothing.seconds", seconds, 0, 60)
         check_number("smoothing.margin", margin, 0, 1)
         check_number("smoothing.uncertain", uncertain, 0, 1)

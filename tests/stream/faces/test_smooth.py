@@ -33,6 +33,15 @@ def test_a_label_changes_only_by_a_margin() -> None:
     assert shown == [0, 0, 0, 0, 1, 1, 1, 0]
 
 
+def test_by_default_half_a_second_of_an_expression_is_shown_and_a_tenth_is_not() -> None:
+    for seconds, shown in ((0.1, {0}), (0.5, {0, 1})):
+        smooth = Smoother()
+        times = np.arange(0, 3, 1 / 30)
+        values = [SAD if 1 <= time < 1 + seconds else HAPPY for time in times]
+        labels = [int(smooth(ONE, p, time)[1][0]) for p, time in zip(values, times.tolist(), strict=True)]
+        assert (set(labels), labels[-1]) == (shown, 0)
+
+
 def test_each_face_is_smoothed_on_its_own() -> None:
     smooth = Smoother(seconds=1)
     smooth(np.array([1, 2]), np.concatenate([HAPPY, SAD]), 0.0)
