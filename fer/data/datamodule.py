@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -100,9 +100,9 @@ class EmotionDataModule(L.LightningDataModule):
             splits = fer_plus.attach(splits, counts, self.votes)
             if self.drop_non_faces:
                 dropped |= fer_plus.non_faces(counts["train"])
-            # Training learns the distributions; validation and test are judged by the majority.
-            splits |= {name: replace(split, targets=None) for name, split in splits.items() if name != "train"}
-            splits["train"] = replace(splits["train"], majority=None)
+        # Training learns the distributions; validation and test are judged by the majority.
+        learnt = replace(splits["train"], majority=None)
+        splits = {name: replace(split, targets=None) for name, split in splits.items()} | {"train": learnt}
         if self.drop_duplicates:
             dropped |= duplicates(train, [splits["val"], splits["test"]])
         if dropped.any():
@@ -158,12 +158,24 @@ class EmotionDataModule(L.LightningDataModule):
         stds = [float(np.sqrt((n * (values - m) ** 2).sum() / n.sum())) for n, m in zip(counts, means, strict=True)]
         return tuple(means), tuple(max(s, 1e-3) for s in stds)
 
-    def class_prior(self) -> list[float]:
-        """Return the share of each class in what is learnt: of the target distributions, or of the labels."""
+    def class_prior(
+        self, target_distribution: Mapping[str, Any] | None = None, class_weights: Sequence[float] | None = None
+    ) -> list[float]:
+        """Return the share of each class in what is learnt by the first head, K values of sum 1.
+
+        Args:
+            target_distribution: How target distributions are learnt, as in `fer.models.classifier.EmotionClassifier`.
+            class_weights: K factors of the loss.
+        """
         split = self.splits["train"]
         classes = len(split.classes)
-        targets = np.eye(classes)[split.labels] if split.targets is None else split.targets[:, :classes]
-        return [float(share) for share in np.average(targets, axis=0, weights=self._weights())]
+        targets = np.eye(classes)[split.labels]
+        if split.targets is not None and split.targets.shape[1] > classes:
+            targets = split.targets[:, :classes]
+        elif split.targets is not None and target_distribution and target_distribution["use"] == "mixed":
+            targets += target_distribution["weight"] * (split.targets - targets)
+        shares = np.average(targets, axis=0, weights=self._weights()) * (class_weights or 1)
+        return (shares / shares.sum()).tolist()
 
     def class_weights(self) -> list[float]:
         """Return the inverse class frequencies of train, scaled to mean 1, for the loss."""

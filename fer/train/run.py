@@ -182,13 +182,14 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         if train.targets is not None and train.targets.shape[1] == len(train.classes):
             target_distribution = {"use": "mixed", "weight": 1.0}  # the labels are part of it already
     mean, std = data.statistics()
+    class_weights = data.class_weights() if cfg.class_weights else None
     model = EmotionClassifier(
         classes=list(data.classes),
         channels=data.channels,
         mean=list(mean),
         std=list(std),
-        class_weights=data.class_weights() if cfg.class_weights else None,
-        class_prior=data.class_prior(),
+        class_weights=class_weights,
+        class_prior=data.class_prior(target_distribution, class_weights),
         target_distribution=None if train.targets is None else target_distribution,
         data={"name": data.name, "fingerprint": train.fingerprint},
         config=_recorded(values),

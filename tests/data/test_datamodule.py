@@ -201,23 +201,39 @@ def test_their_majority_is_the_third_part_of_a_batch_of_validation(tmp_path, dev
     assert torch.equal(majority, labels)
 
 
+def test_a_dataset_with_votes_of_its_own_is_learnt_by_them_and_judged_by_their_majority():
+    def voted() -> dict[str, Split]:
+        shares = np.full((8, 7), 1 / 7, np.float32)
+        return {n: replace(s, targets=shares, majority=s.labels) for n, s in faces().items()}
+
+    data = EmotionDataModule(voted, "f", batch_size=8)
+    data.setup()
+    assert [part.dtype for part in next(iter(data.train_dataloader()))] == [torch.uint8, torch.int64, torch.float32]
+    assert [part.dtype for part in next(iter(data.val_dataloader()))] == [torch.uint8, torch.int64, torch.int64]
+
+
 def test_class_prior_is_that_of_what_is_learnt(tmp_path):
-    def prior(**options):
+    def prior(use="mixed", weight=1.0, class_weights=None, **options):
         data = EmotionDataModule(uneven, "f", **options)
         data.setup()
-        return np.array(data.class_prior())
+        return np.array(data.class_prior({"use": use, "weight": weight}, class_weights))
 
     def uneven():
         return {n: replace(s, labels=np.array([3] * 6 + [2] * 2)) for n, s in faces().items()}
 
     wanted = np.zeros(7)
     wanted[[3, 2]] = 0.75, 0.25
+    path = str(fer_plus(tmp_path / "v.csv"))
     assert prior() == pytest.approx(wanted)
+    assert prior(use="auxiliary", votes=path) == pytest.approx(wanted)  # the votes have a head of their own
     wanted[[3, 2]] = 0.5, 0.5
     assert prior(balanced=True) == pytest.approx(wanted)
+    assert prior(class_weights=[1, 1, 3, 1, 1, 1, 1]) == pytest.approx(wanted)
     votes = np.array([[0, 9 - 8 * (k % 2), 8 * (k % 2)] for k in range(8)])
     wanted[[3, 2]] = (votes[:, 1:] / votes.sum(1, keepdims=True)).mean(0)
-    assert prior(votes=str(fer_plus(tmp_path / "v.csv"))) == pytest.approx(wanted)
+    assert prior(votes=path) == pytest.approx(wanted)
+    wanted[[3, 2]] = (wanted[[3, 2]] + [0.75, 0.25]) / 2
+    assert prior(weight=0.5, votes=path) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(
