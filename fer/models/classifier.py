@@ -34,7 +34,7 @@ class EmotionClassifier(L.LightningModule):
             images (progressive resizing, Howard 2018).
         label_smoothing: 0 to below 1 (Szegedy et al. 2016, section 7).
         class_weights: K factors of the loss.
-        class_prior: Share of each of the K classes in the training data.
+        class_prior: Share of each of the K classes in what is learnt.
         prior: Exponent of logit adjustment: how much of `class_prior` the loss takes out of the answers, 0 to 1
             (Menon et al. 2021, "Long-tail learning via logit adjustment", equation 10).
         mixup, cutmix: Alpha of the Beta distribution, 0 for none (Zhang et al. 2018; Yun et al. 2019).
@@ -98,7 +98,7 @@ class EmotionClassifier(L.LightningModule):
         self.backbone = models.create(classes=len(classes) * (1 + self.auxiliary), channels=channels, **model)
         self.hparams["model"] = {**model, "pretrained": False}  # weights come from the checkpoint
         if self.auxiliary:
-            self._head(self.backbone)  # raises if there is none
+            self._heads_of(self.backbone)  # raises if there is none
         self.to(memory_format=torch.channels_last)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
@@ -128,36 +128,39 @@ class EmotionClassifier(L.LightningModule):
         if not self.auxiliary:
             return self.backbone
         backbone, classes = copy.deepcopy(self.backbone), len(self.classes)
-        head = self._head(backbone)[1]
-        head.out_features = classes
-        for parameter in head.parameters():
-            parameter.data = parameter.data[:classes].clone()
+        for head in self._heads_of(backbone).values():
+            head.out_features = classes
+            for parameter in head.parameters():
+                parameter.data = parameter.data[:classes].clone()
         return backbone
 
     def divide_by_prior(self, exponent: float) -> None:
         """Divide the answers by the class prior to the power of `exponent`, by the bias of the head.
 
         Raises:
-            ConfigError: The backbone does not end in a linear layer.
+            ConfigError: The backbone does not end in a linear layer, or the prior is not known.
         """
         if not exponent:
             return
-        head = self._head(self.backbone)[1]
-        bias = head.weight.new_zeros(head.out_features) if head.bias is None else head.bias.detach().clone()
-        bias[: len(self.classes)] -= exponent * self.log_prior.to(bias.dtype)
-        head.bias = nn.Parameter(bias)
+        if self.hparams["class_prior"] is None:
+            raise ConfigError(f"prior={exponent}: this checkpoint of an earlier version does not have it; set prior=0")
+        for head in self._heads_of(self.backbone).values():
+            bias = head.weight.new_zeros(head.out_features) if head.bias is None else head.bias.detach().clone()
+            bias[: len(self.classes)] -= exponent * self.log_prior.to(bias.dtype)
+            head.bias = nn.Parameter(bias)
 
     def head_weights(self) -> set[str]:
         """Return the names of the weights of the head."""
-        name, head = self._head(self.backbone)
-        return {f"{name}.{key}" for key in head.state_dict()}
+        heads = self._heads_of(self.backbone)
+        return {f"{name}.{key}" for name, head in heads.items() for key in head.state_dict()}
 
-    def _head(self, backbone: nn.Module) -> tuple[str, nn.Linear]:
+    def _heads_of(self, backbone: nn.Module) -> dict[str, nn.Linear]:
+        """Return the last linear layer by its name; of distilled transformers, both, whose mean the logits are."""
         outputs = len(self.classes) * (1 + self.auxiliary)
-        heads = [(n, m) for n, m in backbone.named_modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
-        if not heads:
+        found = {n: m for n, m in backbone.named_modules() if isinstance(m, nn.Linear) and m.out_features == outputs}
+        if not found:
             raise ConfigError(f"{self.hparams['model']['name']} does not end in a linear layer, as this needs")
-        return heads[-1]
+        return {name: head for name, head in found.items() if name.startswith("head") or name == [*found][-1]}
 
     def distil(self, teachers: Callable[[Tensor], Tensor], weight: float) -> None:
         """Learn from `teachers`, uint8 (N, C, H, W) → probabilities (N, K), as the share `weight` of the targets."""

@@ -7,7 +7,7 @@ import torch
 from samples import small_classifier
 from torch.nn.functional import cross_entropy, one_hot
 
-from fer import metrics
+from fer import metrics, models
 from fer.artifact import InferenceModel, Metadata, golden_batch
 from fer.errors import ConfigError
 from fer.models.classifier import EmotionClassifier
@@ -246,6 +246,34 @@ def test_answers_are_divided_by_the_prior(auxiliary, bias):
     wanted = before / torch.tensor([0.6, 0.4, 1 / 3]) ** 0.75  # a class without images is not corrected
     assert torch.allclose(after, wanted / wanted.sum(1, keepdim=True), atol=1e-5)
     assert torch.allclose(model(model.prepare(IMAGES)).softmax(1), after, atol=1e-6)
+
+
+class TwoHeads(torch.nn.Module):
+    """As in DeiT: the mean of the heads of the class token and of the distillation token."""
+
+    def __init__(self, classes: int, channels: int, **_: object) -> None:
+        super().__init__()
+        self.head, self.head_dist = torch.nn.Linear(channels, classes), torch.nn.Linear(channels, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.head(x.mean((2, 3))) + self.head_dist(x.amax((2, 3)))) / 2
+
+
+def test_the_two_heads_of_distilled_transformers_are_one(monkeypatch):
+    monkeypatch.setattr(models, "create", TwoHeads)
+    prior, second = torch.tensor([0.6, 0.3, 0.1]), {"use": "auxiliary", "weight": 1.0}
+    model = small_classifier(class_prior=prior.tolist(), target_distribution=second)
+    with torch.no_grad():
+        before = model(IMAGES.float())
+        model.divide_by_prior(0.5)
+        after = model.deployable()(IMAGES.float())
+    assert torch.allclose(before - after, 0.5 * (3 * prior).log(), atol=1e-4)
+    assert model.head_weights() == {f"{head}.{name}" for head in ("head", "head_dist") for name in ("weight", "bias")}
+
+
+def test_a_checkpoint_without_a_class_prior_says_so():
+    with pytest.raises(ConfigError, match=r"prior=0\.75: .*earlier version"):
+        small_classifier().divide_by_prior(0.75)
 
 
 def test_validation_by_votes_counts_only_images_with_a_majority():
