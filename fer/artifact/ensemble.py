@@ -74,6 +74,8 @@ def save_ensemble(
         max(of_members, key=lambda metadata: metadata.channels),
         input_size=max(metadata.input_size for metadata in of_members),
         temperature=temperature,
+        prior=0.0,  # the members may have their own
+        logit_bias=(),
         flip=False,
         parameters=sum(metadata.parameters for metadata in of_members),
         macs=sum(metadata.macs for metadata in of_members),

@@ -80,6 +80,8 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         **{name: cfg.data[name] for name in _OF_THE_DATA},
     )
     data.setup()
+    if cfg.monitor.startswith("val_votes/") and data.splits["val"].majority is None:
+        raise ConfigError(f"monitor={cfg.monitor} needs votes; set data.votes=fer2013new.csv")
     model = classifier(cfg, data)
 
     last = folder / "checkpoints" / resume.LAST

@@ -34,6 +34,15 @@ def test_members_must_agree(pair, meta, onnx_model):
         check_compatible([(pair[0], meta), (onnx_model, meta)])
 
 
+def test_an_ensemble_has_no_prior_of_one_of_its_members(pair, tmp_path):
+    paths = []
+    for k, path in enumerate(pair):
+        own = dataclasses.replace(artifact.read_metadata(path), prior=0.5 + k, logit_bias=(0.1, 0.2, 0.3))
+        paths.append(artifact.write(artifact.torchscript_module(path), own, tmp_path / f"{k}.ts"))
+    made = artifact.read_metadata(save_ensemble(paths, tmp_path / "two.ts"))
+    assert (made.prior, made.logit_bias) == (0.0, ())
+
+
 def test_an_ensemble_has_no_weights_to_start_from(pair, tmp_path):
     with pytest.raises(ArtifactError, match="give one of its members"):
         artifact.backbone_weights(save_ensemble(pair, tmp_path / "two.ts"))

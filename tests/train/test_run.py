@@ -217,6 +217,12 @@ def test_a_backbone_whose_head_cannot_hold_the_prior_is_refused_before_the_train
         tiny(tmp_path, "export.prior=0.5")
 
 
+def test_a_monitor_of_votes_without_votes_is_refused_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "fit", lambda *_: pytest.fail("the training was started"))
+    with pytest.raises(ConfigError, match=r"monitor=val_votes/loss needs votes; set data\.votes"):
+        tiny(tmp_path, "monitor=val_votes/loss")
+
+
 def test_colour_folders_with_other_classes_and_any_timm_model_train_end_to_end(tmp_path):
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("val", 6), ("test", 6)):
