@@ -10,7 +10,7 @@ import numpy as np
 
 from fer import fonts
 from fer.labels import colours
-from fer.metrics import worst
+from fer.metrics import mode_of, worst
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,15 +120,18 @@ def sheet(parts: Sequence[tuple[str, Sequence[Cell]]], title: str, path: Path) -
     save(figure, path, dpi=110, format="png")
 
 
-def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
-    """Draw losses, validation accuracy and learning rate by epoch.
+def curves(rows: list[dict[str, float]], title: str, path: Path, monitor: str = "val/accuracy") -> None:
+    """Draw losses, validation accuracy and learning rate by epoch, and mark the best epoch.
 
     Args:
-        rows: One for each epoch: `epoch` from 1 and, if known, `train/loss`, `val/loss`, `val/accuracy` and `lr`.
+        rows: One for each epoch: `epoch` from 1 and, if known, `lr`, losses, accuracies and `monitor`.
         title, path: Of the picture.
+        monitor: The figure that chooses the best epoch.
     """
     figure = _figure(11, 3.4, title)
-    panels = {"loss": ("train/loss", "val/loss"), "accuracy": ("val/accuracy",), "learning rate": ("lr",)}
+    names = list(dict.fromkeys(key for row in rows for key in row if "/" in key))
+    losses = [key for key in names if key.endswith("/loss")]
+    panels = {"loss": losses, "accuracy": [key for key in names if key not in losses], "learning rate": ["lr"]}
     for axes, (heading, keys) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         axes.set_title(heading)
         axes.grid(alpha=0.3)
@@ -136,10 +139,12 @@ def curves(rows: list[dict[str, float]], title: str, path: Path) -> None:
         for key in keys:
             points = [(row["epoch"], row[key]) for row in rows if key in row]
             axes.plot(*np.reshape(points, (-1, 2)).T, marker="o" if len(points) < 30 else None, label=key)
-            if key == "val/accuracy" and points:
-                epoch, best = max(points, key=lambda point: point[1])
+            if key == monitor:
+                choose = min if mode_of(key) == "min" else max
+                epoch, best = choose(points, key=lambda point: point[1])
                 axes.plot(epoch, best, "*", color="#d64541", markersize=12)
-                axes.set_title(f"accuracy, best {best:.1%} in epoch {epoch:.0f}")
-        axes.legend()
+                axes.set_title(f"{heading}, best {best:{'.3f' if key in losses else '.1%'}} in epoch {epoch:.0f}")
+        if keys:
+            axes.legend()
     figure.supxlabel("epoch")
     save(figure, path, dpi=120)

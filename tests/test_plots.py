@@ -69,3 +69,26 @@ def test_curves_need_no_validation(tmp_path):
     plots.curves([], "t", tmp_path / "b.png")
     plots.curves([rows[0] | {"val/loss": 1.0, "val/accuracy": 0.5}], "t", tmp_path / "c.png")
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("monitor", "panel", "heading"),
+    [
+        ("val/accuracy", 1, "accuracy, best 60.0% in epoch 1"),
+        ("val_votes/accuracy", 1, "accuracy, best 70.0% in epoch 2"),
+        ("val_votes/loss", 0, "loss, best 0.900 in epoch 2"),
+    ],
+)
+def test_curves_mark_the_best_epoch_of_what_is_monitored(monitor, panel, heading, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, *_, **__: drawn.append(figure))
+    rows = [
+        {"epoch": 1.0, "lr": 0.1, "val/accuracy": 0.6, "val_votes/accuracy": 0.5, "val_votes/loss": 1.2},
+        {"epoch": 2.0, "lr": 0.1, "val/accuracy": 0.5, "val_votes/accuracy": 0.7, "val_votes/loss": 0.9},
+    ]
+    plots.curves(rows, "t", tmp_path / "a.png", monitor)
+    assert drawn[0].axes[panel].get_title() == heading
+    assert [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()] == [
+        "val/accuracy",
+        "val_votes/accuracy",
+    ]

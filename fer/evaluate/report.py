@@ -88,7 +88,7 @@ def judge(
             voted = replace(voted, temperature=predictions.temperature)
             result |= {f"{name}_votes/{key}": value for key, value in figures_of(voted, split.classes).items()}
             if by_votes:
-                predictions, split = voted, split.by_majority()
+                predictions, split, name = voted, split.by_majority(), f"{name}_votes"
     draw(predictions, split, f"{name}: {len(split)} images", folder)
     write_file(folder / "mistakes.csv", mistakes(predictions, split))
     try:

@@ -144,16 +144,20 @@ class History(L.Callback):
     Checkpoints contain the history, so that a resumed run has all of it. Where time is taken, at the ends of epochs,
     a GPU is waited for.
 
+    Args:
+        monitor: The metric that chooses the best epoch.
+
     Attributes:
-        epochs: For each epoch `epoch` (from 1), `train/loss`, `lr`, and `val/loss` and `val/accuracy` of the latest
-            validation.
+        epochs: For each epoch `epoch` (from 1), `train/loss`, `lr`, and of the latest validation `val/loss`, the
+            accuracies and `monitor`.
         warm_up: Seconds of the first steps in this process, in which libraries are loaded and the model is compiled.
             Excluded from the speed, unless there are no other steps.
     """
 
     _WARM_UP = 4
 
-    def __init__(self) -> None:
+    def __init__(self, monitor: str = "val/accuracy") -> None:
+        self._names = dict.fromkeys(("train/loss", "val/loss", "val/accuracy", "val_votes/accuracy", monitor))
         self.epochs: list[dict[str, float]] = []
         self.warm_up = 0.0
         self._images, self._seconds, self._wall, self._minutes = 0, 0.0, 0.0, 0.0
@@ -207,11 +211,10 @@ class History(L.Callback):
         pl_module.log("train/loss", means["train/loss"], prog_bar=True, sync_dist=True)
         pl_module.log("train/accuracy", means["train/accuracy"], sync_dist=True)
         row = {"epoch": float(trainer.current_epoch + 1), "lr": float(trainer.optimizers[0].param_groups[0]["lr"])}
-        names = ("train/loss", "val/loss", "val/accuracy", "val_votes/accuracy")
-        row |= {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
+        row |= {name: float(trainer.callback_metrics[name]) for name in self._names if name in trainer.callback_metrics}
         self.epochs.append(row)
         if trainer.is_global_zero:
-            figures = ", ".join(f"{name} {row[name]:.4f}" for name in names if name in row)
+            figures = ", ".join(f"{name} {row[name]:.4f}" for name in self._names if name in row)
             total, speed = trainer.max_epochs, self.images_per_second()
             log.info("epoch %d of %s: %s, %.0f images/s", row["epoch"], total, figures, speed)
 

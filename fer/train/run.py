@@ -88,7 +88,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     ckpt_path = str(last) if cfg.resume and last.is_file() else None
     if ckpt_path:
         resume.check_same_run(ckpt_path, model)
-    history, loggers = History(), _loggers(cfg, folder, ckpt_path)
+    history, loggers = History(cfg.monitor), _loggers(cfg, folder, ckpt_path)
     trainer = build(cfg, [history, FiniteWeights(), Compile(cfg.compile), *watchers], loggers)
     loggers = [logger for logger in loggers if logger in trainer.loggers]  # fast_dev_run has none
     _check_processes(trainer, config.in_sweep() or bool(watchers))  # before any is started
@@ -105,7 +105,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         metrics |= _facts(cfg, trainer, judged, history)
         report.write_metrics(metrics, folder / "metrics.json")
         if history.epochs:
-            plots.curves(history.epochs, cfg.name, folder / "curves.png")
+            plots.curves(history.epochs, cfg.name, folder / "curves.png", cfg.monitor)
         exported = export(best, folder / f"model{formats.get(cfg.export.format).suffix}", **cfg.export)
         _log(loggers, metrics, folder, exported)
         report.show(metrics, exported)
@@ -160,6 +160,8 @@ def _check(cfg: DictConfig) -> None:
     check_number("export.prior", cfg.export.prior, 0, 2)
     if not isinstance(cfg.monitor, str):
         raise ConfigError(f"monitor={cfg.monitor} must name a metric, such as val/accuracy")
+    if cfg.monitor.startswith("val_votes/") and not cfg.data.votes:
+        raise ConfigError(f"monitor={cfg.monitor} needs the votes of FER+, data.votes=fer2013new.csv")
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError("callbacks.checkpoint=null leaves nothing to evaluate and export; remove it")
     if "{" not in str(OmegaConf.select(cfg, "callbacks.checkpoint.filename")):  # else others overwrite the best

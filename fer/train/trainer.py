@@ -60,7 +60,8 @@ def build(cfg: DictConfig, further: Sequence[L.Callback], loggers: Sequence[Any]
     kinds = tuple(kind for kind, applies in useless.items() if applies)
     built = config.build(cfg.callbacks, "callbacks")
     callbacks = {name: node for name, node in built.items() if node is not None and not isinstance(node, kinds)}
-    followed = {f"callbacks.{name}.monitor": getattr(node, "monitor", None) for name, node in callbacks.items()}
+    metrics = {name: getattr(node, "monitor", None) for name, node in callbacks.items()}
+    followed = {"monitor" if m == cfg.monitor else f"callbacks.{name}.monitor": m for name, m in metrics.items()}
     monitors = Monitors(followed | {"scheduler.monitor": cfg.scheduler.get("monitor")})
     all_callbacks = [*further, *callbacks.values(), monitors]  # the progress bar shows what `further` log
     try:

@@ -18,7 +18,7 @@ from fer.artifact import trust
 from fer.artifact.export import export
 from fer.data import synthetic
 from fer.errors import ArtifactError, ConfigError
-from fer.evaluate import predict
+from fer.evaluate import predict, report
 from fer.labels import EMOTIONS
 from fer.metrics import ece
 from fer.models import checkpoints
@@ -177,7 +177,7 @@ def test_soft_labels_and_votes_of_a_second_head_are_learnt_and_no_folder_is_reco
     assert (recorded["distillation"]["teachers"], recorded["init_from"]) == (["teacher.ts"], "teacher.ts")
 
 
-def test_votes_choose_the_epoch_and_calibrate_and_the_prior_is_part_of_the_artifact(tmp_path):
+def test_votes_choose_the_epoch_and_calibrate_and_the_prior_is_part_of_the_artifact(tmp_path, monkeypatch):
     rows = fer_rows()
     root, votes = write_csv(tmp_path / "fer2013.csv", rows), write_votes(tmp_path / "fer2013new.csv", rows)
     cfg = config(
@@ -186,9 +186,13 @@ def test_votes_choose_the_epoch_and_calibrate_and_the_prior_is_part_of_the_artif
         "monitor=val_votes/loss", "target_distribution.weight=1", "callbacks.progress=null", "export.prior=0.5",
         run_dir=tmp_path / "run",
     )  # fmt: skip
+    titles = []
+    monkeypatch.setattr(report, "draw", lambda predictions, split, title, folder: titles.append(title))
     metrics = experiment.run(cfg)
+    assert titles == ["test_votes: 14 images"]
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
     assert any("'monitor': 'val_votes/loss', 'mode': 'min'" in key for key in checkpoint["callbacks"])
+    assert "val_votes/loss" in checkpoint["callbacks"]["History"]["epochs"][0]
     assert {f"{s}/{m}" for s in ("val_votes", "test_votes") for m in ("accuracy", "recall_macro")} <= metrics.keys()
     assert metrics["val_votes/support/happy"] == metrics["val/support/happy"]
 
