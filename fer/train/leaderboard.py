@@ -17,8 +17,6 @@ from fer.errors import DataError
 from fer.files import without_folders, write_file
 from fer.tables import Table
 
-# The metric that configurations are ranked by.
-KEY = "val/accuracy"
 # Column of the CSV → metric and, for the other tables, heading, divisor and format.
 COSTS = {
     "parameters": ("model/parameters", "params", 1e6, "{:.2f}M"),
@@ -75,20 +73,24 @@ def varying(jobs: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[override for override in job if override not in shared] for job in jobs]
 
 
-def write(rows: Sequence[Row], folder: Path, title: str, console: Console | None = None) -> None:
+def write(
+    rows: Sequence[Row], folder: Path, title: str, console: Console | None = None, monitor: str = "val/accuracy"
+) -> None:
     """Print the table and write `leaderboard.md` and, last, `leaderboard.csv` into `folder`.
 
-    The best mean comes first, equal means are sorted by name, and failures come last.
+    The best mean of `monitor` comes first, equal means are sorted by name, and failures come last. If it is by the
+    votes, all tables are, and the CSV has the figures by the labels as well.
     """
-    rows = sorted(rows, key=_rank)
+    rows = sorted(rows, key=lambda row: _rank(row, monitor))
+    place = "val_votes" if monitor.startswith("val_votes/") else "val"
     scores = [name for name, _ in metrics.columns().values()]
     head = ["configuration", "seeds", *scores, *(cost[1] for cost in COSTS.values())]
-    body, notes = [_cells(row) for row in rows], [without_folders(row.note) for row in rows]
+    body, notes = [_cells(row, place) for row in rows], [without_folders(row.note) for row in rows]
     _show(Table(title, head, body), rows, notes, console or tables.terminal())
     noted = Table(title, [*head, "note"], [[*cells, note] for cells, note in zip(body, notes, strict=True)])
-    write_file(folder / "leaderboard.md", tables.markdown("On val, mean ± standard deviation over seeds", [noted]))
+    write_file(folder / "leaderboard.md", tables.markdown(f"On {place}, mean ± standard deviation over seeds", [noted]))
 
-    keys = [f"val/{key}" for key in metrics.columns()]
+    keys = [f"{name}/{key}" for name in dict.fromkeys(("val", place)) for key in metrics.columns()]
     header = ["configuration", "seeds", *(f"{key}{end}" for key in keys for end in ("", "_sd")), *COSTS, "note"]
     lines = []
     for row, cells, note in zip(rows, body, notes, strict=True):
@@ -128,15 +130,15 @@ def _first_column(rows: Sequence[Row], width: int) -> list[str]:
     return [str(number) for number in range(1, len(rows) + 1)]
 
 
-def _rank(row: Row) -> tuple[bool, float, str]:
-    mean = row.mean(KEY)
-    return mean is None, -(mean or 0.0), name_of(row.overrides)
+def _rank(row: Row, monitor: str) -> tuple[bool, bool, float, str]:
+    mean, sign = row.mean(monitor), 1 if metrics.mode_of(monitor) == "min" else -1
+    return not row.metrics, mean is None, sign * (mean or 0.0), name_of(row.overrides)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, place: str) -> list[str]:
     cells = [name_of(row.overrides), str(len(row.metrics))]
     for key, (_, metric) in metrics.columns().items():
-        mean, sd = row.mean(f"val/{key}"), row.sd(f"val/{key}")
+        mean, sd = row.mean(f"{place}/{key}"), row.sd(f"{place}/{key}")
         cells.append("" if mean is None else metric.text(mean) + ("" if sd is None else f" ±{metric.text(sd)}"))
     for key, _, unit, template in COSTS.values():
         mean = row.mean(key)

@@ -14,9 +14,9 @@ from fer import config
 from fer.checks import check_number
 from fer.errors import ConfigError, TrainingError
 from fer.evaluate import report
+from fer.metrics import mode_of
 from fer.train import leaderboard, resume, sweep
 from fer.train import run as experiment
-from fer.train.leaderboard import KEY
 
 try:
     import optuna
@@ -45,17 +45,19 @@ def run(cfg: DictConfig) -> dict[str, float]:
     """
     if config.in_sweep():
         raise ConfigError("search= chooses the values itself; remove -m, or sweep without search=")
+    if not cfg.monitor.startswith(("val/", "val_votes/")):
+        raise ConfigError(f"monitor={cfg.monitor} must be a figure of val, such as val/accuracy, for search=")
     check_number("search.trials", cfg.search.trials, 1, whole=True)
     check_number("search.seed", cfg.search.seed, whole=True)
     given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("search", "+search", "resume="))]
     space, folder = _space(cfg.search.space, given), Path(cfg.run_dir)
     with resume.alone_in(folder):
-        study = _study(cfg.search, folder)
+        study = _study(cfg.search, folder, cfg.monitor)
         left = [Trial(study, trial._trial_id) for trial in study.get_trials(states=(TrialState.RUNNING,))]
         while (number := len(study.get_trials(states=_ENDED))) < cfg.search.trials:
             log.info("trial %d of %d", number + 1, cfg.search.trials)
             _run_trial(study, left.pop() if left else study.ask(space), given, folder)
-        return _conclude(study, given, folder)
+        return _conclude(study, given, folder, cfg.monitor)
 
 
 def _space(node: DictConfig, given: list[str]) -> dict[str, Any]:
@@ -87,10 +89,11 @@ def _text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list | bool | None) else str(value)
 
 
-def _study(search: DictConfig, folder: Path) -> optuna.Study:
+def _study(search: DictConfig, folder: Path, monitor: str) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = URL.create("sqlite", database=str((folder / "trials.db").resolve())).render_as_string()
-    study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
+    direction = f"{mode_of(monitor)}imize"
+    study = optuna.create_study(storage=storage, study_name="search", direction=direction, load_if_exists=True)
     study.pruner = config.build(search.pruner, "search.pruner")
     # a sampler that started again with the same seed would propose the same values again
     study.sampler = config.build(search.sampler, "search.sampler", seed=search.seed + len(study.trials))
@@ -104,7 +107,7 @@ def _run_trial(study: optuna.Study, trial: Trial, given: list[str], folder: Path
     if cfg.logger.get("wandb"):
         cfg.logger.wandb |= {"group": folder.name, "name": config.name_of(own)[:128]}
     try:
-        metrics = experiment.run(cfg, [PyTorchLightningPruningCallback(trial, KEY)])
+        metrics = experiment.run(cfg, [PyTorchLightningPruningCallback(trial, cfg.monitor)])
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         log.info("this trial is pruned")
@@ -112,23 +115,23 @@ def _run_trial(study: optuna.Study, trial: Trial, given: list[str], folder: Path
         trial.set_user_attr("cause", sweep.cause_of(error, "trial"))
         study.tell(trial, state=TrialState.FAIL)
     else:
-        study.tell(trial, metrics[KEY])
+        study.tell(trial, metrics[cfg.monitor])
 
 
-def _conclude(study: optuna.Study, given: list[str], folder: Path) -> dict[str, float]:
-    rows = []
+def _conclude(study: optuna.Study, given: list[str], folder: Path, monitor: str) -> dict[str, float]:
+    rows, best_of = [], min if mode_of(monitor) == "min" else max
     for trial in study.get_trials(states=_ENDED):
         values = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in trial.params.items()}
         note, metrics = trial.user_attrs.get("cause", ""), []
         if trial.state == TrialState.PRUNED:
             note = f"pruned after epoch {(trial.last_step or 0) + 1}"
-            metrics = [{KEY: max(trial.intermediate_values.values())}]
+            metrics = [{monitor: best_of(trial.intermediate_values.values())}]
         elif trial.state == TrialState.COMPLETE:
             metrics = [leaderboard.read_metrics(folder / str(trial.number) / "metrics.json")]
         rows.append(leaderboard.Row([f"{k}={v}" for k, v in values.items()], metrics, note))
     if not study.get_trials(states=(TrialState.COMPLETE,)):
         raise TrainingError(f"no trial finished; the last: {rows[-1].note or 'without a cause'}")
-    leaderboard.write(rows, folder, f"search {folder.name}")
+    leaderboard.write(rows, folder, f"search {folder.name}, best {monitor} first", monitor=monitor)
     best = study.best_trial
     print("best:", shlex.join(["python", "train.py", *given, *(f"{k}={v}" for k, v in best.params.items())]))
     figures = leaderboard.read_metrics(folder / str(best.number) / "metrics.json")

@@ -66,7 +66,7 @@ class Leaderboard(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         board = rows(folder)
-        leaderboard.write(board, folder, f"sweep {folder.name}")
+        leaderboard.write(board, folder, f"sweep {folder.name}, best {config.monitor} first", monitor=config.monitor)
         if failed := sum(not row.metrics for row in board):
             jobs = failed + sum(len(row.metrics) for row in board)
             print(f"{failed} of {jobs} jobs failed; hydra.sweep.dir={folder} resume=auto tries these again")

@@ -46,6 +46,23 @@ def test_best_mean_first_and_failures_last(written):
     assert rows[3]["note"] == "no room for …/x.ckpt (full)"
 
 
+def test_what_is_monitored_ranks_and_tables_are_then_by_the_votes(tmp_path):
+    votes = {"val_votes/accuracy": 0.25, "val_votes/nll": 0.7}
+    rows = [
+        Row(["model=a"], [metrics(0.9, **votes | {"val_votes/loss": 2.0})]),
+        Row(["model=b"], [metrics(0.5, **votes | {"val_votes/loss": 1.0})]),
+        Row(["model=c"], note="failed"),
+    ]
+    leaderboard.write(rows, tmp_path, "a sweep", Console(file=io.StringIO()), "val_votes/loss")
+    with (tmp_path / "leaderboard.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["configuration"] for line in lines] == ["model=b", "model=a", "model=c"]
+    assert (lines[0]["val/accuracy"], lines[0]["val_votes/accuracy"]) == ("0.5", "0.25")
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "On val_votes" in text
+    assert "| model=b | 1 | 25.00% |" in text
+
+
 def test_no_folder_of_the_machine_is_named(written):
     folder, shown = written
     for text in (shown, *(path.read_text() for path in folder.iterdir())):

@@ -87,7 +87,7 @@ def fake_run(monkeypatch) -> list[tuple[str, float, int]]:
         for epoch in range(start, 4):
             if epoch == 2 and len(ran) in ran.fail:
                 raise ran.fail.pop(len(ran))
-            metrics = {"val/accuracy": cfg.optimizer.lr * (1 + epoch)}
+            metrics = dict.fromkeys(("val/accuracy", "val_votes/loss"), cfg.optimizer.lr * (1 + epoch))
             (folder / "epochs").write_text(str(epoch + 1))
             trainer = SimpleNamespace(
                 sanity_checking=False, callback_metrics={name: torch.tensor(v) for name, v in metrics.items()}
@@ -118,6 +118,15 @@ def test_a_killed_search_goes_on_where_it_was(fake_run, tmp_path):
     rates = [trial.params["optimizer.lr"] for trial in trials(tmp_path)]
     assert len(set(rates)) == 6  # a sampler that begins again would propose the same
     assert list(trials(tmp_path)[0].intermediate_values) == [0, 1, 2, 3]
+
+
+def test_a_search_follows_what_is_monitored(fake_run, tmp_path, capsys):
+    assert run_search(tmp_path, SPACE, "search.trials=4", "monitor=val_votes/loss") == 0
+    lowest = min(trial.params["optimizer.lr"] for trial in trials(tmp_path))
+    assert f"optimizer.lr={lowest:.4g}" in rows(tmp_path)[0]["configuration"]
+    assert f"optimizer.lr={lowest}" in next(line for line in capsys.readouterr().out.splitlines() if "best: " in line)
+    assert run_search(tmp_path / "other", SPACE, "search.trials=4", "monitor=train/loss") == 2
+    assert "monitor=train/loss must be a figure of val" in capsys.readouterr().err
 
 
 def test_a_trial_that_falls_behind_is_pruned(fake_run, tmp_path):
