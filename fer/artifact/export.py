@@ -34,7 +34,8 @@ def export(checkpoint: str | Path, out: str | Path, **overrides: Any) -> Path:
     """
     backbone, metadata, format = from_checkpoint(checkpoint, **overrides)
     if overrides.get("temperature") is None and "val/temperature" not in metadata.metrics:
-        print("no metrics.json of this checkpoint and prior: its probabilities are not calibrated", file=sys.stderr)
+        text = "no metrics.json of this checkpoint and prior: its probabilities are not calibrated without temperature="
+        print(text, file=sys.stderr)
     return save(backbone, metadata, out, format)
 
 

@@ -34,8 +34,9 @@ def start_from(model: EmotionClassifier, path: str) -> None:
     own, head = model.backbone.state_dict(), model.head_weights()
     shapes = {name: (len(classes), *value.shape[1:]) if name in head else value.shape for name, value in own.items()}
     if mean.shape != model.mean.shape or any(n not in weights or weights[n].shape != s for n, s in shapes.items()):
-        hint = " ".join(f"model.{name}={value}" for name, value in arguments.items() if name != "pretrained")
-        raise ConfigError(f"init_from={path} contains another network; set {hint} data.channels={mean.shape[1]}")
+        keys = [f"model.{name}={value}".replace(" ", "") for name, value in arguments.items() if name != "pretrained"]
+        hint = " ".join([*keys, f"data.channels={mean.shape[1]}"])
+        raise ConfigError(f"init_from={path} contains another network; set {hint}")
     theirs = [key(name) for name in classes]
     known = [name for name in model.classes if key(name) in theirs]
     for name in head:

@@ -51,7 +51,7 @@ def test_another_network_is_refused_with_what_to_set(source):
     path, _ = source
     before = small_classifier(2, model=SMALL | {"widths": [8, 24]})
     kept = {name: value.clone() for name, value in before.backbone.state_dict().items()}
-    with pytest.raises(ConfigError, match=r"init_from=.* another network; set .*model\.widths=\[8, 16\]"):
+    with pytest.raises(ConfigError, match=r"init_from=.* another network; set .*model\.widths=\[8,16\]"):
         initial_weights.start_from(before, path)
     assert all(torch.equal(value, before.backbone.state_dict()[name]) for name, value in kept.items())
     with pytest.raises(ConfigError, match=r"data\.channels=1"):
