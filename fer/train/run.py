@@ -160,8 +160,6 @@ def _check(cfg: DictConfig) -> None:
     check_number("export.prior", cfg.export.prior, 0, 2)
     if not isinstance(cfg.monitor, str):
         raise ConfigError(f"monitor={cfg.monitor} must name a metric, such as val/accuracy")
-    if cfg.monitor.startswith("val_votes/") and not cfg.data.votes:
-        raise ConfigError(f"monitor={cfg.monitor} needs the votes of FER+, data.votes=fer2013new.csv")
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError("callbacks.checkpoint=null leaves nothing to evaluate and export; remove it")
     if "{" not in str(OmegaConf.select(cfg, "callbacks.checkpoint.filename")):  # else others overwrite the best

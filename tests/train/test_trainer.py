@@ -95,7 +95,6 @@ def test_a_switch_of_lightning_runs_to_an_artifact(switches, said, tmp_path, cap
         (["callbacks.early_stopping.monitor=loss"], ConfigError, "early_stopping.monitor=loss .* train/loss"),
         (["scheduler=plateau", "scheduler.monitor=val/los"], ConfigError, r"scheduler\.monitor=val/los .* val/loss"),
         (["monitor=val/acc"], ConfigError, "^monitor=val/acc .* val/accuracy"),
-        (["monitor=val_votes/loss"], ConfigError, "^monitor=val_votes/loss needs .* data.votes="),
         (["callbacks.checkpoint.monitor=val/acc"], ConfigError, r"checkpoint\.monitor=val/acc .* val/accuracy"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
