@@ -1,7 +1,7 @@
 """Small data and small trainings for tests, and where the large data is."""
 
 import csv
-import importlib
+import importlib.util
 import signal
 import sys
 import threading
@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -66,6 +67,19 @@ def run_program(words: Sequence[str], patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "argv", [program, *arguments])
     patch.setattr(signal, "signal", lambda *_: None)
     importlib.import_module(module).main()
+
+
+@contextmanager
+def benchmark(name: str) -> Iterator[ModuleType]:
+    """benchmarks/<name>.py as a module; `sys.path` and `sys.modules` are restored afterwards."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, name, module)  # configs may name its functions
+        patch.setattr(sys, "path", sys.path[:])
+        spec.loader.exec_module(module)
+        yield module
 
 
 def black_clip(path: Path) -> None:

@@ -1,13 +1,12 @@
 """The included artifacts are what their cards say."""
 
-import importlib.util
 import re
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from samples import ROOT
+from samples import ROOT, benchmark
 
 from fer import artifact
 from fer.labels import EMOTIONS
@@ -24,10 +23,8 @@ included = pytest.mark.parametrize("name", INCLUDED)
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("models_benchmark", ROOT / "benchmarks" / "models.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with benchmark("models") as module:
+        yield module
 
 
 def test_they_are_small_together():

@@ -1,21 +1,13 @@
 """The GPU benchmark's measurements, tables and markers, on a CPU and a few images."""
 
-import importlib.util
-import sys
-
 import pytest
-from samples import ROOT
+from samples import benchmark
 
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("gpu", ROOT / "benchmarks" / "gpu.py")
-    module = sys.modules["gpu"] = importlib.util.module_from_spec(spec)  # the config names its reader so
-    before = sys.path[:]
-    spec.loader.exec_module(module)
-    sys.path[:] = before
-    yield module
-    del sys.modules["gpu"]
+    with benchmark("gpu") as module:
+        yield module
 
 
 def test_training_and_bare_loop_are_measured(bench, monkeypatch):

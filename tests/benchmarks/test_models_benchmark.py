@@ -2,14 +2,13 @@
 
 import csv
 import dataclasses
-import importlib.util
 import warnings
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from samples import ROOT, tiny
+from samples import benchmark, tiny
 
 from fer import artifact
 from fer.artifact import Metadata
@@ -28,10 +27,8 @@ def damaged(face, how, rng):
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("models_benchmark", ROOT / "benchmarks" / "models.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with benchmark("models") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
