@@ -129,7 +129,7 @@ def curves(rows: list[dict[str, float]], title: str, path: Path, monitor: str = 
         monitor: The figure that chooses the best epoch.
     """
     figure = _figure(11, 3.4, title)
-    sign = 1 if mode_of(monitor) == "min" else -1
+    best_of = min if mode_of(monitor) == "min" else max
     names = list(dict.fromkeys(key for row in rows for key in row if "/" in key))
     losses = [key for key in names if key.endswith("/loss")]
     panels = {"loss": losses, "accuracy": [key for key in names if key not in losses], "learning rate": ["lr"]}
@@ -141,7 +141,7 @@ def curves(rows: list[dict[str, float]], title: str, path: Path, monitor: str = 
             points = [(row["epoch"], row[key]) for row in rows if key in row]
             axes.plot(*np.reshape(points, (-1, 2)).T, marker="o" if len(points) < 30 else None, label=key)
             if key == monitor:
-                epoch, best = min(points, key=lambda point: sign * point[1])
+                epoch, best = best_of(points, key=lambda point: point[1])
                 axes.plot(epoch, best, "*", color="#d64541", markersize=12)
                 axes.set_title(f"{heading}, best {best:{'.3f' if key in losses else '.1%'}} in epoch {epoch:.0f}")
         if keys:

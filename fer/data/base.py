@@ -82,6 +82,11 @@ class Split:
         majority = None if self.majority is None else self.majority[rows]
         return Split(self.images[rows], self.labels[rows], self.classes, targets, names, majority)
 
+    def mixed(self, weight: float) -> np.ndarray:
+        """Return the labels as distributions, in which the targets of K classes have a share: float32 (N, K)."""
+        own = np.eye(len(self.classes), dtype=np.float32)[self.labels]
+        return own + np.float32(weight) * (self.targets - own) if weight and self.targets is not None else own
+
     def by_majority(self) -> "Split":
         """Return the images on whose class the annotators agree, with that class as their label."""
         assert self.majority is not None

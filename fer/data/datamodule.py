@@ -169,12 +169,12 @@ class EmotionDataModule(L.LightningDataModule):
         """
         split = self.splits["train"]
         classes = len(split.classes)
-        targets = np.eye(classes)[split.labels]
         if split.targets is not None and split.targets.shape[1] > classes:
             targets = split.targets[:, :classes]
-        elif split.targets is not None and target_distribution and target_distribution["use"] == "mixed":
-            targets += target_distribution["weight"] * (split.targets - targets)
-        shares = np.average(targets, axis=0, weights=self._weights()) * (class_weights or 1)
+        else:
+            given = target_distribution or {"use": None}
+            targets = split.mixed(given["weight"] if given["use"] == "mixed" else 0)
+        shares = np.average(targets.astype(float), axis=0, weights=self._weights()) * (class_weights or 1)
         return (shares / shares.sum()).tolist()
 
     def class_weights(self) -> list[float]:

@@ -74,22 +74,21 @@ def judge(
     result: Figures = {}
     for name in ("val", "test") if test else ("val",):
         split = splits[name]
-        predictions = predictions_of(network_of(model), split)
-        voted = None if split.majority is None else predictions.only(split.majority >= 0, split.majority)
+        sets = {name: (predictions_of(network_of(model), split), split)}
+        if split.majority is not None and (agreed := split.majority >= 0).any():
+            sets[f"{name}_votes"] = sets[name][0].only(agreed, split.majority), split.by_majority()
+        drawn = f"{name}_votes" if by_votes and f"{name}_votes" in sets else name
         if name == "val":
-            fitted = voted if by_votes and voted and len(voted.labels) else predictions
+            fitted = sets[drawn][0]
             result["val/temperature"] = fit_temperature(fitted.logits, fitted.labels)
             result["val/temperature_flip"] = fit_temperature(fitted.logits, fitted.labels, fitted.mirrored)
-        predictions = replace(predictions, temperature=result["val/temperature"])
-        result |= {f"{name}/{key}": value for key, value in figures_of(predictions, split.classes).items()}
+        for place, (predictions, judged) in sets.items():
+            sets[place] = replace(predictions, temperature=result["val/temperature"]), judged
+            result |= {f"{place}/{key}": value for key, value in figures_of(sets[place][0], split.classes).items()}
         if name == "test" and (alone := ~duplicates(split, [splits["train"]])).any():
-            result["test/accuracy_without_duplicates"] = float(predictions.correct[alone].mean())
-        if voted and len(voted.labels):
-            voted = replace(voted, temperature=predictions.temperature)
-            result |= {f"{name}_votes/{key}": value for key, value in figures_of(voted, split.classes).items()}
-            if by_votes:
-                predictions, split, name = voted, split.by_majority(), f"{name}_votes"
-    draw(predictions, split, f"{name}: {len(split)} images", folder)
+            result["test/accuracy_without_duplicates"] = float(sets["test"][0].correct[alone].mean())
+    predictions, split = sets[drawn]
+    draw(predictions, split, f"{drawn}: {len(split)} images", folder)
     write_file(folder / "mistakes.csv", mistakes(predictions, split))
     try:
         gradcam.draw(model, splits["val"], result["val/temperature"], folder / "gradcam.png")

@@ -170,10 +170,8 @@ def mix(split: Split, probabilities: np.ndarray, weight: float, target_distribut
         target_distribution: `use` and `weight` of target distributions that the split already has. With "auxiliary",
             those of the second head are appended: (N, 2 K).
     """
-    targets = np.eye(len(split.classes), dtype=np.float32)[split.labels]
     second_head = split.targets is not None and target_distribution["use"] == "auxiliary"
-    if split.targets is not None and not second_head:
-        targets += np.float32(target_distribution["weight"]) * (split.targets - targets)
+    targets = split.mixed(0 if second_head else target_distribution["weight"])
     targets += np.float32(weight) * (probabilities - targets)
     if second_head:
         targets = np.concatenate([targets, split.targets], axis=1)

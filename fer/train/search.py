@@ -120,13 +120,13 @@ def _run_trial(study: optuna.Study, trial: Trial, given: list[str], folder: Path
 
 def _conclude(study: optuna.Study, given: list[str], folder: Path, monitor: str) -> dict[str, float]:
     rows = []
-    sign = 1 if mode_of(monitor) == "min" else -1
+    best_of = min if mode_of(monitor) == "min" else max
     for trial in study.get_trials(states=_ENDED):
         values = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in trial.params.items()}
         note, metrics = trial.user_attrs.get("cause", ""), []
         if trial.state == TrialState.PRUNED:
             note = f"pruned after epoch {(trial.last_step or 0) + 1}"
-            metrics = [{monitor: min(trial.intermediate_values.values(), key=lambda value: sign * value)}]
+            metrics = [{monitor: best_of(trial.intermediate_values.values())}]
         elif trial.state == TrialState.COMPLETE:
             metrics = [leaderboard.read_metrics(folder / str(trial.number) / "metrics.json")]
         rows.append(leaderboard.Row([f"{k}={v}" for k, v in values.items()], metrics, note))
