@@ -1,0 +1,59 @@
+"""Sessions of ONNX Runtime, which runs the face detector and ONNX artifacts."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import onnxruntime
+
+from fer.errors import ConfigError
+
+_DOT_PRODUCTS = ("AVX512VNNI", "AVX_VNNI", "NEON_DOTPROD")
+"""Names that OpenCV gives the instructions."""
+
+
+def gpu() -> bool:
+    """Whether the installed ONNX Runtime can run on a CUDA GPU. The usual package cannot; `onnxruntime-gpu` can."""
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def half_of_the_cores() -> int:
+    """Return how many threads a network gets by default: two run at the same time, one on each half of the cores."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+def session(model: bytes | Path, device: str = "cpu", threads: int | None = None) -> Any:
+    """Open a model.
+
+    Args:
+        model: A file, or the content of one.
+        device: cpu, cuda, or cuda:1; "auto" is the GPU where this ONNX Runtime can run on one.
+        threads: CPU threads, None for `half_of_the_cores`.
+
+    Returns:
+        An `onnxruntime.InferenceSession`, which several threads may use.
+
+    Raises:
+        ConfigError: The device is a GPU, and this ONNX Runtime cannot run on one.
+        Exception: The model cannot be read.
+    """
+    if device.startswith("cuda") and not gpu():
+        raise ConfigError(f"device={device}: this ONNX Runtime has no CUDA; use device=cpu, or install onnxruntime-gpu")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or half_of_the_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take the cores of other stages
+    options.log_severity_level = 4  # errors are raised anyway
+    on_gpu = device.startswith("cuda") or (device == "auto" and gpu())
+    index = int(device.partition(":")[2] or 0)
+    gpus = [("CUDAExecutionProvider", {"device_id": index})] if on_gpu else []
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=[*gpus, "CPUExecutionProvider"])
+
+
+def fast_int8() -> bool:
+    """Whether this CPU multiplies int8 with sums of 32 bits in one instruction (VNNI, or the dot product of ARM).
+
+    On others, int8 is hardly faster than float32, and on older Intel and AMD CPUs its sums can overflow 16 bits.
+    """
+    return any(cv2.getHardwareFeatureName(k) in _DOT_PRODUCTS and cv2.checkHardwareSupport(k) for k in range(256))
