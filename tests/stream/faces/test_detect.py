@@ -1,10 +1,11 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from fer.errors import ConfigError
-from fer.stream.faces.detect import Detector
+from fer.stream.faces.detect import Detector, reduced
 from fer.stream.sources import open_source
 from fer.stream.types import Array, Frame
 
@@ -15,17 +16,11 @@ class FakeNet:
     def __init__(self, *rows: tuple[float, float, float, float, float]) -> None:
         self.rows = rows
         self.sizes: list[tuple[int, ...]] = []
-        self.first: Array | None = None
 
-    def detect(self, image: Array, *, details: bool) -> Array:
-        assert details
+    def __call__(self, image: Array) -> Array:
         self.sizes.append(image.shape[:2])
-        self.first = image[0, 0]
         height, width = image.shape[:2]
-        answer = np.zeros((len(self.rows), 15), np.float32)
-        for row, (x, y, w, h, score) in zip(answer, self.rows, strict=True):
-            row[:] = [x * width, y * height, w * width, h * height, *[x * width, y * height] * 5, score]
-        return answer
+        return np.array(self.rows, np.float32).reshape(-1, 5) * np.float32([width, height, width, height, 1])
 
 
 def detector(net: FakeNet, **values: int | None) -> Detector:
@@ -35,14 +30,13 @@ def detector(net: FakeNet, **values: int | None) -> Detector:
 
 
 def frame(width: int, height: int, file: str | None = None) -> Frame:
-    return Frame(np.full((height, width, 3), (250, 5, 5), np.uint8), 0, 0.0, file=file)
+    return Frame(np.zeros((height, width, 3), np.uint8), 0, 0.0, file=file)
 
 
 def test_a_reduced_copy_is_searched_and_boxes_are_in_pixels_of_the_frame() -> None:
     net = FakeNet((0.25, 0.5, 0.25, 0.25, 0.9))
     faces = detector(net)(frame(1280, 722))
     assert net.sizes == [(180, 320)]
-    assert net.first is not None and net.first.tolist() == [5, 5, 250], "YuNet wants BGR"
     np.testing.assert_allclose(faces.boxes, [[320, 361, 640, 541.5]], rtol=1e-4)
 
 
@@ -51,6 +45,14 @@ def test_small_frames_are_not_enlarged() -> None:
     detector(net)(frame(200, 100))
     detector(net)(frame(200, 100, file="still.png"))
     assert net.sizes == [(100, 200)] * 2
+
+
+@pytest.mark.parametrize("size", [(1920, 1080), (1280, 720), (640, 480), (1000, 700), (3840, 2160)])
+def test_the_copy_is_the_mean_of_each_area(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    height = round(size[1] * 320 / size[0])
+    expected = cv2.resize(image, (320, height), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(reduced(image, 320, height).astype(int) - expected).max() <= 1
 
 
 def test_a_still_is_searched_twice_and_a_face_counts_once() -> None:
