@@ -1,6 +1,7 @@
 """Sessions of ONNX Runtime, which runs the face detector and ONNX artifacts."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,11 @@ def session(model: bytes | Path, device: str = "cpu", threads: int | None = None
         An `onnxruntime.InferenceSession`, which several threads may use.
 
     Raises:
-        ConfigError: The device is a GPU, and this ONNX Runtime cannot run on one.
+        ConfigError: The device is unknown, or a GPU that is not there or that this ONNX Runtime cannot use.
         Exception: The model cannot be read.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ConfigError(f"device={device} is unknown; choose auto, cpu, cuda or cuda:1")
     if device.startswith("cuda") and not gpu():
         raise ConfigError(f"device={device}: this ONNX Runtime has no CUDA; use device=cpu, or install onnxruntime-gpu")
     options = onnxruntime.SessionOptions()
@@ -48,7 +51,10 @@ def session(model: bytes | Path, device: str = "cpu", threads: int | None = None
     index = int(device.partition(":")[2] or 0)
     gpus = [("CUDAExecutionProvider", {"device_id": index})] if on_gpu else []
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=[*gpus, "CPUExecutionProvider"])
+    opened = onnxruntime.InferenceSession(source, options, providers=[*gpus, "CPUExecutionProvider"])
+    if device.startswith("cuda") and "CUDAExecutionProvider" not in opened.get_providers():
+        raise ConfigError(f"device={device}: ONNX Runtime finds no such GPU; use device=cpu or device=auto")
+    return opened
 
 
 def fast_int8() -> bool:

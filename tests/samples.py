@@ -22,11 +22,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from fer.artifact.parity import golden_batch
 from fer.config import CONF
 from fer.data.votes import COLUMNS
 from fer.stream.types import Faces, Frame, FrameResult
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fer.models.classifier import EmotionClassifier
 
 ROOT = Path(__file__).parents[1]
@@ -138,6 +141,13 @@ def small_classifier(seed: int = 0, **options: Any) -> "EmotionClassifier":
     torch.manual_seed(seed)
     values = {"model": SMALL, "classes": ["a", "b", "c"], "channels": 1, "input_size": 48, "mean": [0.4], "std": [0.3]}
     return EmotionClassifier(**(values | options))
+
+
+def golden_images(channels: int, size: int, count: int = 5) -> "Tensor":
+    """Return the images of all parity checks as a tensor."""
+    import torch
+
+    return torch.from_numpy(golden_batch(channels, size, count))
 
 
 def operations(function: Callable[..., Any], *arguments: Any) -> Counter[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from samples import ROOT, TINY, black_clip, config, run_program, tiny
+from samples import ROOT, TINY, black_clip, config, golden_images, run_program, tiny
 
 from fer import artifact
 from fer.train import run as experiment
@@ -102,7 +102,7 @@ def test_a_killed_training_resumes_where_it_was(trained, tmp_path):
 @pytest.mark.parametrize("file", ["model.ts", "bundled"])
 def test_an_artifact_gives_the_probabilities_of_the_cpu(file, trained):
     path = artifact.BUNDLED if file == "bundled" else trained / file
-    images = artifact.golden_batch(1, 48, 16)
+    images = golden_images(1, 48, 16)
     expected = artifact.load(path)(images)
     probabilities = artifact.load(path, DEVICE)(images)
     assert probabilities.device.type == "cpu"

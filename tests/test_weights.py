@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import ROOT, benchmark
+from samples import ROOT, benchmark, golden_images
 
 from fer import artifact
 from fer.labels import EMOTIONS
@@ -62,7 +62,7 @@ def test_any_program_can_run_the_file(name):
     with warnings.catch_warnings(action="ignore"):
         network = torch.jit.load(WEIGHTS / f"{name}.ts")
     assert {value.dtype for value in network.state_dict().values() if value.is_floating_point()} == {torch.float32}
-    images = artifact.golden_batch(1, 48)
+    images = golden_images(1, 48)
     assert torch.allclose(network(images), artifact.load(name)(images), atol=1e-5)
 
 

@@ -2,25 +2,32 @@
 
     python -m fer.artifact checkpoint=runs/…/checkpoints/best.ckpt out=model.ts
 
-Loading one needs neither a config nor `fer.train`. `fer.artifact.export` makes one from a checkpoint.
+Loading one needs neither a config nor `fer.train`, and PyTorch only for TorchScript. `fer.artifact.export` makes one
+from a checkpoint.
 """
 
 import contextlib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from fer.artifact import formats, trust
-from fer.artifact.formats import FORMATS, Format, onnx, torchscript
+from fer.artifact.formats import FORMATS, Format, torchscript
 from fer.artifact.formats.base import Predict
 from fer.artifact.metadata import Metadata
-from fer.artifact.network import PARITY, InferenceModel, golden_batch
+from fer.artifact.parity import PARITY, golden_batch
 from fer.checks import check_choice
 from fer.errors import ArtifactError, ConfigError
 from fer.files import atomic_write, expand
+
+if TYPE_CHECKING:  # PyTorch takes a second to import
+    import torch
+    from torch import Tensor, nn
+
+Images = TypeVar("Images", np.ndarray, "Tensor")
 
 BUNDLED = trust.INCLUDED / "fast.ts"
 """The default model of `infer.py`."""
@@ -36,6 +43,29 @@ def find(model: str | Path) -> Path:
     return named or expand(model)
 
 
+def fastest(model: str | Path, device: str) -> Path:
+    """Return the file of an included model that is fastest on this computer; other paths as `find` does.
+
+    On a CPU that is int8 where `fer.ort.fast_int8`, else ONNX; on a GPU, ONNX where ONNX Runtime can use it. It is
+    TorchScript where these files are not there.
+
+    Args:
+        model: The name of an included model, or a path.
+        device: auto, cpu, cuda or cuda:1. "auto" is a GPU where ONNX Runtime can use one.
+    """
+    from fer import ort
+
+    path, on_gpu = find(model), device.startswith("cuda")
+    if model not in _included():
+        return path
+    if on_gpu or (device == "auto" and ort.gpu()):
+        endings = [".onnx"] if ort.gpu() else []
+    else:
+        endings = [".int8.onnx", ".onnx"] if ort.fast_int8() else [".onnx"]
+    files = (path.with_suffix(ending) for ending in endings)
+    return next((file for file in files if file.is_file()), path)
+
+
 def _included() -> dict[str, Path]:
     return {path.stem: path for path in sorted(trust.INCLUDED.glob("*.ts"))} | {"bundled": BUNDLED}
 
@@ -46,35 +76,48 @@ _MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/
 class Artifact:
     """A loaded artifact.
 
-    `artifact(images)` maps uint8 (N, 1 or 3, H, W), RGB if 3, on any device, to float32 (N, K) on the CPU: calibrated
-    probabilities in the order of `metadata.classes`.
+    `artifact(images)` maps uint8 (N, 1 or 3, H, W), RGB if 3, to float32 (N, K): calibrated probabilities in the order
+    of `metadata.classes`. For an array, they are an array; for a tensor on any device, a tensor on the CPU.
     """
 
-    def __init__(self, predict: Predict, metadata: Metadata) -> None:
+    def __init__(self, predict: Predict, metadata: Metadata, arrays: bool) -> None:
         self.metadata = metadata
         self._predict = predict
+        self._arrays = arrays
 
-    def predict(self, images: Tensor) -> Tensor:
+    def predict(self, images: "Tensor") -> "Tensor":
         """Return probabilities as a call does, on the device where they were made."""
+        import torch
+
+        if self._arrays:
+            return torch.from_numpy(self._predict(images.cpu().numpy()))
         with torch.inference_mode():
-            return self._predict(images)
+            probabilities: Tensor = self._predict(images)
+        return probabilities
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return self.predict(images).cpu()
+    def __call__(self, images: Images) -> Images:
+        if not isinstance(images, np.ndarray):
+            return self.predict(images).cpu()
+        if self._arrays:
+            return np.asarray(self._predict(images))
+        import torch
+
+        return self.predict(torch.from_numpy(images)).cpu().numpy()
 
 
-def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bool = False) -> Artifact:
+def load(path: str | Path = BUNDLED, device: str = "cpu", raw: bool = False, threads: int | None = None) -> Artifact:
     """Load a TorchScript or ONNX artifact. Its metadata is read and checked before any of its code runs.
 
     Args:
         path: A file, or the name of an included model (`find`). A TorchScript file must be included with fer, made on
             this computer, or trusted (`fer.artifact.trust`).
-        device: Where it runs.
+        device: auto, cpu, cuda or cuda:1.
         raw: Return probabilities before the temperature and without flip averaging, for evaluation.
+        threads: CPU threads of an ONNX artifact, None for half of the cores. TorchScript has those of PyTorch.
 
     Raises:
         ArtifactError: The file is missing, damaged, not an artifact or not trusted.
-        ConfigError: ONNX Runtime, or its GPU build, is not installed.
+        ConfigError: The device is unknown or not available.
     """
     path = find(path)
     metadata = read_metadata(path)
@@ -82,29 +125,34 @@ def load(path: str | Path = BUNDLED, device: str | torch.device = "cpu", raw: bo
     if format.runs_code:
         trust.check(path)
     with _naming(path):
-        artifact = Artifact(format.load(path, metadata, torch.device(device), raw), metadata)
+        where = device if format.arrays else device_of(device, path)
+        artifact = Artifact(format.load(path, metadata, where, raw, threads), metadata, format.arrays)
         probabilities = artifact(golden_batch(metadata.channels, metadata.input_size, 2))
         if probabilities.shape != (2, len(metadata.classes)):
             raise ArtifactError(f"it does not return probabilities of its {len(metadata.classes)} classes")
     return artifact
 
 
-def device_of(name: str, path: str | Path) -> torch.device:
-    """Return the device for `device=<name>`: auto, cpu, cuda or, of several GPUs, cuda:1.
+def device_of(name: str, path: str | Path) -> str:
+    """Return PyTorch's device for `device=<name>`: auto, cpu, cuda or, of several GPUs, cuda:1.
 
     "auto" is the GPU if there is one and the model in `path` can run on it.
 
     Raises:
         ConfigError: The name is unknown, or there is no such GPU.
     """
+    import torch
+
+    from fer import ort
+
     gpu = torch.cuda.is_available()
     if str(name).startswith("cuda") and not gpu:
         raise ConfigError(f"device={name}, but PyTorch finds no CUDA GPU; use device=cpu or device=auto")
     check_choice("device", name, ("auto", "cpu", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))))
-    usable = gpu and (Path(path).suffix != ".onnx" or onnx.gpu())
+    usable = gpu and (not _format_of(Path(path)).arrays or ort.gpu())
     if name == "auto":
-        return torch.device("cuda" if usable else "cpu")
-    return torch.device(name)
+        return "cuda" if usable else "cpu"
+    return name
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -128,7 +176,7 @@ def _format_of(path: Path) -> Format:
     return next((format for format in FORMATS.values() if format.suffix == path.suffix), FORMATS["torchscript"])
 
 
-def backbone_weights(path: str | Path) -> dict[str, Tensor]:
+def backbone_weights(path: str | Path) -> dict[str, "Tensor"]:
     """Return the weights of a TorchScript artifact's backbone, with the names of the original model.
 
     Raises:
@@ -143,12 +191,12 @@ def backbone_weights(path: str | Path) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def torchscript_module(path: Path) -> torch.jit.ScriptModule:
+def torchscript_module(path: Path) -> "torch.jit.ScriptModule":
     """Load a TorchScript artifact as a module with weights. Raises `ArtifactError` for any other file."""
     check_torchscript(path)
     trust.check(path)
     with _naming(path):
-        return torchscript.read_module(path, torch.device("cpu"))
+        return torchscript.read_module(path, "cpu")
 
 
 def check_torchscript(path: Path) -> None:
@@ -157,7 +205,7 @@ def check_torchscript(path: Path) -> None:
         raise ArtifactError(f"{path} has no readable weights; give the .ts or the checkpoint that it was made from")
 
 
-def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
+def save(backbone: "nn.Module", metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
     """Write a backbone as an artifact.
 
     Args:
@@ -174,12 +222,18 @@ def save(backbone: nn.Module, metadata: Metadata, path: str | Path, format: str 
         ArtifactError: The file cannot be written, the model cannot be exported, or its probabilities differ.
         ConfigError: The format is unknown or needs a package that is not installed.
     """
+    import torch
+
+    from fer.artifact.network import InferenceModel
+
     backbone = backbone.cpu().float().to(memory_format=torch.contiguous_format)
     return write(InferenceModel(backbone, metadata).eval(), metadata, path, format)
 
 
-def write(model: nn.Module, metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
+def write(model: "nn.Module", metadata: Metadata, path: str | Path, format: str = "torchscript") -> Path:
     """Write a model, uint8 (N, 1 or 3, H, W) → float32 (N, K) probabilities; see `save`."""
+    import torch
+
     chosen, path = formats.get(format), expand(path)
     if path.suffix != chosen.suffix:
         raise ArtifactError(f"out={path} must end in {chosen.suffix} for format={format}; rename it or set format=")
@@ -187,10 +241,10 @@ def write(model: nn.Module, metadata: Metadata, path: str | Path, format: str = 
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as part, torch.no_grad():
             chosen.save(model, metadata, part)
-            predict = chosen.load(part, metadata, torch.device("cpu"), False)
+            written = Artifact(chosen.load(part, metadata, "cpu", False, None), metadata, chosen.arrays)
             for channels, side in product((1, 3), (metadata.input_size, metadata.input_size + 17)):
-                images = golden_batch(channels, side)
-                difference = (predict(images) - model(images)).abs().max().item()
+                images = torch.from_numpy(golden_batch(channels, side))
+                difference = (written(images) - model(images)).abs().max().item()
                 if not difference <= PARITY:
                     raise ValueError(f"the file differs from the model by {difference:.2g}, more than {PARITY:g}")
         trust.add(path)

@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer.artifact.metadata import Metadata
-
-PARITY = 1e-5
-"""Largest difference between the probabilities of an exported file and those of its model."""
+from fer.artifact.parity import golden_batch
 
 
 class InferenceModel(nn.Module):
@@ -64,14 +62,5 @@ def exportable(backbone: Any, metadata: Metadata) -> tuple[nn.Module, tuple[Tens
     """Return the arguments of `torch.export` and `torch.onnx.export`: module, example input and dynamic shapes."""
     dim = torch.export.Dim
     shapes = {"images": {0: dim("n", min=1, max=4096), 2: dim("h", min=2), 3: dim("w", min=2)}}
-    example = golden_batch(3, metadata.input_size + 3, 2)
+    example = torch.from_numpy(golden_batch(3, metadata.input_size + 3, 2))
     return InferenceModel(backbone, metadata, any_shape=False).eval(), (example,), shapes
-
-
-def golden_batch(channels: int, size: int, count: int = 5) -> Tensor:
-    """Return the images of all parity checks: uint8 (count, channels, size, size), noise over smooth ramps."""
-    generator = torch.Generator().manual_seed(2013)
-    noise = torch.randint(0, 96, (count, channels, size, size), generator=generator)
-    ramp = torch.linspace(0, 159, size)
-    tilt = torch.linspace(0, 1, count).view(-1, 1, 1, 1)
-    return (noise + tilt * ramp.view(1, 1, 1, -1) + (1 - tilt) * ramp.view(1, 1, -1, 1)).to(torch.uint8)

@@ -45,9 +45,10 @@ def run(cfg: DictConfig) -> None:
 def _load(cfg: DictConfig) -> "Recognizer":
     from fer.stream.recognizer import Recognizer, limit_threads
 
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
+    recognizer = Recognizer(cfg.artifact, **settings)
     limit_threads(cfg.threads)
-    settings = {name: cfg[name] for name in ("trust", "device", "detector", "tracking", "smoothing")}
-    return Recognizer(cfg.artifact, **settings)
+    return recognizer
 
 
 def _run_one(

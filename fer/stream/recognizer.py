@@ -8,6 +8,7 @@ for result in recognizer.stream("clip.mp4"):
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
@@ -45,7 +46,8 @@ class Recognizer:
     """A detector and an artifact, loaded once. Its streams and sessions may run in different threads.
 
     Args:
-        artifact: The model file, None for the bundled one.
+        artifact: The model file, or the name of an included model, of which the fastest file is used
+            (`fer.artifact.fastest`); None for the bundled one.
         trust: Run a TorchScript file that was made elsewhere.
         device: auto, cpu, cuda or cuda:1.
         threads: CPU threads of detection and of classification each, None for half of the cores.
@@ -76,7 +78,7 @@ class Recognizer:
         self._state(tracked=False)  # checks the values for smoothing
         if trust and artifact is not None:
             accept([str(artifact)])
-        self.classify = load_face_classifier(artifact, device)
+        self.classify = load_face_classifier(artifact, device, threads)
         self.classes: tuple[str, ...] = self.classify.classes
 
     def detect(self, frame: Frame) -> Faces:
@@ -190,16 +192,16 @@ def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any] | None, 
 
 
 def limit_threads(threads: int | None) -> None:
-    """Set the CPU threads of PyTorch and OpenCV for the whole process, as only a program may do, not a library.
+    """Set the CPU threads of OpenCV and PyTorch for the whole process, as only a program may do, not a library.
 
-    Detection and classification run in parallel, so by default each gets half of the cores.
+    Detection and classification run in parallel, so by default each gets half of the cores. Call it once the model is
+    loaded: an ONNX artifact does without PyTorch, which is then not imported.
 
     Raises:
         ConfigError: `threads` is out of range.
     """
     check_number("threads", threads, 1, 256, whole=True, optional=True)
-    import torch
-
-    threads = threads or max(1, cv2.getNumberOfCPUs() // 2)
-    torch.set_num_threads(threads)
+    threads = threads or ort.half_of_the_cores()
     cv2.setNumThreads(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)

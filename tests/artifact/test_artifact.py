@@ -5,13 +5,15 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from samples import golden_images
 from torch import nn
 
-from fer import artifact
+from fer import artifact, ort
 from fer.artifact import trust
 from fer.errors import ArtifactError, ConfigError
 
@@ -30,13 +32,13 @@ def edited(model, target, part, edit):
 def test_a_saved_model_loads_with_its_metadata(model, meta):
     loaded = artifact.load(str(model))
     assert loaded.metadata == artifact.read_metadata(model) == meta
-    assert loaded(artifact.golden_batch(1, 24)).shape == (5, 3)
+    assert loaded(golden_images(1, 24)).shape == (5, 3)
 
 
 def test_raw_leaves_out_temperature_and_mirrored_image(net, meta, tmp_path):
     path = artifact.save(net, dataclasses.replace(meta, flip=True), tmp_path / "m.ts")
     plain = artifact.save(net, dataclasses.replace(meta, temperature=1.0), tmp_path / "plain.ts")
-    images = artifact.golden_batch(1, 24)
+    images = golden_images(1, 24)
     assert torch.allclose(artifact.load(path, raw=True)(images), artifact.load(plain)(images), atol=1e-6)
     assert not torch.allclose(artifact.load(path)(images), artifact.load(plain)(images), atol=1e-3)
 
@@ -58,6 +60,32 @@ def test_included_models_have_names_that_come_before_files(tmp_path, monkeypatch
         assert artifact.find(path) not in set(trust.INCLUDED.iterdir())
     with pytest.raises(ArtifactError, match=r"no model file slow; accurate, .*fast, .*are included"):
         artifact.load("slow")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "int8", "device", "there", "file"),
+    [
+        (False, True, "auto", "ts onnx int8.onnx", "int8.onnx"),
+        (False, True, "cpu", "ts onnx", "onnx"),
+        (False, False, "auto", "ts onnx int8.onnx", "onnx"),
+        (False, True, "cpu", "ts", "ts"),
+        (False, True, "cuda", "ts onnx int8.onnx", "ts"),
+        (True, True, "cuda:1", "ts onnx int8.onnx", "onnx"),
+        (True, True, "auto", "ts onnx int8.onnx", "onnx"),
+        (True, True, "cpu", "ts onnx int8.onnx", "int8.onnx"),
+    ],
+)
+def test_the_fastest_file_of_an_included_model_is_chosen(gpu, int8, device, there, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(trust, "INCLUDED", tmp_path)
+    monkeypatch.setattr(artifact, "BUNDLED", tmp_path / "fast.ts")
+    monkeypatch.setattr(ort, "gpu", lambda: gpu)
+    monkeypatch.setattr(ort, "fast_int8", lambda: int8)
+    for ending in there.split():
+        (tmp_path / f"fast.{ending}").touch()
+    for name in ("fast", "bundled"):
+        assert artifact.fastest(name, device) == tmp_path / f"fast.{file}"
+    for path in (tmp_path / "fast.ts", "fast.ts", "./fast"):  # a path is that file
+        assert artifact.fastest(path, device) == Path(path)
 
 
 def test_backbone_weights_are_those_of_the_network(model, net):
@@ -183,7 +211,7 @@ def test_damaged_code_of_a_trusted_file_is_one_line(model, tmp_path):
 
 
 def test_loading_imports_no_training_library():
-    names = "lightning", "timm", "wandb", "onnx", "onnxruntime", "fer.models", "fer.data"
+    names = "torch", "lightning", "timm", "wandb", "onnx", "onnxruntime", "cv2", "fer.models", "fer.data"
     code = f"import sys, fer.artifact; print([m for m in {names} if m in sys.modules])"
     completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert completed.stdout.strip() == "[]"
@@ -208,7 +236,7 @@ def test_an_unknown_format_is_refused(net, meta, tmp_path):
 def test_a_device_is_chosen_by_name(gpus, name, device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert artifact.device_of(name, "model.ts") == torch.device(device)
+    assert artifact.device_of(name, "model.ts") == device
 
 
 @pytest.mark.parametrize(

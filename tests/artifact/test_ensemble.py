@@ -2,15 +2,15 @@ import dataclasses
 
 import pytest
 import torch
+from samples import golden_images
 
 from fer import artifact
-from fer.artifact import golden_batch
 from fer.artifact.ensemble import check_compatible, save_ensemble
 from fer.errors import ArtifactError
 
 
 def test_an_ensemble_is_the_mean_of_its_members_at_a_temperature_of_its_own(pair, tmp_path):
-    images = golden_batch(3, 40)
+    images = golden_images(3, 40)
     mean = sum(artifact.load(path)(images) for path in pair) / 2
     ensemble = artifact.load(save_ensemble(pair, tmp_path / "e.ts", temperature=0.8, metrics={"a": 1.0}))
     assert torch.allclose(ensemble(images), torch.softmax(mean.log() / 0.8, 1), atol=1e-5)
@@ -19,7 +19,7 @@ def test_an_ensemble_is_the_mean_of_its_members_at_a_temperature_of_its_own(pair
 
 
 def test_an_ensemble_gives_its_mean_without_the_temperature_for_evaluation(pair, tmp_path):
-    path, images = save_ensemble(pair, tmp_path / "e.ts", temperature=0.8), golden_batch(1, 24)
+    path, images = save_ensemble(pair, tmp_path / "e.ts", temperature=0.8), golden_images(1, 24)
     mean = sum(artifact.load(member)(images) for member in pair) / 2
     assert torch.allclose(artifact.load(path, raw=True)(images), mean, atol=1e-6)
     assert artifact.load(path)(images[:0]).shape == (0, 3)

@@ -1,14 +1,17 @@
 import dataclasses
 import json
+import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from samples import golden_images
 from torch import nn
 
-from fer import artifact
-from fer.artifact import FORMATS, InferenceModel, Metadata, formats, golden_batch
-from fer.artifact.formats import onnx as onnx_format
+from fer import artifact, ort
+from fer.artifact import FORMATS, Metadata, formats
+from fer.artifact.network import InferenceModel
 from fer.errors import ArtifactError, ConfigError
 
 
@@ -31,19 +34,19 @@ def test_a_registered_format_is_saved_and_loaded(net, meta, tmp_path, monkeypatc
     def read(path):
         return Metadata.from_json(torch.load(path)["metadata"])
 
-    def load(path, metadata, device, raw):
+    def load(path, metadata, device, raw, threads):
         net.load_state_dict(torch.load(path)["weights"])
         return InferenceModel(net, metadata).eval()
 
     monkeypatch.setitem(FORMATS, "weights", formats.Format("weights", ".pth", write, load, read))
     loaded = artifact.load(artifact.save(net, meta, tmp_path / "m.pth", "weights"))
     assert loaded.metadata == meta
-    assert loaded(golden_batch(1, 24)).shape == (5, 3)
+    assert loaded(golden_images(1, 24)).shape == (5, 3)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_plain_torch_jit_load_runs_a_torchscript_file(model):
-    images = golden_batch(3, 40)
+    images = golden_images(3, 40)
     with torch.no_grad():
         probabilities = torch.jit.load(str(model))(images)
     assert torch.allclose(probabilities, artifact.load(model)(images), atol=1e-5)
@@ -71,7 +74,7 @@ def test_pt2_has_the_same_metadata_and_probabilities(net, meta, tmp_path):
     extra = {"metadata.json": ""}
     program = torch.export.load(str(path), extra_files=extra).module()
     assert Metadata.from_json(extra["metadata.json"]) == meta
-    images = golden_batch(3, 33, 3)
+    images = golden_images(3, 33, 3)
     with torch.no_grad():
         assert torch.allclose(program(images), InferenceModel(net, meta).eval()(images), atol=1e-5)
     with pytest.raises(ArtifactError, match=r"for other programs; give the \.ts"):
@@ -84,9 +87,43 @@ def test_onnx_returns_what_torchscript_does(onnx_model, model, meta):
     for shape in ((4, 3, 90, 61), (1, 1, 7, 5), (2, 3, 24, 24), (0, 3, 9, 9)):
         images = torch.randint(0, 256, shape, dtype=torch.uint8)
         assert torch.allclose(loaded(images), scripted(images), atol=1e-5)
-    images = golden_batch(1, 24)
+    images = golden_images(1, 24)
     raw = artifact.load(model, raw=True)(images)
     assert torch.allclose(artifact.load(onnx_model, raw=True)(images), raw, atol=1e-5)
+
+
+def test_arrays_give_arrays_and_tensors_give_tensors(onnx_model, model):
+    for path in (onnx_model, model):
+        loaded, images = artifact.load(path), golden_images(3, 30)
+        probabilities = loaded(images.numpy())
+        assert (type(probabilities), probabilities.dtype) == (np.ndarray, np.float32)
+        assert np.array_equal(probabilities, loaded(images).numpy())
+
+
+def test_onnx_runs_without_pytorch(onnx_model):
+    code = f"""
+import sys
+from fer import artifact
+loaded = artifact.load({str(onnx_model)!r}, "auto", threads=1)
+print(loaded(artifact.golden_batch(1, 24)).shape, "torch" in sys.modules)
+"""
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert completed.stdout == "(5, 3) False\n", completed.stderr
+
+
+def test_devices_of_onnx_are_those_of_onnx_runtime(onnx_model, monkeypatch):
+    on_the_cpu, open_session = ["CPUExecutionProvider"], ort.onnxruntime.InferenceSession
+    fallback = lambda model, options, providers: open_session(model, options, on_the_cpu)  # noqa: E731
+    monkeypatch.setattr(ort.onnxruntime, "InferenceSession", fallback)  # as it does where it cannot use the GPU
+    for gpu, device, message in (
+        (False, "cuda:1", "has no CUDA; use device=cpu, or install onnxruntime-gpu"),
+        (True, "cuda:1", "device=cuda:1: ONNX Runtime finds no such GPU; use device=cpu or device=auto"),
+        (False, "gpu", "device=gpu is unknown; choose auto, cpu, cuda or cuda:1"),
+    ):
+        monkeypatch.setattr(ort, "gpu", lambda gpu=gpu: gpu)
+        with pytest.raises(ConfigError, match=message):
+            artifact.load(onnx_model, device)
+    assert artifact.load(onnx_model, "auto")(golden_images(1, 24)).shape == (5, 3)
 
 
 def edited_onnx(onnx_model, path, edit):
@@ -122,15 +159,9 @@ def test_onnx_that_does_not_return_what_it_says_is_refused(onnx_model, tmp_path)
         assert "\n" not in str(error.value)
 
 
-def test_onnx_says_what_it_cannot_do(onnx_model, net, meta, tmp_path, monkeypatch):
+def test_onnx_says_what_it_cannot_do(onnx_model, net, meta, tmp_path):
     with pytest.raises(ArtifactError, match=r"give the \.ts or the checkpoint"):
         artifact.backbone_weights(onnx_model)
     flipped = artifact.save(net, dataclasses.replace(meta, flip=True), tmp_path / "m.onnx", "onnx")
     with pytest.raises(ArtifactError, match="flip=false"):
         artifact.load(flipped, raw=True)
-    if not onnx_format.gpu():
-        with pytest.raises(ConfigError, match="device=cpu"):
-            artifact.load(onnx_model, "cuda")
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match="pip install onnxruntime"):
-        artifact.load(onnx_model)

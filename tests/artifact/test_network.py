@@ -4,13 +4,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from samples import golden_images
 
 from fer import artifact
-from fer.artifact import InferenceModel, golden_batch
+from fer.artifact.network import InferenceModel
 
 
 def test_probabilities_are_softmax_over_temperature_of_the_normalised_image(net, meta):
-    images = golden_batch(1, 24)
+    images = golden_images(1, 24)
     with torch.no_grad():
         expected = torch.softmax(net((images.float() / 255 - 0.5) / 0.25) / 1.7, 1)
         assert torch.allclose(InferenceModel(net, meta)(images), expected, atol=1e-6)
@@ -32,13 +33,13 @@ def test_grey_is_opencv_luma(model):
 
 
 def test_colour_networks_take_grey_images(colour_model):
-    loaded, grey = artifact.load(colour_model), golden_batch(1, 30)
+    loaded, grey = artifact.load(colour_model), golden_images(1, 30)
     assert torch.allclose(loaded(grey), loaded(grey.expand(-1, 3, -1, -1)), atol=1e-6)
 
 
 def test_flip_averages_with_the_mirrored_image(net, meta):
     plain, both = (InferenceModel(net, dataclasses.replace(meta, flip=flip)) for flip in (False, True))
-    images = golden_batch(1, 24)
+    images = golden_images(1, 24)
     with torch.no_grad():
         assert torch.allclose(both(images), (plain(images) + plain(images.flip(3))) / 2, atol=1e-6)
 

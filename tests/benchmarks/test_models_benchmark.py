@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from samples import benchmark, tiny
+from samples import benchmark, golden_images, tiny
 
 from fer import artifact
 from fer.artifact import Metadata
@@ -98,7 +98,7 @@ def test_any_program_can_run_the_file(released):
     with warnings.catch_warnings(action="ignore"):
         network = torch.jit.load(released / "fast.ts")
     assert {value.dtype for value in network.parameters()} == {torch.float32}
-    assert network(artifact.golden_batch(1, 48)).shape == (5, 7)
+    assert network(golden_images(1, 48)).shape == (5, 7)
 
 
 def test_cards_and_table_are_written_from_the_metadata_alone(bench, released, monkeypatch, capsys):

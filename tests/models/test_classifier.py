@@ -4,17 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from samples import small_classifier
+from samples import golden_images, small_classifier
 from torch.nn.functional import cross_entropy, one_hot
 
 from fer import metrics, models
-from fer.artifact import InferenceModel, Metadata, golden_batch
+from fer.artifact import Metadata
+from fer.artifact.network import InferenceModel
 from fer.errors import ConfigError
 from fer.models.classifier import EmotionClassifier
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
 SCHEDULERS = "torch.optim.lr_scheduler"
-IMAGES, LABELS = golden_batch(1, 48, 6), torch.arange(6) % 3
+IMAGES, LABELS = golden_images(1, 48, 6), torch.arange(6) % 3
 DISTRIBUTIONS = torch.rand(6, 3, generator=torch.Generator().manual_seed(0)).softmax(1)
 
 
@@ -35,7 +36,7 @@ def test_images_are_prepared_as_the_artifact_does():
     model = small_classifier().eval()
     meta = Metadata(classes=("a", "b", "c"), channels=1, input_size=48, mean=(0.4,), std=(0.3,))
     for size in (48, 61):
-        images = golden_batch(1, size)
+        images = golden_images(1, size)
         with torch.no_grad():
             wanted = model(model.prepare(images)).softmax(1)
             assert torch.allclose(InferenceModel(model.backbone, meta)(images), wanted, atol=1e-6)

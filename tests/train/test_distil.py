@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from samples import operations, small_classifier, tiny
+from samples import golden_images, operations, small_classifier, tiny
 
 from fer import artifact, config
-from fer.artifact import Metadata, golden_batch, trust
+from fer.artifact import Metadata, trust
 from fer.artifact.export import export
 from fer.data import synthetic
 from fer.data.base import Split
@@ -53,7 +53,7 @@ def split_of(images, targets=None):
 
 
 def test_teachers_answer_with_their_mean(paths):
-    images = golden_batch(1, 48)
+    images = golden_images(1, 48)
     alone = [artifact.load(path)(images) for path in paths]
     assert torch.allclose(distil.teachers(paths, CLASSES)(images), (alone[0] + alone[1]) / 2, atol=1e-6)
     assert not torch.allclose(*alone, atol=1e-3)
@@ -62,7 +62,7 @@ def test_teachers_answer_with_their_mean(paths):
 @pytest.mark.parametrize("name", ["grey", "rgb"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_checkpoint_answers_as_its_artifact_does(name, channels, checkpoints):
-    images = golden_batch(channels, 16)
+    images = golden_images(channels, 16)
     wanted = artifact.load(checkpoints[f"{name}.ts"])(images)
     answer = distil.teachers([checkpoints[f"{name}.ckpt"]], CLASSES)(images)
     assert torch.allclose(answer, wanted, atol=1e-5)
@@ -70,7 +70,7 @@ def test_a_checkpoint_answers_as_its_artifact_does(name, channels, checkpoints):
 
 
 def test_checkpoints_and_artifacts_teach_together(checkpoints, paths):
-    files, images = [checkpoints["grey.ckpt"], paths[0], checkpoints["rgb.ckpt"]], golden_batch(1, 16)
+    files, images = [checkpoints["grey.ckpt"], paths[0], checkpoints["rgb.ckpt"]], golden_images(1, 16)
     alone = [distil.teachers([path], CLASSES)(images) for path in files]
     assert torch.allclose(distil.teachers(files, CLASSES)(images), torch.stack(alone).mean(0), atol=1e-6)
 
@@ -80,7 +80,7 @@ def test_a_checkpoint_needs_no_trust(checkpoints, paths, tmp_path, monkeypatch):
     monkeypatch.setattr(trust, "_in_this_process", set())
     trust.accept([checkpoints["grey.ckpt"]])
     assert not (tmp_path / "trusted.txt").exists()
-    images = golden_batch(1, 16)
+    images = golden_images(1, 16)
     distil.teachers([checkpoints["grey.ckpt"]], CLASSES)(images)
 
 
@@ -93,7 +93,7 @@ def test_a_file_that_is_not_trusted_is_refused_before_the_first_step(paths, tmp_
 
 @pytest.mark.parametrize("names", [["grey.ckpt"], ["rgb.ts"], ["rgb.ts", "grey.ckpt"]])
 def test_teachers_with_classes_in_another_order_answer_in_the_order_of_the_student(names, checkpoints):
-    files, images = [checkpoints[name] for name in names], golden_batch(1, 16)
+    files, images = [checkpoints[name] for name in names], golden_images(1, 16)
     expected = distil.teachers(files, CLASSES)(images)
     assert torch.equal(distil.teachers(files, ("C", "a", "b"))(images), expected[:, [2, 0, 1]])
 
@@ -110,7 +110,7 @@ def test_teachers_are_no_part_of_the_classifier_that_they_teach(checkpoints):
 
 
 def test_only_the_student_gets_gradients(checkpoints):
-    model, images = small_classifier(input_size=16), golden_batch(1, 16)
+    model, images = small_classifier(input_size=16), golden_images(1, 16)
     model.distil(distil.teachers([checkpoints["grey.ckpt"]], CLASSES), 1.0)
     targets = model._targets(images, torch.arange(5) % 3)
     model._loss(model._heads(model.prepare(images)), targets).backward()
@@ -120,7 +120,7 @@ def test_only_the_student_gets_gradients(checkpoints):
 
 @pytest.mark.parametrize("names", [["grey.ckpt"], ["rgb.ts"], ["grey.ckpt", "rgb.ts"]])
 def test_answers_are_float32_in_the_mixed_precision_of_a_step(names, checkpoints):
-    teachers, images = distil.teachers([checkpoints[name] for name in names], CLASSES), golden_batch(1, 16)
+    teachers, images = distil.teachers([checkpoints[name] for name in names], CLASSES), golden_images(1, 16)
     wanted = teachers(images)
     with torch.autocast("cpu", torch.bfloat16):
         answer = teachers(images)
@@ -132,7 +132,7 @@ def test_answers_are_float32_in_the_mixed_precision_of_a_step(names, checkpoints
 
 
 def test_several_teachers_cost_their_forward_passes_and_one_mean(checkpoints):
-    images = golden_batch(1, 16)
+    images = golden_images(1, 16)
     teachers = distil.teachers([checkpoints["grey.ckpt"], checkpoints["rgb.ckpt"]], CLASSES)
     with torch.no_grad():
         passes = sum((operations(network, images) for network in teachers._networks), Counter())
@@ -140,7 +140,7 @@ def test_several_teachers_cost_their_forward_passes_and_one_mean(checkpoints):
 
 
 def test_answers_never_leave_the_device_of_the_images(checkpoints, monkeypatch):
-    teachers, images = distil.teachers([checkpoints["grey.ckpt"], checkpoints["rgb.ts"]], CLASSES), golden_batch(1, 16)
+    teachers, images = distil.teachers([checkpoints["grey.ckpt"], checkpoints["rgb.ts"]], CLASSES), golden_images(1, 16)
     wanted = teachers(images)  # loads them
     for name in ("cpu", "numpy", "item", "tolist"):
         monkeypatch.setattr(torch.Tensor, name, None)
@@ -157,7 +157,7 @@ def test_networks_of_checkpoints_are_compiled_together_with_the_given_options(ch
     monkeypatch.setattr(torch, "compile", compile)
     teachers = distil.teachers([checkpoints["grey.ckpt"], checkpoints["rgb.ckpt"]], CLASSES)
     teachers.compile(mode="reduce-overhead")
-    assert not teachers(golden_batch(1, 16)).any()
+    assert not teachers(golden_images(1, 16)).any()
     assert compiled == [{"mode": "reduce-overhead"}]
 
 
@@ -184,14 +184,14 @@ def test_other_classes_and_other_files_are_refused(paths, checkpoints, tmp_path)
 
 
 def test_soft_labels_are_the_mean_over_originals_and_mirror_images(paths, checkpoints):
-    images, files = golden_batch(1, 48, 300), [*paths, checkpoints["rgb.ckpt"]]
+    images, files = golden_images(1, 48, 300), [*paths, checkpoints["rgb.ckpt"]]
     teachers = distil.teachers(files, CLASSES)
     wanted = (teachers(images) + teachers(images.flip(3))) / 2
     assert np.allclose(distil.soft_labels(files, split_of(images[:, 0].numpy())), wanted.numpy(), atol=1e-5)
 
 
 def test_written_soft_labels_are_read_back_for_the_same_images_only(paths, tmp_path):
-    split, path = split_of(golden_batch(1, 48, 6)[:, 0].numpy()), str(tmp_path / "new" / "soft.npz")
+    split, path = split_of(golden_images(1, 48, 6)[:, 0].numpy()), str(tmp_path / "new" / "soft.npz")
     probabilities = distil.soft_labels(paths, split)
     distil.write(path, probabilities, split)
     again = distil.soft_labels([path], split)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from samples import ROOT, TINY, config, fer_rows, options, small_classifier, tiny, write_csv, write_votes
+from samples import ROOT, TINY, config, fer_rows, golden_images, options, small_classifier, tiny, write_csv, write_votes
 
 from fer import artifact, models
 from fer.artifact import trust
@@ -169,7 +169,7 @@ def test_soft_labels_and_votes_of_a_second_head_are_learnt_and_no_folder_is_reco
     model = checkpoints.load(str(tmp_path / "run" / "checkpoints" / "best.ckpt"))
     assert model.hparams["target_distribution"] == {"use": "auxiliary", "weight": 0.5}
     assert len(model.backbone.head[-1].weight) == 14
-    assert artifact.load(tmp_path / "run" / "model.ts")(artifact.golden_batch(1, 48, 2)).shape == (2, 7)
+    assert artifact.load(tmp_path / "run" / "model.ts")(golden_images(1, 48, 2)).shape == (2, 7)
     recorded = artifact.read_metadata(tmp_path / "run" / "model.ts").config
     assert "private" not in str(recorded)
     assert (recorded["data"]["root"], recorded["data"]["votes"]) == ("fer2013.csv", "fer2013new.csv")
@@ -200,7 +200,7 @@ def test_votes_choose_the_epoch_and_calibrate_and_the_prior_is_part_of_the_artif
     model = checkpoints.load(str(tmp_path / "run" / "checkpoints" / "best.ckpt"))
     assert (made.prior, made.temperature) == (0.5, metrics["val/temperature"])
     assert made.logit_bias == pytest.approx((-0.5 * model.log_prior).tolist())
-    images = artifact.golden_batch(1, 48, 4)
+    images = golden_images(1, 48, 4)
     with torch.no_grad():
         logits = model(model.prepare(images)) + torch.tensor(made.logit_bias)
     wanted = (logits / made.temperature).softmax(1)

@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from samples import TINY, config, tiny
+from samples import TINY, config, golden_images, tiny
 
 from fer import artifact, plots
 from fer.data import synthetic
@@ -57,7 +57,7 @@ def quick(monkeypatch):
 )
 def test_a_switch_of_lightning_runs_to_an_artifact(switches, said, tmp_path, caplog):
     metrics = tiny(tmp_path, *switches)
-    assert artifact.load(tmp_path / "model.ts")(artifact.golden_batch(1, 48, 2)).shape == (2, 7)
+    assert artifact.load(tmp_path / "model.ts")(golden_images(1, 48, 2)).shape == (2, 7)
     assert metrics == json.loads((tmp_path / "metrics.json").read_text())
     assert ("test/accuracy" in metrics) == ("+trainer.limit_test_batches=0" not in switches)
     assert (tmp_path / "metrics.csv").exists() == (

@@ -1,22 +1,25 @@
 """ONNX: `model.onnx`, run by ONNX Runtime. It contains no code, so files from elsewhere need not be trusted."""
 
-import importlib.util
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from fer.artifact.formats.base import Format, Predict, register
 from fer.artifact.metadata import METADATA_FILE, Metadata
-from fer.artifact.network import InferenceModel, exportable
-from fer.errors import ArtifactError, ConfigError
+from fer.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from fer.artifact.network import InferenceModel
 
 
-def save(model: InferenceModel, metadata: Metadata, path: Path) -> None:
+def save(model: "InferenceModel", metadata: Metadata, path: Path) -> None:
     """Export with any number of images and any height and width; the input is RGB, uint8 (N, 3, H, W)."""
     import onnx
+    import torch  # takes a second
+
+    from fer.artifact.network import exportable
 
     module, example, shapes = exportable(model.backbone, metadata)
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["probabilities"]}
@@ -28,50 +31,35 @@ def save(model: InferenceModel, metadata: Metadata, path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
-def gpu() -> bool:
-    """Whether the installed ONNX Runtime supports CUDA."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return False
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
-def _session(path: Path, device: torch.device) -> Any:
-    """Open a file with as many threads as PyTorch uses."""
-    import onnxruntime
-
-    if device.type != "cpu" and not gpu():
-        raise ConfigError(f"{path} on {device.type}: this ONNX Runtime has no CUDA; use device=cpu, or onnxruntime-gpu")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # errors are raised anyway
-    gpus = [("CUDAExecutionProvider", {"device_id": device.index or 0})] if device.type == "cuda" else []
-    providers = [*gpus, "CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(str(path), options, providers=providers)
-
-
 def read_metadata(path: Path) -> Metadata:
     """Read the metadata from the model's properties."""
-    text = _session(path, torch.device("cpu")).get_modelmeta().custom_metadata_map.get(METADATA_FILE)
+    from fer import ort
+
+    text = ort.session(path, threads=1).get_modelmeta().custom_metadata_map.get(METADATA_FILE)
     if text is None:
         raise ArtifactError("it is not an artifact")
     return Metadata.from_json(text)
 
 
-def load(path: Path, metadata: Metadata, device: torch.device, raw: bool) -> Predict:
+def load(path: Path, metadata: Metadata, device: str, raw: bool, threads: int | None) -> Predict:
     """Open a session. `raw` undoes the temperature, which is impossible with flip averaging."""
+    from fer import ort
+
     if raw and metadata.flip:
         raise ArtifactError("evaluation cannot undo its flip averaging; export with flip=false")
-    session = _session(path, device)
+    session = ort.session(path, device, threads)
 
-    def predict(images: Tensor) -> Tensor:
-        rgb = images.expand(-1, 3, -1, -1).contiguous().cpu().numpy()
-        probabilities = torch.from_numpy(session.run(None, {"images": rgb})[0])
-        return torch.softmax(probabilities.clamp_min(1e-30).log() * metadata.temperature, 1) if raw else probabilities
+    def predict(images: np.ndarray) -> np.ndarray:
+        rgb = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
+        probabilities: np.ndarray = session.run(None, {"images": np.ascontiguousarray(rgb)})[0]
+        if not raw:
+            return probabilities
+        logits = np.log(probabilities.clip(1e-30)) * metadata.temperature
+        exponentials = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(1, keepdims=True))
 
     return predict
 
 
-_NEEDS = ("onnx", "onnxruntime", "onnxscript")
-register(Format("onnx", ".onnx", save, load, read_metadata, runs_code=False, needs=_NEEDS))
+_NEEDS = ("onnx", "onnxscript")
+register(Format("onnx", ".onnx", save, load, read_metadata, runs_code=False, arrays=True, needs=_NEEDS))

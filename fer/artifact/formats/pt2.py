@@ -3,16 +3,21 @@
 import io
 import warnings
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from fer.artifact.formats.base import Format, Predict, register
 from fer.artifact.metadata import METADATA_FILE, Metadata
-from fer.artifact.network import InferenceModel, exportable
+
+if TYPE_CHECKING:
+    from fer.artifact.network import InferenceModel
 
 
-def save(model: InferenceModel, metadata: Metadata, path: Path) -> None:
+def save(model: "InferenceModel", metadata: Metadata, path: Path) -> None:
     """Export with any number of images and any height and width."""
+    import torch  # takes a second
+
+    from fer.artifact.network import exportable
+
     module, example, shapes = exportable(model.backbone, metadata)
     buffer = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):
@@ -21,8 +26,10 @@ def save(model: InferenceModel, metadata: Metadata, path: Path) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
-def load(path: Path, metadata: Metadata, device: torch.device, raw: bool) -> Predict:
+def load(path: Path, metadata: Metadata, device: str, raw: bool, threads: int | None) -> Predict:
     """Load a file that was just written, to compare it with the model."""
+    import torch
+
     with warnings.catch_warnings(action="ignore"):
         module = torch.export.load(str(path)).module()
     return lambda images: module(images.expand(-1, 3, -1, -1).contiguous())

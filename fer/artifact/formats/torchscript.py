@@ -7,18 +7,24 @@ import io
 import warnings
 import zipfile
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from fer.artifact.formats.base import Format, Predict, register
 from fer.artifact.metadata import METADATA_FILE, Metadata
-from fer.artifact.network import PARITY, InferenceModel, golden_batch
+from fer.artifact.parity import PARITY, golden_batch
 from fer.errors import ArtifactError
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
-def save(model: nn.Module, metadata: Metadata, path: Path) -> None:
+
+def save(model: "nn.Module", metadata: Metadata, path: Path) -> None:
     """Script a model. Backbones are traced first, since they may contain Python that cannot be scripted."""
+    import torch  # takes a second
+
+    from fer.artifact.network import InferenceModel
+
     buffer = io.BytesIO()  # TorchScript's own file writer ends the process when the disk is full
     with warnings.catch_warnings(action="ignore"):
         if isinstance(model, InferenceModel):
@@ -38,21 +44,28 @@ def read_metadata(path: Path) -> Metadata:
         return Metadata.from_json(archive.read(names[f"extra/{METADATA_FILE}"]))
 
 
-def read_module(path: Path, device: torch.device) -> torch.jit.ScriptModule:
+def read_module(path: Path, device: str) -> "torch.jit.ScriptModule":
     """Load a file, which must be trusted, as a module with float32 weights."""
+    import torch
+
     with warnings.catch_warnings(action="ignore"):
         return torch.jit.load(str(path), map_location=device).eval().float()  # some older files hold float16
 
 
-def load(path: Path, metadata: Metadata, device: torch.device, raw: bool) -> Predict:
-    """Load and freeze a file and, on a CPU, optimize it: fold batch norms, choose a fast memory layout."""
+def load(path: Path, metadata: Metadata, device: str, raw: bool, threads: int | None) -> Predict:
+    """Load and freeze a file and, on a CPU, optimize it: fold batch norms, choose a fast memory layout.
+
+    It runs with the threads of PyTorch, which only a program may change, for the whole process.
+    """
+    import torch
+
     module = read_module(path, device)
     if raw:
         module.temperature, module.flip = 1.0, False
     with warnings.catch_warnings(action="ignore"):
         fastest = torch.jit.freeze(module)
-        if device.type == "cpu":
-            images = golden_batch(metadata.channels, metadata.input_size, 2)
+        if device == "cpu":
+            images = torch.from_numpy(golden_batch(metadata.channels, metadata.input_size, 2))
             with torch.inference_mode():
                 expected = fastest(images)
                 try:

@@ -23,9 +23,9 @@ _PROGRESS = gr.Progress()
 
 def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     """Load the model and build the page. Uploads and results go into `folder`. Raises `ArtifactError`."""
-    settings = {name: cfg[name] for name in ("trust", "device", "detector", "tracking", "smoothing")}
-    limit_threads(cfg.threads)
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
     recognizer = Recognizer(cfg.artifact, **settings)
+    limit_threads(cfg.threads)
     viewers, handler = Viewers(recognizer), Uploads(recognizer, folder, cfg)
     tints = json.dumps(colours(recognizer.classes))
     script = f"const COLOURS = {tints};\n{(_HERE / 'live.js').read_text()}"

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from fer import artifact
 from fer.stream.types import Array, Faces, Frame
-
-if TYPE_CHECKING:
-    from fer.artifact import Artifact
 
 
 def crop_face(image: Array, box: Array, margin: float, size: int) -> Array:
@@ -49,35 +46,34 @@ class FaceClassifier:
     All faces of all frames go through the artifact as one batch.
     """
 
-    def __init__(self, artifact: "Artifact") -> None:
-        self._artifact = artifact
-        self.metadata = artifact.metadata
-        self.classes = artifact.metadata.classes
+    def __init__(self, model: artifact.Artifact) -> None:
+        self._artifact = model
+        self.metadata = model.metadata
+        self.classes = model.metadata.classes
 
     def __call__(self, frames: Sequence[tuple[Frame, Faces]]) -> list[Array]:
         margin, size = self.metadata.crop_margin, self.metadata.input_size
         crops = [crop_face(frame.image, box, margin, size) for frame, faces in frames for box in faces.boxes]
         if not crops:
             return [np.zeros((0, len(self.classes)), np.float32) for _ in frames]
-        import torch
-
         batch = np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))  # (N, 3, S, S)
-        probabilities = self._artifact(torch.from_numpy(batch)).numpy()
+        probabilities = self._artifact(batch)
         return np.split(probabilities, np.cumsum([len(faces) for _, faces in frames])[:-1])
 
 
-def load_face_classifier(path: str | Path | None = None, device: str = "auto") -> FaceClassifier:
+def load_face_classifier(
+    path: str | Path | None = None, device: str = "auto", threads: int | None = None
+) -> FaceClassifier:
     """Load an artifact for classification.
 
     Args:
-        path: The model file, None for the bundled one.
+        path: The model file, or the name of an included model, of which the fastest file is used
+            (`fer.artifact.fastest`); None for the bundled one.
         device: auto, cpu, cuda or cuda:1.
+        threads: CPU threads of an ONNX artifact, None for half of the cores.
 
     Raises:
         ConfigError: The device is unknown or not available.
         ArtifactError: The file is not an artifact.
     """
-    from fer import artifact  # torch takes seconds to import
-
-    path = artifact.BUNDLED if path is None else path
-    return FaceClassifier(artifact.load(path, artifact.device_of(device, path)))
+    return FaceClassifier(artifact.load(artifact.fastest(path or "bundled", device), device, threads=threads))

@@ -53,11 +53,11 @@ class FakeArtifact:
 
     def __init__(self) -> None:
         self.metadata = artifact.Metadata(("a", "b"), 3, 8, (0.5,) * 3, (0.5,) * 3, crop_margin=0.0)
-        self.batches: list[torch.Tensor] = []
+        self.batches: list[np.ndarray] = []
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         self.batches.append(images)
-        return torch.tensor([[0.25, 0.75]]).expand(len(images), 2)
+        return np.tile(np.array([0.25, 0.75], np.float32), (len(images), 1))
 
 
 def test_all_faces_of_several_frames_are_one_batch_of_rgb() -> None:
@@ -70,7 +70,7 @@ def test_all_faces_of_several_frames_are_one_batch_of_rgb() -> None:
     assert (none.shape, last.shape) == ((0, 2), (2, 2))
     answer = first
     (batch,) = model.batches
-    assert batch.shape == (4, 3, 8, 8) and batch.dtype == torch.uint8
+    assert batch.shape == (4, 3, 8, 8) and batch.dtype == np.uint8
     assert batch[:, :, 4, 4].tolist() == [[200, 0, 0], [0, 0, 100]] * 2
     assert answer.shape == (2, 2) and answer.dtype == np.float32
 
