@@ -178,6 +178,8 @@ def _open(file: IO[bytes], name: str | None) -> Any:
         except ImportError:
             raise OSError(errno.ENOTSUP, f"{name} needs a package; pip install {package}") from None
     if name not in Image.OPEN:
+        Image.preinit()  # imports the five most common
+    if name not in Image.OPEN:
         Image.init()  # imports all of Pillow's own
     return Image.OPEN[name or ""][0](file, "")
 

@@ -30,6 +30,7 @@ class Metadata:
         prior: Exponent of the class prior by which the probabilities were divided after training.
         logit_bias: What this added to the logit of each class, a part of the network's weights; empty for nothing.
         flip: Whether the probabilities are averaged with those of the mirror image.
+        precision: Of the network's weights and activations, "float32" or "int8".
         parameters: Weights of the network.
         macs: Multiply-accumulates for one image.
         metrics: As in `metrics.json` of the run.
@@ -54,6 +55,7 @@ class Metadata:
     prior: float = 0.0
     logit_bias: tuple[float, ...] = ()
     flip: bool = False
+    precision: str = "float32"
     parameters: int = 0
     macs: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class Metadata:
         check_number("crop_margin", self.crop_margin, -0.5, 2, above=True)
         check_number("temperature", self.temperature, 0.01, 100)
         check_flag("flip", self.flip)
+        check_choice("precision", self.precision, ("float32", "int8"))
         check_number("prior", self.prior, 0, 2)
         for value in self.logit_bias:
             check_number("logit_bias", value, -1e3, 1e3)

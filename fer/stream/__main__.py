@@ -3,6 +3,7 @@
 Heavy modules are imported when needed, so that help appears at once and mistakes are reported before PyTorch is loaded.
 """
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def run(cfg: DictConfig) -> None:
     """Run inference. Raise `FerError`, or `KeyboardInterrupt` once all outputs are complete."""
+    logging.basicConfig(format="warning: %(message)s")
     # `kill` and `timeout` end a run like Ctrl-C, with complete files.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     check_groups(cfg, "detector", "tracking", "smoothing", "browser")
@@ -70,8 +72,7 @@ def _run_one(
     with open_source(path, cfg.threads, cfg.retry_for) as source:
         if blur and not short and (note := blur.check(source.live, cfg.every)):
             print(note, file=sys.stderr)
-        model = Path(cfg.artifact).name if cfg.artifact else "the bundled model"
-        context = Context(source, model=model, stats=stats, threads=cfg.threads)
+        context = Context(source, stats=stats, threads=cfg.threads)
         sinks = open_sinks(outputs, context, cfg.artifact)
         view = wants_window(cfg.view, context) and not short
 
@@ -80,7 +81,7 @@ def _run_one(
         from fer.stream.summary import summarised
 
         recognizer = load()
-        context.classes = recognizer.classes
+        context.classes, context.model = recognizer.classes, recognizer.model
         if view:  # last, so that the other sinks already have the frame on which it is closed
             metadata = recognizer.classify.metadata
             collector = cfg.collect and Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size)
@@ -124,7 +125,7 @@ def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognize
     finally:
         warn(notes)
         if total.frames:
-            show_table(f"{cfg.source}, {read} of {len(films)} films", total, load().classes, ())
+            show_table(f"{cfg.source}, {read} of {len(films)} films", load().model, total, load().classes, ())
     if failed:
         raise SourceError(f"{failed} of {len(films)} films could not be read to the end; the warnings above say why")
 

@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 class Recognizer:
     """A detector and an artifact, loaded once. Its streams and sessions may run in different threads.
 
+    `classes` are the names of the model's classes, and `model` that of the file that runs, such as fast.int8.onnx.
+
     Args:
         artifact: The model file, or the name of an included model, of which the fastest file is used
             (`fer.artifact.fastest`); None for the bundled one.
@@ -80,6 +82,7 @@ class Recognizer:
             accept([str(artifact)])
         self.classify = load_face_classifier(artifact, device, threads)
         self.classes: tuple[str, ...] = self.classify.classes
+        self.model = self.classify.model
 
     def detect(self, frame: Frame) -> Faces:
         """Return the faces of one frame, without ids."""

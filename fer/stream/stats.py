@@ -2,16 +2,18 @@
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 
 from fer.stream.queues import close
-from fer.stream.types import FrameResult
+from fer.stream.types import Array, FrameResult
 
 T = TypeVar("T")
+
+_PERCENTILES = (50, 95, 99)
 
 _COUNTS = ("frames", "frames_with_faces", "faces", "unreadable", "unconfirmed", "dropped")
 
@@ -98,7 +100,7 @@ class Stats:
     def stages(self) -> dict[str, dict[str, float]]:
         """Return p50, p95 and p99 of each stage that ran, in milliseconds per frame."""
         return {
-            name: {f"p{q}": round(float(np.percentile(times, q)), 3) for q in (50, 95, 99)}
+            name: {f"p{q}": round(float(value), 3) for q, value in zip(_PERCENTILES, _percentiles(times), strict=True)}
             for name, times in self._times.items()
             if times
         }
@@ -107,3 +109,8 @@ class Stats:
         """Return what `stats=` writes, as plain values."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         return {**counts, "seconds": round(self.seconds, 3), "fps": round(self.fps, 2), "stages": self.stages()}
+
+
+def _percentiles(times: Collection[float]) -> Array:
+    """Return what `numpy.percentile` does, which takes 10 ms to import more of NumPy."""
+    return np.interp(_PERCENTILES, np.linspace(0, 100, len(times)), sorted(times))

@@ -43,11 +43,12 @@ def summarised(context: Context, short: bool = False) -> Iterator[Callable[[], o
 def _finish(context: Context, short: bool) -> None:
     stats, paths = context.stats, [path for path in context.paths.values() if path.exists()]
     if not short:
-        show_table(context.source.name, stats, context.classes, paths)
+        show_table(context.source.name, context.model, stats, context.classes, paths)
         return
     shares = [f"{name} {stats.emotions[name] / stats.faces:.0%}" for name in order(list(stats.emotions))]
     counts = f"{context.source.name}: {stats.frames} frames, {stats.frames_with_faces} with faces"
-    print(", ".join([counts, *shares]) + (f"; wrote {', '.join(map(str, paths))}" if paths else ""), flush=True)
+    wrote = f"; wrote {', '.join(map(str, paths))}" if paths else ""
+    print(f"{', '.join([counts, *shares])}; model {context.model}{wrote}", flush=True)
 
 
 def warn(notes: list[str]) -> None:
@@ -57,17 +58,18 @@ def warn(notes: list[str]) -> None:
         print(f"warning: {' '.join(note.split())}", file=sys.stderr)
 
 
-def show_table(source: str, stats: Stats, classes: tuple[str, ...], paths: Iterable[Path]) -> None:
-    """Print counts, emotions and times of a run from `source`, and the paths that it wrote."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    console.print(_table(source, stats, classes, paths, "#" if console.options.ascii_only else "█"))
+def show_table(source: str, model: str, stats: Stats, classes: tuple[str, ...], paths: Iterable[Path]) -> None:
+    """Print counts, emotions and times of a run from `source` by `model`, and the paths that it wrote."""
+    console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 200)
+    console.print(_table(source, model, stats, classes, paths, "#" if console.options.ascii_only else "█"))
 
 
-def _table(source: str, stats: Stats, classes: tuple[str, ...], paths: Iterable[Path], full: str) -> Table:
+def _table(source: str, model: str, stats: Stats, classes: tuple[str, ...], paths: Iterable[Path], full: str) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", overflow="fold")
     table.add_column(overflow="fold")
     table.add_row("source", escape(source))
+    table.add_row("model", escape(model))
     unreadable = f", {stats.unreadable} unreadable" if stats.unreadable else ""
     table.add_row("frames", f"{stats.frames}, {stats.frames_with_faces} with faces{unreadable}")
     unconfirmed = f", {stats.unconfirmed} more found in one search only" if stats.unconfirmed else ""

@@ -113,7 +113,7 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     assert [row["frame"] for row in rows] == list(range(8))
     assert [row["time"] for row in rows] == pytest.approx([i / 25 for i in range(8)], abs=1e-3)
     for row in rows:
-        assert list(row) == ["frame", "time", "faces"]
+        assert list(row) == ["frame", "time", "faces", "model"] and row["model"] == "model.ts"
         (actual,) = row["faces"]
         assert list(actual) == ["id", "box", "score", "emotion", "confidence", "uncertain", "probabilities", "smoothed"]
         assert list(actual["probabilities"]) == list(EMOTIONS)
@@ -124,7 +124,8 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     assert (stats["frames"], stats["frames_with_faces"], stats["faces"], stats["dropped"]) == (8, 8, 8, 0)
     assert {"decode", "detect", "track", "classify", "annotate", "log", "save"} == set(stats["stages"])
     assert decoded(tmp_path / "out.mp4") == 8
-    for word in ("8, 8 with faces", "100.0%", "frames/s", "out.mp4", "out.jsonl", "out.json"):
+    assert stats["model"] == "model.ts"
+    for word in ("model    model.ts", "8, 8 with faces", "100.0%", "frames/s", "out.mp4", "out.jsonl", "out.json"):
         assert word in out
     assert "\x1b" not in out
     assert {p.name for p in tmp_path.iterdir()} == {"clip.mp4", "out.mp4", "out.jsonl", "out.json"}
@@ -366,6 +367,7 @@ def test_a_folder_of_films_is_a_batch(
         assert [(row["frame"], row["faces"][0]["id"]) for row in rows] == [(k, 1) for k in range(frames)]
         assert decoded(tmp_path / "out" / f"{name}.mp4") == frames
         assert f"{name}{'.mp4' if name == 'a' else ''}: {frames} frames, {frames} with faces" in out
+    assert out.count("; model model.ts; wrote ") == 2
     assert "10, 10 with faces" in out and "films, 2 of 3 films" in out
     first, second, last = err.splitlines()
     assert "broken.mov" in first and '"films/**"' in second and last.startswith("error: 1 of 3 films")

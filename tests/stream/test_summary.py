@@ -16,7 +16,7 @@ def test_names_of_classes_are_whole_in_a_narrow_terminal(width: int) -> None:
     stats.faces, stats.unconfirmed = 3, 2
     stats.stop()
     out = io.StringIO()
-    Console(file=out, width=width, highlight=False).print(_table("fake", stats, names, (), "█"))
+    Console(file=out, width=width, highlight=False).print(_table("fake", "fast.ts", stats, names, (), "█"))
     shown = out.getvalue()
     assert "…" not in shown and shown.count("x") == 50
     assert "2 more found in one search only" in " ".join(shown.split())

@@ -56,7 +56,7 @@ def process(
         total = source.total or 1
         if source.rate and total / source.rate > seconds + 1:
             raise SourceError(_TOO_LONG.format(seconds))
-        context = Context(source, recognizer.classes)
+        context = Context(source, recognizer.classes, recognizer.model)
         sinks = open_sinks(values, context)
         stats = context.stats
         results = _limited(recognizer.stream(source, stats=stats), seconds)

@@ -1,13 +1,16 @@
 """Emotions of faces: all faces of one or several frames are cropped and classified as one batch."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from fer import artifact
+from fer import artifact, ort
 from fer.stream.types import Array, Faces, Frame
+
+_log = logging.getLogger(__name__)
 
 
 def crop_face(image: Array, box: Array, margin: float, size: int) -> Array:
@@ -43,13 +46,13 @@ def crop_face(image: Array, box: Array, margin: float, size: int) -> Array:
 class FaceClassifier:
     """`classify([(frame, faces), …])` → for each frame float32 (N, K) probabilities, columns as in `classes`.
 
-    All faces of all frames go through the artifact as one batch.
+    All faces of all frames go through the artifact as one batch. `model` is the name of its file.
     """
 
-    def __init__(self, model: artifact.Artifact) -> None:
-        self._artifact = model
-        self.metadata = model.metadata
-        self.classes = model.metadata.classes
+    def __init__(self, loaded: artifact.Artifact, model: str = "") -> None:
+        self._artifact, self.model = loaded, model
+        self.metadata = loaded.metadata
+        self.classes = loaded.metadata.classes
 
     def __call__(self, frames: Sequence[tuple[Frame, Faces]]) -> list[Array]:
         margin, size = self.metadata.crop_margin, self.metadata.input_size
@@ -76,4 +79,8 @@ def load_face_classifier(
         ConfigError: The device is unknown or not available.
         ArtifactError: The file is not an artifact.
     """
-    return FaceClassifier(artifact.load(artifact.fastest(path or "bundled", device), device, threads=threads))
+    file = artifact.fastest(path or "bundled", device)
+    loaded = artifact.load(file, device, threads=threads)
+    if loaded.metadata.precision == "int8" and not ort.fast_int8() and not (device != "cpu" and ort.gpu()):
+        _log.warning("%s: this CPU has no fast int8; use the .onnx of the same model, which is as fast", file)
+    return FaceClassifier(loaded, file.name)

@@ -23,7 +23,7 @@ def open_sinks(values: Mapping[str, Any], context: Context, artifact: str | None
 
     Args:
         values: The value of each key of `SINKS`; keys that are missing, null or empty are left out.
-        context: The run. Its `paths` are filled in here; its `classes` may be set later.
+        context: The run. Its `paths` are filled in here; its `classes` and `model` may be set later.
         artifact: The model file, which must not be overwritten.
 
     Raises:

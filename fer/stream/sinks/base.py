@@ -68,7 +68,7 @@ class Context:
     Attributes:
         source: The source of the frames.
         classes: Names of the classes; set before a sink is entered.
-        model: Name of the model for reports.
+        model: Name of the model file, such as fast.int8.onnx; set before a sink is entered.
         stats: Counts and times of the run.
         threads: Number of encoding threads, None for the encoder's default.
         paths: The file or folder of each sink that writes one, by key.

@@ -25,6 +25,10 @@ class _Log(Sink):
             self._file = self.path.open("w", 1, encoding="utf-8", errors="backslashreplace", newline="")
         return self
 
+    def _row(self, result: FrameResult) -> dict[str, Any]:
+        known = {"model": self._context.model} if self._context and self._context.model else {}
+        return {**result.row(), **known}
+
     def close(self, complete: bool) -> None:
         with sink_errors(self.path):
             self._file.close()
@@ -34,11 +38,11 @@ class _Log(Sink):
 
 @sink("log", ".jsonl")
 class JsonLines(_Log):
-    """One JSON object per frame, with or without faces, as returned by `FrameResult.row`."""
+    """One JSON object per frame, with or without faces, as returned by `FrameResult.row`, and the `model`, if known."""
 
     def write(self, result: FrameResult, picture: Array | None = None) -> None:
         with sink_errors(self.path):
-            self._file.write(json.dumps(result.row(), ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(self._row(result), ensure_ascii=False) + "\n")
 
 
 @sink("log", ".csv")
@@ -46,25 +50,25 @@ class Csv(_Log):
     """One row per face, and one with empty face fields for a frame without faces.
 
     Columns: frame, time, event, carried (for stills file and error instead of both), id, x1, y1, x2, y2, score,
-    emotion, confidence, probability_<class> for each class.
+    emotion, confidence, probability_<class> for each class, model.
     """
 
     def __enter__(self) -> Self:
         super().__enter__()
         assert self._context is not None
-        self._frame = ["frame", "time", *(["file", "error"] if self._context.source.still else ["event", "carried"])]
-        columns = [*self._frame, "id", "x1", "y1", "x2", "y2", "score", "emotion", "confidence"]
-        columns += [f"probability_{name}" for name in self._context.classes]
+        of_frame = ["frame", "time", *(["file", "error"] if self._context.source.still else ["event", "carried"])]
+        columns = [*of_frame, "id", "x1", "y1", "x2", "y2", "score", "emotion", "confidence"]
+        columns += [*(f"probability_{name}" for name in self._context.classes), "model"]
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")
         with sink_errors(self.path):
             self._writer.writeheader()
         return self
 
     def write(self, result: FrameResult, picture: Array | None = None) -> None:
-        row = result.row()
+        row = self._row(result)
         with sink_errors(self.path):
             for face in row["faces"] or [{}]:
-                self._writer.writerow({**{k: row.get(k) for k in self._frame}, **_flat(face)})
+                self._writer.writerow({**row, **_flat(face)})
 
 
 def _flat(face: dict[str, Any]) -> dict[str, Any]:
@@ -74,13 +78,14 @@ def _flat(face: dict[str, Any]) -> dict[str, Any]:
 
 @sink("stats", ".json")
 class StatsFile(Sink):
-    """Counts of the run and times of its stages, as returned by `Stats.as_dict`."""
+    """The model, counts of the run and times of its stages, as returned by `Stats.as_dict`."""
 
     frames = False
 
     def __init__(self, path: Path, context: Context) -> None:
-        self.path, self._stats = path, context.stats
+        self.path, self._context = path, context
 
     def close(self, complete: bool) -> None:
         if complete:
-            write_output(self.path, json.dumps(self._stats.as_dict(), indent=2) + "\n")
+            values = {"model": self._context.model, **self._context.stats.as_dict()}
+            write_output(self.path, json.dumps(values, indent=2) + "\n")

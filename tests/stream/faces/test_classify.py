@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fer import artifact
+from fer import artifact, ort
 from fer.errors import ArtifactError, ConfigError
 from fer.stream.faces.classify import FaceClassifier, crop_face, load_face_classifier
 from fer.stream.types import Faces, Frame
@@ -90,6 +90,18 @@ def test_a_real_artifact_classifies(tmp_path: Path) -> None:
     faces = Faces(np.array([[2, 2, 8, 8]], np.float32), np.ones(1, np.float32))
     (answer,) = classify([(Frame(NUMBERED, 0, 0.0), faces)])
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
+
+
+def test_int8_warns_on_a_cpu_that_is_slow_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    metadata = artifact.Metadata(("a", "b", "c"), 1, 8, (0.5,), (0.5,), precision="int8")
+    path = artifact.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), metadata, tmp_path / "m.int8.onnx", "onnx")
+    caplog.clear()
+    for fast, warnings in ((True, 0), (False, 1)):
+        monkeypatch.setattr(ort, "fast_int8", lambda fast=fast: fast)
+        assert load_face_classifier(path).model == "m.int8.onnx"
+        assert [r.levelname for r in caplog.records if "use the .onnx" in r.getMessage()] == ["WARNING"] * warnings
 
 
 def test_a_missing_file_or_gpu_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,9 +26,17 @@ def test_json_lines_grow_row_by_row(tmp_path: Path) -> None:
     assert "ö" in path.read_text()
 
 
+def test_each_row_names_the_model_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with JsonLines(path, Context(FakeSource(), model="m.int8.onnx")) as log:
+        for faces in range(2):
+            log.write(frame_result(faces, faces=faces), None)
+    assert [json.loads(line)["model"] for line in path.read_text().splitlines()] == ["m.int8.onnx"] * 2
+
+
 def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    with Csv(path, Context(FakeSource(), ("a", "b"))) as log:
+    with Csv(path, Context(FakeSource(), ("a", "b"), "m.onnx")) as log:
         for i in range(3):
             log.write(frame_result(i, faces=i, time=i / 4), None)
             with path.open(newline="") as file:
@@ -36,7 +44,7 @@ def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
             assert len(rows) == (1, 2, 4)[i]
     assert [row["frame"] for row in rows] == ["0", "1", "2", "2"]
     assert [row["emotion"] for row in rows] == ["", "b", "b", "b"]
-    columns = "frame,time,event,carried,id,x1,y1,x2,y2,score,emotion,confidence,probability_a,probability_b"
+    columns = "frame,time,event,carried,id,x1,y1,x2,y2,score,emotion,confidence,probability_a,probability_b,model"
     assert path.read_text().splitlines()[0] == columns
     assert list(rows[1].values()) == [
         "1",
@@ -53,6 +61,7 @@ def test_csv_has_a_row_for_each_face_and_one_for_none(tmp_path: Path) -> None:
         "0.75",
         "0.25",
         "0.75",
+        "m.onnx",
     ]
 
 
@@ -97,13 +106,14 @@ def test_a_log_that_is_deleted_during_the_run_is_one_line(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("error", "written"), [(KeyboardInterrupt, True), (ZeroDivisionError, False)])
 def test_statistics_are_written_unless_the_run_fails(error: type[BaseException], written: bool, tmp_path: Path) -> None:
-    context = Context(FakeSource())
+    context = Context(FakeSource(), model="m.onnx")
     with pytest.raises(error), StatsFile(tmp_path / "stats.json", context):
         context.stats.count(frame_result(0))
         raise error
     assert (tmp_path / "stats.json").exists() == written
     if written:
-        assert json.loads((tmp_path / "stats.json").read_text())["faces"] == 1
+        values = json.loads((tmp_path / "stats.json").read_text())
+        assert (values["model"], values["faces"]) == ("m.onnx", 1)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full, a disk that is always full")
