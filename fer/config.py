@@ -63,7 +63,7 @@ def program(
     Args:
         name: Name of the config.
         run: The program. Its lazy imports do not slow down `--help`.
-        positional: Key of the first word if that has none.
+        positional: Key of the first word if that has none. Such a program starts quickly: `hydra.mode` has no effect.
         paths: Keys with literal values: spaces, commas, brackets and `${` have no meaning in them.
         arguments: A function that changes the command line before Hydra reads it.
     """
@@ -88,6 +88,8 @@ def program(
             warnings.filterwarnings("ignore", "(?s).*hydra/launcher/.* is validated against ConfigStore schema")
             # what they warn of in a picture, such as damaged EXIF, either costs nothing or is an error of ours
             warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|pillow_jxl)\b")
+            if positional:  # Hydra would compose the config twice, first for `hydra.mode` alone
+                hydra._internal.hydra.Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
             with env_override({"HYDRA_FULL_ERROR": "1"}):  # Hydra then raises its errors instead of printing them
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
 

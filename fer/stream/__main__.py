@@ -3,6 +3,7 @@
 Heavy modules are imported when needed, so that help appears at once and mistakes are reported before PyTorch is loaded.
 """
 
+import gc
 import logging
 import signal
 import sys
@@ -29,6 +30,7 @@ def run(cfg: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     check_groups(cfg, "detector", "tracking", "smoothing", "browser")
     if cfg.source == "browser":
+        gc.enable()
         from fer.stream.browser import page
 
         page.serve(cfg)
@@ -50,6 +52,7 @@ def _load(cfg: DictConfig) -> "Recognizer":
     settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
     recognizer = Recognizer(cfg.artifact, **settings)
     limit_threads(cfg.threads)
+    gc.enable()
     return recognizer
 
 
@@ -132,7 +135,17 @@ def _run_batch(cfg: DictConfig, films: list[Path], load: Callable[[], "Recognize
 
 _PATHS = ("source", "artifact", "save", "log", "stats", "timeline", "report", "collect", "snapshots")
 
-main = program("infer", run, positional="source", paths=_PATHS)
+_program = program("infer", run, positional="source", paths=_PATHS)
+
+
+def main() -> None:
+    """Run the program, until the model is loaded without garbage collection: what importing makes stays."""
+    gc.disable()
+    try:
+        _program()
+    finally:
+        gc.enable()
+
 
 if __name__ == "__main__":
     main()

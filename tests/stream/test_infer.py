@@ -543,7 +543,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
-HEAVY = "lightning pytorch_lightning wandb timm albumentations matplotlib torchvision supervision pandas scipy sklearn"
+TRAINING = "lightning pytorch_lightning wandb timm albumentations"
+HEAVY = f"{TRAINING} matplotlib torchvision supervision trackers pandas scipy sklearn"
 
 
 def imported(*arguments: str) -> tuple[str, set[str]]:
@@ -586,6 +587,24 @@ def test_a_first_result_imports_little(model: Path, tmp_path: Path) -> None:
     assert "1, 0 with faces" in out and (tmp_path / "b.png").exists()
     assert "torch" in modules
     assert not modules & set(HEAVY.split())
+
+
+def test_onnx_needs_no_pytorch_and_a_picture_no_tracker(model: Path, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(144, 7))
+    path = artifact.save(network, artifact.read_metadata(model), tmp_path / "model.onnx", "onnx")
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((60, 80, 3), 90, np.uint8))
+    make_clip(tmp_path / "clip.mp4", 3)
+    training, tracking = {"torch", "torchvision", *TRAINING.split()}, {"trackers", "supervision"}
+    for source, absent, present in (
+        ("a.png", {"torch", *HEAVY.split()}, set()),
+        ("clip.mp4", training, tracking),
+    ):
+        words = f"source={tmp_path / source}", f"artifact={path}", "view=none", f"log={tmp_path}/log.csv"
+        out, modules = imported(*words)
+        assert "model.onnx" in out
+        assert not modules & absent and modules >= present
+        (row, *_) = csv.DictReader((tmp_path / "log.csv").read_text().splitlines())
+        assert row["model"] == "model.onnx"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
