@@ -39,7 +39,7 @@ def session(model: bytes | Path, device: str = "cpu", threads: int | None = None
         ConfigError: The device is unknown, or a GPU that is not there or that this ONNX Runtime cannot use.
         Exception: The model cannot be read.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(device)):
         raise ConfigError(f"device={device} is unknown; choose auto, cpu, cuda or cuda:1")
     if device.startswith("cuda") and not gpu():
         raise ConfigError(f"device={device}: this ONNX Runtime has no CUDA; use device=cpu, or install onnxruntime-gpu")

@@ -55,7 +55,7 @@ def fastest(model: str | Path, device: str) -> Path:
     """
     from fer import ort
 
-    path, on_gpu = find(model), device.startswith("cuda")
+    path, on_gpu = find(model), str(device).startswith("cuda")
     if model not in _included():
         return path
     if on_gpu or (device == "auto" and ort.gpu()):

@@ -119,6 +119,7 @@ def test_devices_of_onnx_are_those_of_onnx_runtime(onnx_model, monkeypatch):
         (False, "cuda:1", "has no CUDA; use device=cpu, or install onnxruntime-gpu"),
         (True, "cuda:1", "device=cuda:1: ONNX Runtime finds no such GPU; use device=cpu or device=auto"),
         (False, "gpu", "device=gpu is unknown; choose auto, cpu, cuda or cuda:1"),
+        (False, None, "device=None is unknown"),
     ):
         monkeypatch.setattr(ort, "gpu", lambda gpu=gpu: gpu)
         with pytest.raises(ConfigError, match=message):
