@@ -49,7 +49,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def onnx_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifact of `model` as ONNX."""
-    pytest.importorskip("onnx", reason="the extra 'export' is not installed")
     return artifact.save(network(), META, tmp_path_factory.mktemp("onnx") / "m.onnx", "onnx")
 
 

@@ -83,7 +83,6 @@ def test_figures_of_an_artifact_that_averages_with_the_mirror_image_are_its_own(
 
 
 def test_an_onnx_model_scores_like_the_same_model_in_torchscript(make_model, run, tmp_path, no_pictures):
-    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
     paths = [make_model(tmp_path / "a.ts", 0), make_model(tmp_path / "b.onnx", 0, format="onnx")]
     models = run(f"models={[str(path) for path in paths]}", "robustness=false")["models"]
     assert models["b"] == pytest.approx(models["a"], abs=1e-3)

@@ -31,7 +31,7 @@ class Format:
         runs_code: Whether loading a file can run code in it, so that files from elsewhere must be trusted first.
         arrays: Whether what `load` returns takes and returns NumPy arrays instead of tensors; it then needs no PyTorch,
             and its `device` may be "auto".
-        needs: Packages that `save` imports beyond this project's own.
+        needs: Packages that a format of a plugin imports beyond this project's own.
     """
 
     name: str

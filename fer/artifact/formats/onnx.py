@@ -27,6 +27,8 @@ def save(model: "InferenceModel", metadata: Metadata, path: Path) -> None:
         program = torch.onnx.export(module, example, dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
     assert program is not None
     proto = program.model_proto  # a new one each time
+    for part in (proto.graph, *proto.graph.node):
+        del part.metadata_props[:]  # PyTorch's own view of the network, with paths of source files
     onnx.helper.set_model_props(proto, {METADATA_FILE: metadata.to_json()})
     path.write_bytes(proto.SerializeToString())
 
@@ -61,5 +63,4 @@ def load(path: Path, metadata: Metadata, device: str, raw: bool, threads: int | 
     return predict
 
 
-_NEEDS = ("onnx", "onnxscript")
-register(Format("onnx", ".onnx", save, load, read_metadata, runs_code=False, arrays=True, needs=_NEEDS))
+register(Format("onnx", ".onnx", save, load, read_metadata, runs_code=False, arrays=True))
