@@ -4,12 +4,16 @@
                                               evaluate a checkpoint or artifact on FER-2013, by its labels and by the
                                               votes of FER+, and on faces from elsewhere, undamaged and damaged; write
                                               it with all figures in its metadata as fer/weights/NAME.ts
+    python benchmarks/models.py onnx NAME --faces ../shared/faces
+                                              write fer/weights/NAME.onnx and NAME.int8.onnx from NAME.ts; int8 is
+                                              judged on PublicTest, by its labels and by the votes, and on the
+                                              undamaged faces from elsewhere
     python benchmarks/models.py cards         write the figures in the cards, fer/weights/*.md
     python benchmarks/models.py table         write the table in README.md and docs/models.md
 
-`cards` and `table` need nothing but the files in fer/weights. `release` reads FER-2013 from FER2013_ROOT, which also
-has fer2013new.csv, and is the only command that reads PrivateTest: once for each released file. The folder of `--faces`
-has `boxes.csv` and `score.py`, whose functions cut and damage the faces.
+`cards` and `table` need nothing but the files in fer/weights. The others read FER-2013 from FER2013_ROOT, which also
+has fer2013new.csv; `release` alone evaluates on PrivateTest, once for each released file. The folder of `--faces` has
+`boxes.csv` and `score.py`, whose functions cut and damage the faces.
 """
 
 import argparse
@@ -28,7 +32,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fer import artifact, metrics
+from fer import artifact, metrics, models
 from fer.artifact import Metadata, trust
 from fer.artifact.export import export
 from fer.data import fer2013, votes
@@ -37,6 +41,7 @@ from fer.evaluate import predict, report
 from fer.files import write_file
 from fer.labels import EMOTIONS
 from fer.tables import line
+from fer.train.quantize import quantize
 
 WEIGHTS = ROOT / "fer" / "weights"
 PAGES = ("README.md", "docs/models.md")
@@ -66,8 +71,12 @@ MANY = 100
 
 
 def released() -> dict[str, Metadata]:
-    """The metadata of the included models, smallest first."""
+    """The metadata of the included models, smallest first, with the figures and the size of their int8 files."""
     found = {path.stem: artifact.read_metadata(path) for path in WEIGHTS.glob("*.ts")}
+    for path in WEIGHTS.glob("*.int8.onnx"):
+        name = path.name.removesuffix(".int8.onnx")
+        of_int8 = artifact.read_metadata(path).metrics | {"int8/bytes": float(path.stat().st_size)}
+        found[name] = replace(found[name], metrics=found[name].metrics | of_int8)
     return dict(sorted(found.items(), key=lambda item: item[1].parameters))
 
 
@@ -146,6 +155,25 @@ def release(source: Path, name: str, elsewhere: Path | None) -> None:
     print(row_of(name, metadata))
 
 
+def onnx(name: str, elsewhere: Path | None) -> None:
+    """Write an included model as ONNX, in float32 and int8."""
+    path = WEIGHTS / f"{name}.ts"
+    metadata = artifact.read_metadata(path)
+    backbone = models.create(
+        classes=len(metadata.classes), channels=metadata.channels, **metadata.config["model"] | {"pretrained": False}
+    )
+    backbone.load_state_dict(artifact.backbone_weights(path))
+    exported = artifact.save(backbone, metadata, path.with_suffix(".onnx"), "onnx")
+    splits = fer_2013()
+    judged = {"val": splits["val"], "val_votes": splits["val"].by_majority()}
+    if elsewhere:
+        sets = faces(elsewhere, metadata.crop_margin, metadata.input_size)
+        judged |= {name: split for name, split in sets if name in SETS}
+    figures = quantize(exported, path.with_suffix(".int8.onnx"), splits["train"].images, judged)
+    for key, value in figures.items():
+        print(f"{key}: {value:.4f}")
+
+
 def large(m: dict[str, float], name: str) -> float | None:
     """The mean recall of the classes with `MANY` images or more, of which there are as many in damaged images."""
     kept = [c for c in EMOTIONS if m.get(f"{name}/support/{c}", 0) >= MANY]
@@ -185,6 +213,18 @@ def card(metadata: Metadata) -> str:
             text.append(line([words, f"{images:.0f}" if images else "–", *values]))
     if alone := m.get("test/accuracy_without_duplicates"):
         text += ["", f"PrivateTest without its 288 duplicates of Training: {100 * alone:.1f}."]
+    if "int8/agreement" in m:
+        accuracies = [
+            f"{words} {shown('', m[f'int8/{name}/accuracy'])} ({shown('', m[f'int8/{name}/accuracy_float32'])})"
+            for name, words in SETS.items()
+            if f"int8/{name}/accuracy" in m
+        ]
+        text += [
+            "",
+            f"The int8 file has {m['int8/bytes'] / 1e6:.1f} MB. {shown('', m['int8/agreement'])} % of its answers on "
+            f"PublicTest are those of float32. Accuracy, in brackets that of float32: {', '.join(accuracies)}. "
+            "The images are those of the table, without flip.",
+        ]
     for name in CONFUSIONS:
         if f"{name}/confusion/{EMOTIONS[0]}/{EMOTIONS[0]}" in m:
             text += ["", f"Confusion, {SETS[name]}: images by true class (rows) and answer (columns).", ""]
@@ -205,6 +245,8 @@ COLUMNS = {
     "posed": "{jaffe/accuracy}",
     "press with noise / blur / 24 pixels": "{press_noise/accuracy} / {press_blur/accuracy} / {press_24/accuracy}",
     "ECE, votes / press": "{val_votes/ece} / {press/ece}",
+    "int8: same answers": "{int8/agreement}",
+    "int8: PublicTest, votes / press": "{int8/val_votes/accuracy} / {int8/press/accuracy}",
 }
 """Heading → what fills a cell."""
 
@@ -249,6 +291,10 @@ def main() -> None:
     one.add_argument("name")
     one.add_argument("--faces", type=Path)
     one.set_defaults(run=lambda given: release(given.file, given.name, given.faces))
+    two = commands.add_parser("onnx")
+    two.add_argument("name")
+    two.add_argument("--faces", type=Path)
+    two.set_defaults(run=lambda given: onnx(given.name, given.faces))
     for command in (cards, table):
         commands.add_parser(command.__name__).set_defaults(run=lambda _, command=command: command())
     given = parser.parse_args()

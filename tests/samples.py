@@ -46,6 +46,7 @@ TINY = [
     "trainer.max_epochs=1",
     "trainer.accelerator=cpu",
     "logger=csv",
+    "export.onnx=false",
 ]
 """Overrides of train.py for a training that takes a second."""
 

@@ -13,7 +13,7 @@ the neighbour of a frame it was trained on.
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -106,6 +106,17 @@ def read_whole(name: str, root: str | Path, size: int, channels: int) -> Split:
     if broken:
         raise DataError(refusal(broken, root))
     return split
+
+
+def read_each(name: str, paths: Sequence[str], size: int, channels: int, taken: Collection[str]) -> dict[str, Split]:
+    """Read folders as `read_whole` does, by their names, with an apostrophe for each that is in `taken` already."""
+    splits: dict[str, Split] = {}
+    for path in paths:
+        folder = expand(path).resolve().name
+        while folder in splits or folder in taken:
+            folder += "'"
+        splits[folder] = read_whole(name, path, size, channels)
+    return splits
 
 
 def _find(name: str, given: str | Path) -> tuple[Path, dict[str, Path], dict[str, list[Image]]]:

@@ -4,7 +4,7 @@ Images of other classes are left out. Probabilities of classes that the data or 
 rest are renormalised. Names are compared as `fer.labels.key` says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,15 +15,21 @@ from fer.errors import ConfigError
 from fer.evaluate.predict import Model
 
 
-def shared(models: Sequence[Model], classes: Sequence[str], data: str = "the data") -> tuple[str, ...]:
-    """Return those of the classes of `data` that all models know. Raises `ConfigError` if they are fewer than two."""
+def shared(
+    known: Iterable[tuple[object, Sequence[str]]], classes: Sequence[str], data: str = "the data"
+) -> tuple[str, ...]:
+    """Return those of the classes of `data` that all others know, each given as its name or path and its classes.
+
+    Raises:
+        ConfigError: They are fewer than two.
+    """
     result = list(classes)
-    for model in models:
-        known = {labels.key(name) for name in model.metadata.classes}
-        result = [name for name in result if labels.key(name) in known]
+    for owner, own in known:
+        keys = {labels.key(name) for name in own}
+        result = [name for name in result if labels.key(name) in keys]
         if len(result) < 2:
-            both = f"{', '.join(model.metadata.classes)}, but {data} has {', '.join(classes)}"
-            raise ConfigError(f"{model.path} has the classes {both}; fewer than two are known to all")
+            both = f"{', '.join(own)}, but {data} has {', '.join(classes)}"
+            raise ConfigError(f"{owner} has the classes {both}; fewer than two are known to all")
     return tuple(result)
 
 

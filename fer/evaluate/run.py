@@ -25,11 +25,10 @@ from fer.artifact.export import export, from_checkpoint
 from fer.checks import check_choice, check_flag, check_number, paths_of
 from fer.data import votes
 from fer.data.base import Split, duplicates
-from fer.data.folder import read_whole
+from fer.data.folder import read_each
 from fer.errors import ConfigError, DataError
 from fer.evaluate import classes, predict, report, robustness
 from fer.evaluate.predict import AVERAGE, Model, Predictions
-from fer.files import expand
 from fer.metrics import fit_temperature
 
 
@@ -133,20 +132,16 @@ def _sets(splits: dict[str, Split], models: Sequence[Model], cfg: DictConfig) ->
     if sets[cfg.split].majority is not None and (agreed := sets[cfg.split].by_majority()):
         sets[f"{cfg.split}_votes"] = agreed
     size, channels = (max(getattr(model.metadata, key) for model in models) for key in ("input_size", "channels"))
-    for path in paths_of("also", cfg.also):
-        name = expand(path).resolve().name
-        while name in sets:
-            name += "'"
-        sets[name] = read_whole("also", path, size, channels)
-    return sets
+    return sets | read_each("also", paths_of("also", cfg.also), size, channels, sets)
 
 
 def _restricted(models: Sequence[Model], sets: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:
     """Return the images of the classes that all models know, and sentences on what is left out."""
     result: dict[str, Split] = {}
     notes = []
+    known = [(model.path, model.metadata.classes) for model in models]
     for name, split in sets.items():
-        shared = classes.shared(models, split.classes, name if result else "the data")
+        shared = classes.shared(known, split.classes, name if result else "the data")
         if note := classes.note(models, split, shared):
             notes.append(f"{name}: {note}" if result else note)
         result[name] = classes.only(split, shared)

@@ -27,9 +27,14 @@ _STEPS = ("max_epochs", "max_steps", "accumulate_grad_batches", "limit_train_bat
 def finished(folder: Path) -> bool:
     """Whether the run, sweep or search in `folder` has ended.
 
-    A finished run has its metrics and, written after them, its artifact; the others have a leaderboard.
+    A finished run has its metrics and, written after everything else, the artifact of its `export.format`; the others
+    have a leaderboard.
     """
-    models = (folder / f"model{format.suffix}" for format in FORMATS.values())
+    try:
+        names = [OmegaConf.load(folder / ".hydra" / "config.yaml").export.format]
+    except Exception:  # a run without Hydra, a sweep, or a file that was cut short
+        names = list(FORMATS)
+    models = (folder / f"model{FORMATS[name].suffix}" for name in names if name in FORMATS)
     run = (folder / "metrics.json").exists() and any(path.exists() for path in models)
     return run or (folder / "leaderboard.csv").exists()
 

@@ -18,13 +18,14 @@ from fer.artifact import formats, trust
 from fer.artifact.export import export
 from fer.artifact.metadata import git_commit
 from fer.checks import check_choice, check_flag, check_number, check_path, paths_of
+from fer.data.base import Split
 from fer.data.datamodule import EmotionDataModule
-from fer.errors import ConfigError
+from fer.errors import ArtifactError, ConfigError
 from fer.evaluate import report
 from fer.files import expand
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
-from fer.train import distil, initial_weights, leaderboard, resume
+from fer.train import distil, initial_weights, leaderboard, quantize, resume
 from fer.train.callbacks import Compile, FiniteWeights, History
 from fer.train.trainer import build, fit, keep_best
 
@@ -83,6 +84,8 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     if cfg.monitor.startswith("val_votes/") and data.splits["val"].majority is None:
         raise ConfigError(f"monitor={cfg.monitor} needs votes; set data.votes=fer2013new.csv")
     model = classifier(cfg, data)
+    also = paths_of("export.also", cfg.export.also)
+    folders = quantize.read_folders(also, data.classes, cfg.input_size, data.channels)
 
     last = folder / "checkpoints" / resume.LAST
     ckpt_path = str(last) if cfg.resume and last.is_file() else None
@@ -106,7 +109,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         report.write_metrics(metrics, folder / "metrics.json")
         if history.epochs:
             plots.curves(history.epochs, cfg.name, folder / "curves.png", cfg.monitor)
-        exported = export(best, folder / f"model{formats.get(cfg.export.format).suffix}", **cfg.export)
+        exported = _export(cfg, best, data.splits, folders)
         _log(loggers, metrics, folder, exported)
         report.show(metrics, exported)
         return metrics
@@ -144,7 +147,7 @@ def _check(cfg: DictConfig) -> None:
     check_path("run_dir", cfg.run_dir, optional=False)
     check_path("init_from", cfg.init_from)
     check_choice("resume", cfg.resume, (None, "auto"))
-    for flag in ("trust", "class_weights", "evaluate.test", "export.flip"):
+    for flag in ("trust", "class_weights", "evaluate.test", "export.flip", "export.onnx", "export.int8"):
         check_flag(flag, OmegaConf.select(cfg, flag))
     check_number("seed", cfg.seed, 0, 2**32 - 1, whole=True)
     check_number("threads", cfg.threads, 1, 4096, whole=True, optional=True)
@@ -158,6 +161,10 @@ def _check(cfg: DictConfig) -> None:
     formats.get(cfg.export.format)
     check_number("export.crop_margin", cfg.export.crop_margin, -0.4, 2)
     check_number("export.prior", cfg.export.prior, 0, 2)
+    if cfg.export.int8 and not cfg.export.onnx and cfg.export.format != "onnx":
+        raise ConfigError("export.int8=true quantises model.onnx; set export.onnx=true")
+    if paths_of("export.also", cfg.export.also) and not cfg.export.int8:
+        raise ConfigError("export.also judges the int8 model; set export.int8=true, or remove it")
     if not isinstance(cfg.monitor, str):
         raise ConfigError(f"monitor={cfg.monitor} must name a metric, such as val/accuracy")
     if cfg.callbacks.get("checkpoint") is None:
@@ -268,6 +275,30 @@ def _facts(cfg: DictConfig, trainer: L.Trainer, model: EmotionClassifier, histor
     if history.epochs and "val/loss" in history.epochs[0]:
         facts["val/loss_epoch_1"] = history.epochs[0]["val/loss"]  # a repetition can be compared after one epoch
     return facts
+
+
+def _export(cfg: DictConfig, best: Path, splits: dict[str, Split], folders: dict[str, Split]) -> Path:
+    """Write the artifacts of a run and return that of `export.format`, which is the last; see `resume.finished`."""
+    chosen = {name: cfg.export[name] for name in ("flip", "prior", "crop_margin")}
+    main, onnx = (best.parents[1] / f"model{formats.get(name).suffix}" for name in (cfg.export.format, "onnx"))
+    if main == onnx:
+        export(best, main, format="onnx", **chosen)
+    elif cfg.export.onnx:
+        try:
+            export(best, onnx, format="onnx", **chosen)
+        except ArtifactError as error:  # networks vary
+            log.warning("no model.onnx: %s", str(error).rpartition("; try ")[0] or error)
+    if cfg.export.int8 and onnx.is_file():
+        val = splits["val"]
+        by_votes = {"val_votes": val.by_majority()} if val.majority is not None and (val.majority >= 0).any() else {}
+        try:
+            figures = quantize.quantize(
+                onnx, onnx.with_suffix(".int8.onnx"), splits["train"].images, {"val": val} | by_votes | folders
+            )
+            log.info("model.int8.onnx: %.1f %% of its answers are those of model.onnx", 100 * figures["int8/agreement"])
+        except ArtifactError as error:
+            log.warning("no model.int8.onnx: %s", error)
+    return main if main == onnx else export(best, main, format=cfg.export.format, **chosen)
 
 
 def _log(loggers: list[Any], metrics: dict[str, float], folder: Path, exported: Path) -> None:

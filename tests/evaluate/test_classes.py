@@ -11,7 +11,7 @@ from fer import artifact, metrics
 from fer.data import synthetic
 from fer.data.base import Split
 from fer.errors import ConfigError, DataError
-from fer.evaluate import classes, predict
+from fer.evaluate import classes
 from fer.labels import EMOTIONS
 
 SIX = ("angry", "disgust", "fear", "happy", "sad", "surprise")
@@ -121,7 +121,7 @@ def test_fewer_than_two_shared_classes_are_one_line(make_model, run, splits, giv
         run(f"models='{path}'")
     given({"test": splits["test"].only(splits["test"].labels > 5)})
     with pytest.raises(ConfigError, match="but press has happy, keen; fewer"):
-        classes.shared([predict.load_models(["fast"], "cpu")[0]], ("happy", "keen"), "press")
+        classes.shared([("fast.ts", EMOTIONS)], ("happy", "keen"), "press")
     other = make_model(tmp_path / "six.ts", 0, classes=SIX)
     with pytest.raises(DataError, match="split=test has no images of angry, disgust"):
         run(f"models='{other}'", "split=test")
