@@ -159,7 +159,7 @@ def _load(path: Path, name: str, device_name: str) -> Model:
         module: Network = InferenceModel(backbone, metadata).eval().to(device)
         temperature = None
     else:
-        module = loaded = artifact.load(path, device, raw=True)
+        module = loaded = artifact.load(path, device, raw=True, threads=torch.get_num_threads())
         metadata = loaded.metadata
         temperature = metadata.temperature
 

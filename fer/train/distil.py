@@ -56,7 +56,8 @@ class Teachers:
     def __call__(self, images: Tensor) -> Tensor:
         if images.device != self._device:
             self._networks.to(images.device)
-            self._artifacts = [artifact.load(path, str(images.device)) for path in self._files]
+            device, threads = str(images.device), torch.get_num_threads()
+            self._artifacts = [artifact.load(path, device, threads=threads) for path in self._files]
             self._columns = [None if columns is None else columns.to(images.device) for columns in self._columns]
             self._device = images.device
         with torch.no_grad():

@@ -20,6 +20,13 @@ def test_predictions_of_an_artifact_are_its_probabilities(make_model, splits, tm
     assert (predictions.correct == (predictions.calibrated.argmax(1) == split.labels)).all()
 
 
+def test_artifacts_run_on_the_threads_of_pytorch(make_model, tmp_path, monkeypatch):
+    given, load = {}, artifact.load
+    monkeypatch.setattr(artifact, "load", lambda *words, **values: given.update(values) or load(*words, **values))
+    predict.load_models([str(make_model(tmp_path / "m.ts", 0))], "cpu")
+    assert given["threads"] == torch.get_num_threads()
+
+
 def test_a_classifier_its_checkpoint_and_its_artifact_agree(classifier, run_folder, splits):
     images = splits["val"].images
     wanted = predict.softmax(predict.logits(predict.network_of(classifier), images))
