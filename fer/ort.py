@@ -1,6 +1,5 @@
 """Sessions of ONNX Runtime, which runs the face detector and ONNX artifacts."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,9 @@ import cv2
 import onnxruntime
 
 from fer.errors import ConfigError
+
+CORES = cv2.getNumberOfCPUs()
+"""CPU cores that this process may use."""
 
 _DOT_PRODUCTS = ("AVX512VNNI", "AVX_VNNI", "NEON_DOTPROD")
 """Names that OpenCV gives the instructions."""
@@ -19,18 +21,13 @@ def gpu() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def half_of_the_cores() -> int:
-    """Return how many threads a network gets by default: two run at the same time, one on each half of the cores."""
-    return max(1, (os.cpu_count() or 1) // 2)
-
-
 def session(model: bytes | Path, device: str = "cpu", threads: int | None = None) -> Any:
     """Open a model.
 
     Args:
         model: A file, or the content of one.
         device: cpu, cuda, or cuda:1; "auto" is the GPU where this ONNX Runtime can run on one.
-        threads: CPU threads, None for `half_of_the_cores`.
+        threads: CPU threads, None for one on each core.
 
     Returns:
         An `onnxruntime.InferenceSession`, which several threads may use.
@@ -44,7 +41,7 @@ def session(model: bytes | Path, device: str = "cpu", threads: int | None = None
     if device.startswith("cuda") and not gpu():
         raise ConfigError(f"device={device}: this ONNX Runtime has no CUDA; use device=cpu, or install onnxruntime-gpu")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or half_of_the_cores()
+    options.intra_op_num_threads = threads or CORES
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take the cores of other stages
     options.log_severity_level = 4  # errors are raised anyway
     on_gpu = device.startswith("cuda") or (device == "auto" and gpu())

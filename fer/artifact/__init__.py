@@ -113,7 +113,7 @@ def load(path: str | Path = BUNDLED, device: str = "cpu", raw: bool = False, thr
             this computer, or trusted (`fer.artifact.trust`).
         device: auto, cpu, cuda or cuda:1.
         raw: Return probabilities before the temperature and without flip averaging, for evaluation.
-        threads: CPU threads of an ONNX artifact, None for half of the cores. TorchScript has those of PyTorch.
+        threads: CPU threads of an ONNX artifact, None for one on each core. TorchScript has those of PyTorch.
 
     Raises:
         ArtifactError: The file is missing, damaged, not an artifact or not trusted.

@@ -45,6 +45,8 @@ class FakeSource(Source):
 class FakeDetector:
     """Detects the same `boxes`, (x1, y1, x2, y2) in pixels, in every frame whose index is not in `blind`."""
 
+    width = 320
+
     def __init__(self, *boxes: tuple[float, float, float, float], blind: frozenset[int] = frozenset()) -> None:
         self._boxes, self._blind = np.array(boxes, np.float32).reshape(-1, 4), blind
 

@@ -1,11 +1,11 @@
 """The stages of a run, which work in parallel:
 
-    reader thread ──Frame──▶ detection thread ──Detections──▶ calling thread ──FrameResult──▶ one thread per sink
+    reader thread ──Frame──▶ search thread ──Detections──▶ calling thread ──FrameResult──▶ one thread per sink
 
-The detection thread also tracks, since new faces decide which frame it searches next. The calling thread classifies and
-smooths; it also shows the window. For files, every frame is processed, in order. For live sources, only the newest
-frame is processed, and dropped frames are counted. The first error in any thread stops all stages, closes all sinks,
-and is raised.
+The calling thread tracks, classifies and smooths; it also shows the window. If not every frame is searched, the search
+thread tracks, since new faces decide which frame it searches next. For files, every frame is processed, in order. For
+live sources, only the newest frame is processed, and dropped frames are counted. The first error in any thread stops
+all stages, closes all sinks, and is raised.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,14 +24,13 @@ import numpy as np
 from fer.checks import check_number
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
-from fer.stream.faces.track import SceneCutDetector, Tracker
+from fer.stream.faces.track import Tracker
 from fer.stream.queues import BoundedQueue, close, room, start, with_end
+from fer.stream.search import Detect, search
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
 from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
-
-Detect = Callable[[Frame], Faces]
 
 
 class Classify(Protocol):
@@ -113,6 +112,7 @@ def results(
     state: TemporalState,
     stats: Stats,
     every: int = 1,
+    copy_width: int | None = None,
 ) -> Generator[FrameResult, None, None]:
     """Yield the result of each frame of `source`. Closing the generator stops the threads and closes the source.
 
@@ -124,6 +124,7 @@ def results(
         stats: Gets the times of the stages and the numbers of dropped frames and of unconfirmed faces.
         every: Search every k-th frame for faces; the frames in between keep those faces. Stills, frames that begin
             another scene, and frames after a search that found new faces or missed some are always searched.
+        copy_width: Width in pixels of the copies that will be searched.
 
     Raises:
         ConfigError: `every` is not a whole number from 1.
@@ -133,15 +134,21 @@ def results(
     step = 1 if source.still else every
     frames = BoundedQueue[Frame](1 if source.live else _room, newest=source.live)
     detections = BoundedQueue[Detections](1 if source.live else _room)
-    searches = _search(frames, detect, state.tracker, stats, step)
+    read = iter(source) if source.live or source.still else _with_copies(iter(source), step, copy_width)
+    searched = search(frames, detect, state.tracker, stats, step)
+    tracked: Iterator[Detections] = iter(detections)
     if state.tracker is not None:
-        searches = _track(searches, state, state.tracker, stats, ahead=not source.live)
+        track = partial(_track, state=state, tracker=state.tracker, stats=stats, ahead=not source.live)
+        if step == 1:  # no search depends on the tracker, so this thread can track
+            tracked = track(tracked)
+        else:
+            searched = track(searched)
     threads = [
-        start("read", stats.timed("decode", iter(source)), frames.put, frames.end),
-        start("detect", searches, detections.put, detections.end),
+        start("read", stats.timed("decode", read), frames.put, frames.end),
+        start("search", searched, detections.put, detections.end),
     ]
     try:
-        yield from _recognize(iter(detections), classify, state, stats, most=1 if source.live else _BUFFERED)
+        yield from _recognize(tracked, classify, state, stats, most=1 if source.live else _BUFFERED)
     finally:
         stats.dropped += frames.dropped
         detections.stop()
@@ -158,18 +165,13 @@ def _room(value: "Frame | Detections | _Drawing") -> int:
     return room(_QUEUED, (value if isinstance(value, Frame) else value.frame).image.nbytes)
 
 
-def _search(
-    frames: Iterable[Frame], detect: Detect, tracker: Tracker | None, stats: Stats, every: int
-) -> Iterator[Detections]:
-    """Search frames for faces. Every frame is tracked before the next one is taken."""
-    is_cut = None if tracker is None else SceneCutDetector()
+def _with_copies(frames: Iterator[Frame], every: int, width: int | None) -> Iterator[Frame]:
+    """Make the copies that the next stage needs while the pixels of the frame are in the cache of this core."""
     for count, frame in enumerate(frames):
-        cut, faces = is_cut is not None and is_cut(frame.image), Faces.none()
-        searched = cut or count % every == 0 or (tracker is not None and tracker.unsure)
-        if searched and frame.error is None:
-            with stats.stage("detect"):
-                faces = detect(frame)
-        yield Detections(frame, faces, searched, cut)
+        frame.sampled()
+        if width is not None and count % every == 0:
+            frame.reduced(width)
+        yield frame
 
 
 def _track(

@@ -52,7 +52,8 @@ class Recognizer:
             (`fer.artifact.fastest`); None for the bundled one.
         trust: Run a TorchScript file that was made elsewhere.
         device: auto, cpu, cuda or cuda:1.
-        threads: CPU threads of detection and of classification each, None for half of the cores.
+        threads: CPU threads of each network, None for those that were fastest: all cores, but half of them for the
+            search of films.
         detector, tracking, smoothing: Arguments of `Detector`, `Tracker` and `Smoother` in `fer.stream.faces`.
 
     Raises:
@@ -143,7 +144,8 @@ class Recognizer:
         check_number("max_frames", max_frames, 1, 1e9, whole=True, optional=True)
         opened = source if isinstance(source, Source) else open_source(source)
         state = self._state(tracked=not opened.still)
-        results = pipeline.results(opened, self.detect, self.classify, state, stats or Stats(), every)
+        width = self._detector.width
+        results = pipeline.results(opened, self.detect, self.classify, state, stats or Stats(), every, width)
         with closing(results):
             yield from islice(results, max_frames)
         if opened is not source:  # whoever opened the source reads its notes
@@ -181,7 +183,7 @@ class Session:
             clock = max(monotonic() - self._start, self._time + 1e-3)
             self._time = check_time(clock if time is None else time, self._time)
             frame = Frame(picture, next(self._index), self._time)
-            return self._recognizer._recognize(frame, self._state, self._is_cut(frame.image))
+            return self._recognizer._recognize(frame, self._state, self._is_cut(frame))
 
 
 def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any] | None, **others: Any) -> T:
@@ -197,14 +199,14 @@ def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any] | None, 
 def limit_threads(threads: int | None) -> None:
     """Set the CPU threads of OpenCV and PyTorch for the whole process, as only a program may do, not a library.
 
-    Detection and classification run in parallel, so by default each gets half of the cores. Call it once the model is
+    By default, each gets half of the cores, since the stages of a film run in parallel. Call it once the model is
     loaded: an ONNX artifact does without PyTorch, which is then not imported.
 
     Raises:
         ConfigError: `threads` is out of range.
     """
     check_number("threads", threads, 1, 256, whole=True, optional=True)
-    threads = threads or ort.half_of_the_cores()
+    threads = threads or max(1, ort.CORES // 2)
     cv2.setNumThreads(threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)

@@ -22,7 +22,7 @@ _MEASURED = 100_000
 
 
 class Stats:
-    """Counts and times of a run. Each stage is timed by a single thread.
+    """Counts and times of a run. Threads add times; only one counts.
 
     Attributes:
         frames, frames_with_faces, faces: Numbers processed so far.

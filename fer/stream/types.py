@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -48,6 +49,7 @@ class Frame:
     error: str | None = None
     event: str | None = None
     captured: float | None = None
+    _copies: dict[int, Array] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         dtype, shape = self.image.dtype, self.image.shape
@@ -59,6 +61,36 @@ class Frame:
             raise ValueError(f"index must be 0 or more, not {self.index}")
         if not math.isfinite(self.time):
             raise ValueError(f"time must be a number of seconds, not {self.time}")
+
+    def reduced(self, width: int) -> Array:
+        """Return a copy of the image that is `width` pixels wide, or the image itself if it is no wider.
+
+        A pixel of the copy is the mean of its area. Each copy is made once.
+        """
+        full_height, full_width = self.image.shape[:2]
+        if width >= full_width:
+            return self.image
+        if width not in self._copies:
+            self._copies[width] = _reduced(self.image, width, max(1, round(full_height * width / full_width)))
+        return self._copies[width]
+
+    def sampled(self) -> Array:
+        """Return every k-th pixel of every k-th row, at least 72 rows and 128 columns if there are so many.
+
+        The copy is made once. A mean of all pixels, as in `reduced`, takes longer for a large frame.
+        """
+        step = max(1, min(self.image.shape[0] // 72, self.image.shape[1] // 128))
+        if 0 not in self._copies:
+            self._copies[0] = np.ascontiguousarray(self.image[::step, ::step])
+        return self._copies[0]
+
+
+def _reduced(image: Array, width: int, height: int) -> Array:
+    """Return a smaller copy. OpenCV is fastest at halving, so that comes first where it ends at the same pixels."""
+    half = 2 * height, 2 * width
+    while image.shape[0] % half[0] == image.shape[1] % half[1] == 0 and image.shape[:2] != half:
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 @dataclass(frozen=True, eq=False)

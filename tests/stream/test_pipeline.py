@@ -155,7 +155,7 @@ def test_the_frames_that_are_alive_are_bounded_by_their_bytes(
             time.sleep(0.01)
             self.results.append(result.faces)
 
-    monkeypatch.setattr("fer.stream.pipeline.SceneCutDetector", lambda: lambda image: False)
+    monkeypatch.setattr("fer.stream.search.SceneCutDetector", lambda: lambda image: False)
     source, slow, stats = Counting(60, size=size), Slow(), Stats()
     state = TemporalState(Tracker(), Smoother())
     run(results(source, FakeDetector(BOX), FakeFaceClassifier(CLASSES), state, stats, every), [slow], stats)

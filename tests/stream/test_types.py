@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
@@ -78,3 +81,18 @@ def test_probabilities_of_another_shape_cannot_be_built() -> None:
         FrameResult(Frame(IMAGE, 0, 0.0), Faces(BOX, SCORE), ("a", "b"), np.zeros((2, 2), np.float32))
     with pytest.raises(ValueError, match="smoothed"):
         FrameResult(Frame(IMAGE, 0, 0.0), Faces.none(), ("a", "b"), np.zeros((0, 2), np.float32), np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("size", [(1920, 1080), (1280, 720), (640, 480), (1000, 700), (3840, 2160)])
+def test_a_reduced_copy_has_the_mean_of_each_area(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    expected = cv2.resize(image, (320, round(size[1] * 320 / size[0])), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(Frame(image, 0, 0.0).reduced(320).astype(int) - expected).max() <= 1
+
+
+def test_a_reduced_copy_is_made_once_and_never_larger() -> None:
+    frame = Frame(np.zeros((40, 60, 3), np.uint8), 0, 0.0)
+    assert frame.reduced(30) is frame.reduced(30)
+    assert frame.reduced(60) is frame.reduced(100) is frame.image
+    changed = replace(frame, image=frame.image + 9)
+    assert changed.reduced(30).max() == 9, "a copy of another image is not that of this one"

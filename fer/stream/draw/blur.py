@@ -129,10 +129,10 @@ class Blur:
 
     def _faces(self, result: FrameResult) -> tuple[Array, Array, Array]:
         """Return the boxes to hide in a frame, (N, 4), their ids, (N,), and the box of a face to show, (0 or 1, 4)."""
-        faces, image, boxes = result.faces, result.frame.image, Faces.none().boxes
-        if image.size:
-            widths = _NARROW, width_of_copy(image, _WIDE), *self._detector.widths(result.frame)
-            boxes = self._detector.search(image, widths)[0]
+        faces, frame, boxes = result.faces, result.frame, Faces.none().boxes
+        if frame.error is None:
+            widths = _NARROW, width_of_copy(frame.image, _WIDE), *self._detector.widths(frame)
+            boxes = self._detector.search(frame, widths)[0]
         if result.searched:
             boxes = np.concatenate([boxes, faces.boxes, result.unconfirmed])
         spared = self._spare(result) if self._whom == "others" else None

@@ -17,7 +17,7 @@ def crop_face(image: Array, box: Array, margin: float, size: int) -> Array:
     """Crop one face.
 
     The crop is a square around the centre of the box; its side is the longer side of the box times (1 + 2 · margin).
-    Both are rounded to whole pixels. Outside the frame, its border pixels are repeated.
+    Both are rounded to whole pixels, a large side to an even number. Outside the frame, its border pixels are repeated.
 
     Args:
         image: uint8 (H, W, 3).
@@ -31,13 +31,19 @@ def crop_face(image: Array, box: Array, margin: float, size: int) -> Array:
     height, width = image.shape[:2]
     x1, y1, x2, y2 = (float(v) for v in box)
     side = max(1, round(max(x2 - x1, y2 - y1) * (1 + 2 * margin)))
+    large = side >= 4 * size
+    if large:
+        side -= side % 2
     left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
     # Rounding could move the square out of the frame; keep at least one pixel inside.
     left, top = min(max(left, 1 - side), width - 1), min(max(top, 1 - side), height - 1)
     right, bottom = left + side, top + side
     face = image[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
     beyond = max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width)
-    face = cv2.copyMakeBorder(face, *beyond, cv2.BORDER_REPLICATE)
+    if any(beyond):
+        face = cv2.copyMakeBorder(face, *beyond, cv2.BORDER_REPLICATE)
+    if large:  # halving is much faster than any other ratio
+        face = cv2.resize(face, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
     # Area averaging shrinks without aliasing, but enlarges to blocks.
     method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     return cv2.resize(face, (size, size), interpolation=method)
@@ -73,7 +79,7 @@ def load_face_classifier(
         path: The model file, or the name of an included model, of which the fastest file is used
             (`fer.artifact.fastest`); None for the bundled one.
         device: auto, cpu, cuda or cuda:1.
-        threads: CPU threads of an ONNX artifact, None for half of the cores.
+        threads: CPU threads of an ONNX artifact, None for one on each core.
 
     Raises:
         ConfigError: The device is unknown or not available.

@@ -1,10 +1,12 @@
 """Face detection: YuNet on a reduced copy of the frame."""
 
 from collections.abc import Iterable
+from functools import cache
 
 import cv2
 import numpy as np
 
+from fer import ort
 from fer.checks import check_number
 from fer.stream.faces.boxes import cover
 from fer.stream.faces.yunet import YuNet
@@ -32,7 +34,8 @@ class Detector:
             contain smaller faces than videos and need not be fast, and in one of a third of that; None for a single
             search. The smaller copies are needed: on a large one, YuNet misses faces above about 300 pixels.
         score: Confidence, 0 to 1, below which faces are dropped.
-        device, threads: As in `YuNet`.
+        device: As in `YuNet`.
+        threads: CPU threads, None for half of the cores, and for stills all of them.
 
     Raises:
         ConfigError: A value is out of range, or the device is not available.
@@ -52,11 +55,14 @@ class Detector:
         self.width = width
         self.still_width = still_width
         self.score = float(score)
-        self._net = YuNet(self.score, device, threads)
+        self._net = YuNet(self.score, device, threads or max(1, ort.CORES // 2))
+        self._still_net = cache(lambda: YuNet(self.score, device, threads))
 
     def __call__(self, frame: Frame) -> Faces:
         """Return the faces of `frame`, highest score first, boxes in pixels of the frame and clipped to it."""
-        boxes, scores = self.search(frame.image, self.widths(frame))
+        boxes, scores = self.search(frame, self.widths(frame))
+        if len(boxes) < 2:
+            return Faces(boxes, scores)
         overlap = np.maximum(cover(boxes, boxes), cover(boxes, boxes).T)
         keep: list[int] = []
         for i in range(len(boxes)):
@@ -72,41 +78,28 @@ class Detector:
         further = [finest, finest // 3] if finest > _FAR * self.width else [finest]
         return [self.width, *(each for each in further if each > self.width)]
 
-    def search(self, image: Array, widths: Iterable[int]) -> tuple[Array, Array]:
-        """Return boxes, float32 (N, 4), and scores of an image, highest first, a face once or several times.
+    def search(self, frame: Frame, widths: Iterable[int]) -> tuple[Array, Array]:
+        """Return boxes, float32 (N, 4), and scores of a frame, highest first, a face once or several times.
 
         Args:
-            image: uint8 (H, W, 3).
-            widths: Widths in pixels to which the image is reduced, each for a search of its own.
+            frame: The frame.
+            widths: Widths in pixels to which its image is reduced, each for a search of its own.
         """
-        height, width = image.shape[:2]
+        height, width = frame.image.shape[:2]
         sizes = {min(each, width): None for each in widths}  # no copy twice
-        return _valid(np.concatenate([self._search(image, size) for size in sizes]), width, height)
+        return _valid(np.concatenate([self._search(frame, size) for size in sizes]), width, height)
 
-    def _search(self, image: Array, width: int) -> Array:
-        """Return detections as float32 (N, 5): x, y, width and height in pixels of `image`, and the score."""
-        full_height, full_width = image.shape[:2]
-        width = min(width, full_width)
-        height = max(1, round(full_height * width / full_width))
-        copy = reduced(image, width, height)
+    def _search(self, frame: Frame, width: int) -> Array:
+        """Return detections as float32 (N, 5): x, y, width and height in pixels of the frame, and the score."""
+        copy = frame.reduced(width)
+        height, width = copy.shape[:2]
+        scale = np.array([frame.image.shape[1] / width, frame.image.shape[0] / height] * 2 + [1], np.float32)
         below, beside = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
-        copy = cv2.copyMakeBorder(copy, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-        scale = np.array([full_width / width, full_height / height] * 2 + [1], np.float32)
-        return self._net(copy) * scale
-
-
-def reduced(image: Array, width: int, height: int) -> Array:
-    """Return a copy of a size in pixels, each of which is the mean of its area; `image` itself if it has this size.
-
-    OpenCV halves images much faster than it divides them by four or six, so they are halved first where that ends at
-    the same pixels.
-    """
-    half = 2 * height, 2 * width
-    while image.shape[0] % half[0] == image.shape[1] % half[1] == 0 and image.shape[:2] != half:
-        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    if image.shape[:2] == (height, width):
-        return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        if below or beside:
+            copy = cv2.copyMakeBorder(copy, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+        # Beside the search of a film, there are other stages; a large copy of a still is worth all cores.
+        net = self._net if frame.file is None else self._still_net()
+        return net(copy) * scale
 
 
 def width_of_copy(image: Array, width: int) -> int:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fer.checks import check_number
-from fer.stream.types import Array, Faces
+from fer.stream.types import Array, Faces, Frame
 
 
 class Tracker:
@@ -102,7 +102,7 @@ class Tracker:
 
 
 class SceneCutDetector:
-    """`is_cut(image)` → whether nearly all of the picture changed since the previous one.
+    """`is_cut(frame)` → whether nearly all of the picture changed since the previous one.
 
     Pictures are compared as grey copies of 32 × 18 pixels after histogram equalization, so that a flash or a lamp is
     not a cut.
@@ -115,14 +115,13 @@ class SceneCutDetector:
         self._threshold = threshold
         self._previous: tuple[tuple[int, ...], Array] | None = None
 
-    def __call__(self, image: Array) -> bool:
-        """Return whether `image`, uint8 (H, W, 3), begins another scene. An empty image does not."""
-        if not image.size:
+    def __call__(self, frame: Frame) -> bool:
+        """Return whether `frame` begins another scene. One without an image does not."""
+        if frame.error is not None:
             return False
-        step = max(1, min(image.shape[0] // 72, image.shape[1] // 128))  # resizing all of a large frame takes longer
-        part = np.ascontiguousarray(image[::step, ::step])
-        small = cv2.cvtColor(cv2.resize(part, (32, 18), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(frame.sampled(), (32, 18), interpolation=cv2.INTER_AREA)
+        small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         now = cv2.equalizeHist(small).astype(np.float32)
         now -= now.mean()  # equalization does not change a picture of one colour
-        (shape, previous), self._previous = self._previous or (image.shape, now), (image.shape, now)
-        return shape != image.shape or float(np.abs(now - previous).mean()) > self._threshold
+        (shape, previous), self._previous = self._previous or (frame.image.shape, now), (frame.image.shape, now)
+        return shape != frame.image.shape or float(np.abs(now - previous).mean()) > self._threshold

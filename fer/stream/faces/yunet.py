@@ -34,7 +34,7 @@ class YuNet:
     Args:
         score: Confidence, 0 to 1, below which faces are dropped.
         device: As in `fer.ort.session`.
-        threads: CPU threads, None for half of the cores.
+        threads: CPU threads, None for one on each core.
 
     Raises:
         ConfigError: The device is not available.
@@ -56,12 +56,15 @@ class YuNet:
         blob = self._padded(image)
         outputs = self._session.run(_OUTPUTS, {"input": blob})
         is_face, has_object, offsets = (np.concatenate(outputs[k : k + 3], axis=1)[0] for k in (0, 3, 6))
-        scores = np.sqrt(is_face * has_object)[:, 0]
-        cells = np.flatnonzero(scores >= self._score)
+        cells = np.flatnonzero(has_object >= self._score**2)  # few; of the others, the product is smaller, too
+        scores = np.sqrt(is_face[cells, 0] * has_object[cells, 0])
+        cells, scores = cells[scores >= self._score], scores[scores >= self._score]
         boxes = _boxes(cells, offsets[cells], *blob.shape[:1:-1])
-        # OpenCV compares boxes in whole pixels.
-        kept = cv2.dnn.NMSBoxes(boxes.astype(np.int32).tolist(), scores[cells].tolist(), 0.0, _OVERLAP, 1.0, _MOST)
-        return np.column_stack([boxes, scores[cells]])[np.asarray(kept, np.int64)]
+        if len(cells) > 1:  # OpenCV compares boxes in whole pixels
+            whole = boxes.astype(np.int32).tolist()
+            kept = np.asarray(cv2.dnn.NMSBoxes(whole, scores.tolist(), 0.0, _OVERLAP, 1.0, _MOST), np.int64)
+            boxes, scores = boxes[kept], scores[kept]
+        return np.column_stack([boxes, scores])
 
     def _padded(self, image: Array) -> Array:
         """Return the planes of an image, float32 (1, 3, H, W) BGR, with zeros below and beside it.

@@ -14,6 +14,7 @@ class _Log(Sink):
     """A text file that grows row by row; each row is on disk as soon as it is complete."""
 
     stage = "log"
+    inline = True  # a row takes less time than waking a thread for it
     _file: TextIO
 
     def __init__(self, path: Path, context: Context | None = None) -> None:

@@ -1,11 +1,13 @@
 """What a player makes of a decoded frame: upright, square pixels, standard dynamic range."""
 
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
 from av.sidedata.sidedata import Type
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, VideoReformatter
 
 from fer import hdr
 from fer.stream.types import Array
@@ -20,23 +22,25 @@ Turns = tuple[bool, int, int]
 """Whether rows become columns, and then the order of the rows and of the columns, 1 or -1."""
 
 
-def shown(frame: Any, aspect: Fraction | None, turns: Turns) -> Array:
+def shown(frame: Any, aspect: Fraction | None, turns: Turns, reformatter: VideoReformatter | None = None) -> Array:
     """Return the picture of a frame as a player shows it.
 
     Args:
         frame: A decoded `av.VideoFrame`. PQ and HLG are tone-mapped.
         aspect: Width of a pixel over its height, None if unknown. The height of the upright picture is kept.
         turns: How to turn and mirror it, as `turns_of` returns.
+        reformatter: The one of the frame before. A new one takes longer to set up than to run.
 
     Returns:
         uint8 (H, W, 3) RGB, BT.709.
     """
     turned, down, right = turns
-    size: dict[str, Any] = {"interpolation": "BICUBIC"}  # as FFmpeg scales
+    size: dict[str, Any] = {"interpolation": "BICUBIC", "threads": 1}  # as FFmpeg scales
     if aspect and aspect != 1 and _SQUAREST <= aspect <= _LONGEST:
         across, of = ("height", 1 / aspect) if turned else ("width", aspect)
         size[across] = max(1, round(getattr(frame, across) * of))
-    image = _tone_mapped(frame, size) if frame.color_trc in hdr.TRANSFERS else frame.to_ndarray(format="rgb24", **size)
+    convert = partial((reformatter or VideoReformatter()).reformat, frame, **size)
+    image = _tone_mapped(frame, convert) if frame.color_trc in hdr.TRANSFERS else _pixels(convert(format="rgb24"))
     if (turned, down, right) == (False, 1, 1):
         return image
     return np.ascontiguousarray((image.transpose(1, 0, 2) if turned else image)[::down, ::right])
@@ -60,6 +64,14 @@ def turns_of(frame: Any) -> Turns:
     return turned, -1 if down < 0 else 1, -1 if right < 0 else 1
 
 
-def _tone_mapped(frame: Any, size: dict[str, Any]) -> Array:
+def _pixels(frame: Any) -> Array:
+    """Return the pixels of an RGB frame, in FFmpeg's own memory unless its rows are padded."""
+    plane = frame.planes[0]
+    if plane.line_size != 3 * frame.width:
+        return np.asarray(frame.to_ndarray())
+    return np.frombuffer(plane, np.uint8).reshape(frame.height, frame.width, 3)
+
+
+def _tone_mapped(frame: Any, convert: Callable[..., Any]) -> Array:
     matrix = {} if frame.colorspace != 2 else {"src_colorspace": Colorspace.BT2020}
-    return hdr.tone_mapped(frame.to_ndarray(format="rgb48le", **matrix, **size), frame.color_trc)
+    return hdr.tone_mapped(convert(format="rgb48le", **matrix).to_ndarray(), frame.color_trc)

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 
 from fer.errors import SourceError
 from fer.images import IMAGE_SUFFIXES
@@ -244,13 +245,15 @@ class Decoder:
         self.end, self.error = 0.0, ""
         self.times = _Times()
         self._turned: tuple[int | None, Turns] = None, (False, 1, 1)
+        self._reformatter = VideoReformatter()
 
     def __iter__(self) -> Iterator[tuple[float | None, Array]]:
         for packet in chain(self._read(), self._flush()):
             try:
                 for frame in packet.decode():
                     self.faulty += frame.is_corrupt
-                    yield self.times(frame), shown(frame, self._aspect(), self._turns_of(frame))
+                    image = shown(frame, self._aspect(), self._turns_of(frame), self._reformatter)
+                    yield self.times(frame), image
             except (av.error.FFmpegError, OSError):
                 self.damaged += 1
 
