@@ -53,6 +53,7 @@ def test_a_missing_key_without_a_default_is_named(meta, name):
         ("temperature", 0),
         ("temperature", float("nan")),
         ("flip", 1),
+        ("precision", "int4"),
         ("crop_margin", None),
     ],
 )

@@ -1,6 +1,7 @@
 """`infer.py` as its users meet it: most in this process, what depends on a fresh one in another."""
 
 import csv
+import gc
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from fer import artifact
 from fer.artifact import trust
 from fer.errors import FerError
 from fer.labels import EMOTIONS
-from fer.stream import recognizer
+from fer.stream import pipeline, recognizer
 from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.sinks import SINKS, Context, Sink, logs, window
 from fer.stream.sinks.video import VideoFile
@@ -160,7 +161,17 @@ def test_timeline_report_and_blur(program: Program, clip: Path, face: None, tmp_
     assert "report= does not fit photo.png" in program("source=photo.png", "report=r.html")[2]
 
 
+def test_garbage_is_collected_while_frames_are_processed(
+    program: Program, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(pipeline, "run", lambda *_: seen.append(gc.isenabled()))
+    assert program("source=clip.mp4", "view=none")[0] == 0 and program("source=none.mp4")[0] == 2
+    assert seen == [True] and gc.isenabled()
+
+
 def test_csv_and_no_faces(program: Program, clip: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
     status, out, err = program("source=clip.mp4", "log=out.csv", "threads=1", "device=cpu")
     assert (status, err) == (0, "")
     with (tmp_path / "out.csv").open(newline="") as file:

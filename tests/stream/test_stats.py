@@ -1,6 +1,7 @@
 import json
 import time
 
+import numpy as np
 import pytest
 
 from fer.stream.stats import _MEASURED, Stats
@@ -16,6 +17,14 @@ def test_stages_are_in_milliseconds_a_frame() -> None:
     times = stats.stages()
     assert 10 <= times["wait"]["p50"] < 25 and 28 <= times["wait"]["p99"] < 200
     assert 10 <= times["batch"]["p50"] < 30
+
+
+def test_percentiles_are_those_of_numpy() -> None:
+    stats, times = Stats(), np.random.default_rng(0).exponential(0.01, 37)
+    for seconds in times:
+        stats._add("wait", seconds)
+    expected = np.percentile(1000 * times, [50, 95, 99])
+    assert list(stats.stages()["wait"].values()) == pytest.approx(expected, abs=1e-3)
 
 
 def test_slow_values_are_timed_and_their_generator_is_closed() -> None:
