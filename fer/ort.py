@@ -9,6 +9,8 @@ import onnxruntime
 
 from fer.errors import ConfigError
 
+onnxruntime.disable_telemetry_events()  # on Windows, earlier releases do not know the variable that `fer` sets
+
 CORES = cv2.getNumberOfCPUs()
 """CPU cores that this process may use."""
 

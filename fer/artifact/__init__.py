@@ -102,7 +102,8 @@ class Artifact:
             return np.asarray(self._predict(images))
         import torch
 
-        return self.predict(torch.from_numpy(images)).cpu().numpy()
+        copied = torch.from_numpy(np.array(images))  # of views that are mirrored or cannot be written
+        return self.predict(copied).cpu().numpy()
 
 
 def load(path: str | Path = BUNDLED, device: str = "cpu", raw: bool = False, threads: int | None = None) -> Artifact:

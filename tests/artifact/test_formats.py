@@ -98,6 +98,9 @@ def test_arrays_give_arrays_and_tensors_give_tensors(onnx_model, model):
         probabilities = loaded(images.numpy())
         assert (type(probabilities), probabilities.dtype) == (np.ndarray, np.float32)
         assert np.array_equal(probabilities, loaded(images).numpy())
+        mirrored = images.numpy()[..., ::-1]
+        mirrored.flags.writeable = False
+        assert np.array_equal(loaded(mirrored), loaded(images.flip(3)).numpy())
 
 
 def test_onnx_runs_without_pytorch(onnx_model):
