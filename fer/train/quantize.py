@@ -26,6 +26,7 @@ AGREEMENT, LOSS = 0.98, 0.003
 """The gate: least share of equal answers on the first set, and most accuracy that may be lost on any."""
 _IMAGES, _BATCH, _SEED = 512, 8, 0
 _WITH_WEIGHTS = ("Conv", "Gemm", "MatMul")
+_IN_FLOAT32 = ("Normalization", "Softmax")  # those of transformers need the digits
 
 
 def read_folders(paths: Sequence[str], known: Sequence[str], size: int, channels: int) -> dict[str, Split]:
@@ -117,9 +118,10 @@ def _batches(images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _between_weights(graph: Any) -> list[str]:
-    """Return the names of all nodes that come after a layer with weights, or are one, and whose result reaches another.
+    """Return the names of the nodes that come after a layer with weights, or are one, and whose result reaches another.
 
-    So neither preprocessing, nor the layer that makes the logits and what follows, even where `export.flip` repeats it.
+    So neither preprocessing, nor the layer that makes the logits and what follows, even where `export.flip` repeats it;
+    nor `_IN_FLOAT32`.
     """
     after: set[str] = set()
     before: set[str] = set()
@@ -129,7 +131,8 @@ def _between_weights(graph: Any) -> list[str]:
     for node in reversed(graph.node):
         if node.op_type in _WITH_WEIGHTS or before.intersection(node.output):
             before.update(node.input)
-    return [node.name for node in graph.node if after.intersection(node.output) and before.intersection(node.output)]
+    between = (node for node in graph.node if after.intersection(node.output) and before.intersection(node.output))
+    return [node.name for node in between if not node.op_type.endswith(_IN_FLOAT32)]
 
 
 def _save(model: Any, metadata: artifact.Metadata, path: Path) -> None:
