@@ -26,6 +26,8 @@ TABLE = [
     ("train.py data=image_folder data.root=flat", "flat", "<class>/"),
     ("train.py data=image_folder data.root=one", "happy", "folder for another"),
     (f"train.py {SMALL} data.votes=missing.csv", "data.votes=missing.csv", "fer2013new.csv"),
+    (f"train.py {SMALL} export.int8=true export.also=[missing]", "missing", "export.also", "<class>/"),
+    (f"train.py {SMALL} export.int8=true export.also=[other]", "other has one, two", "fewer than two"),
     # Keys and values
     ("train.py optimiser.lr=0.1", "optimiser", "did you mean optimizer?"),
     ("train.py lr=0.1", "lr", "did you mean optimizer.lr?"),
@@ -80,9 +82,9 @@ TABLE = [
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("here")
-    for name in ("empty", "flat", "one/happy", "used"):
+    for name in ("empty", "flat", "one/happy", "other/one", "other/two", "used"):
         (folder / name).mkdir(parents=True)
-    for name in ("flat/a.png", "one/happy/a.png", "photo.png"):
+    for name in ("flat/a.png", "one/happy/a.png", "photo.png", "other/one/a.png", "other/two/a.png"):
         cv2.imwrite(str(folder / name), np.zeros((64, 64, 3), np.uint8))
     (folder / "text.mp4").write_text("only text\n" * 100)
     (folder / "wrong.csv").write_text("label,path\n1,a.png\n")

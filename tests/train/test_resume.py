@@ -209,6 +209,22 @@ def test_a_run_whose_export_failed_is_only_exported(finished, overrides, tmp_pat
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+@pytest.mark.parametrize(("format", "left", "done"), [
+    ("torchscript", ["model.onnx", "model.int8.onnx"], False),
+    ("torchscript", ["model.onnx", "model.ts"], True),
+    ("onnx", ["model.onnx"], True),
+    ("tflite", ["model.onnx"], False),
+    (None, ["model.onnx"], True),
+])  # fmt: skip
+def test_a_run_is_finished_with_the_artifact_of_its_format(format, left, done, tmp_path):
+    for name in ("metrics.json", *left):
+        (tmp_path / name).touch()
+    if format:
+        (tmp_path / ".hydra").mkdir()
+        OmegaConf.save({"export": {"format": format}}, tmp_path / ".hydra" / "config.yaml")
+    assert resume.finished(tmp_path) is done
+
+
 def test_a_second_run_does_not_mix_into_a_used_folder(finished, overrides):
     before = (finished / "metrics.json").read_bytes()
     with pytest.raises(ConfigError, match="contains a run; continue it with resume=auto"):

@@ -41,7 +41,7 @@ def test_split():
 
 def test_a_run_leaves_every_file(finished):
     pictures = [f"{picture}.png" for picture in PICTURES]
-    for name in (*pictures, "metrics.json", "mistakes.csv", "model.ts", "metrics.csv"):
+    for name in (*pictures, "metrics.json", "mistakes.csv", "model.ts", "model.onnx", "metrics.csv"):
         assert (finished / name).stat().st_size > 0
     assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert [path.name for path in finished.rglob(".*") if path.is_file()] == [".running"]  # the lock, which stays
@@ -107,6 +107,13 @@ def test_an_artifact_knows_where_it_comes_from(finished, metrics):
     assert (meta.parameters, meta.macs) == (metrics["model/parameters"], metrics["model/macs"])
 
 
+def test_onnx_and_torchscript_of_a_run_say_the_same(finished):
+    own, onnx = (artifact.load(finished / name) for name in ("model.ts", "model.onnx"))
+    images = artifact.golden_batch(3, 60)
+    assert np.allclose(onnx(images), own(images), rtol=0, atol=1e-5)
+    assert {**vars(onnx.metadata), "created": ""} == {**vars(own.metadata), "created": ""}
+
+
 def test_mistakes_are_listed_with_their_probabilities(finished, metrics, test_split):
     with (finished / "mistakes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -161,6 +168,7 @@ def test_soft_labels_and_votes_of_a_second_head_are_learnt_and_no_folder_is_reco
         "+model={widths:[8,16],depths:[1,1]}", "trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=csv",
         "scheduler=plateau", "cutmix=1.0", "class_weights=true", "evaluate.test=false", "callbacks.progress=null",
         "target_distribution.use=auxiliary", f"distillation.teachers=['{teacher}']", "distillation.images=original",
+        "export.onnx=false",
         f"init_from='{teacher}'", run_dir=tmp_path / "run",
     )  # fmt: skip
     metrics = experiment.run(cfg)
@@ -184,7 +192,7 @@ def test_votes_choose_the_epoch_and_calibrate_and_the_prior_is_part_of_the_artif
         "data=fer2013", f"data.root='{root}'", f"data.votes='{votes}'", "data.batch_size=4", "data.balanced=false",
         "+model={widths:[8,16],depths:[1,1]}", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv",
         "monitor=val_votes/loss", "target_distribution.weight=1", "callbacks.progress=null", "export.prior=0.5",
-        run_dir=tmp_path / "run",
+        "export.onnx=false", run_dir=tmp_path / "run",
     )  # fmt: skip
     titles = []
     monkeypatch.setattr(report, "draw", lambda predictions, split, title, folder: titles.append(title))
@@ -320,6 +328,11 @@ def composed():
         ("trainer.precision", 17, "trainer: .*see conf/trainer"),
         ("evaluate.test", "maybe", "evaluate.test=maybe is unknown; choose true or false"),
         ("export.format", "tflite", "export.format=tflite is unknown; choose"),
+        ("export.onnx", "fp32", "export.onnx=fp32 is unknown; choose true or false"),
+        ("export.int8", 1, "export.int8=1 is unknown; choose true or false"),
+        ("export.int8", True, r"export.int8=true quantises model.onnx; set export.onnx=true"),  # which is false here
+        ("export.also", ["faces"], "export.also judges the int8 model; set export.int8=true, or remove it"),
+        ("export.also", 5, "export.also=5 must be a path"),
         ("export.crop_margin", 9, "export.crop_margin=9 must be a number from -0.4"),
         ("distillation.weight", 0, "distillation.weight=0 must be a number above 0 to 1"),
         ("distillation.images", "all", "distillation.images=all is unknown; choose augmented or original"),
