@@ -14,6 +14,7 @@ from fer import artifact
 from fer.artifact import Metadata
 from fer.data import synthetic
 from fer.labels import EMOTIONS
+from fer.train import quantize
 
 SCORE = """
 import numpy as np
@@ -135,3 +136,27 @@ def test_a_page_without_marks_is_not_written(bench, tmp_path):
     with pytest.raises(AssertionError, match="has no"):
         bench.insert(tmp_path / "page.md", "more")
     assert (tmp_path / "page.md").read_text() == "text"
+
+
+def test_onnx_and_int8_are_written_from_torchscript_and_their_figures_are_in_card_and_table(
+    bench, released, faces, monkeypatch, capsys
+):
+    monkeypatch.setattr(quantize, "AGREEMENT", 0)  # the network is hardly trained
+    monkeypatch.setattr(quantize, "LOSS", 1)
+    before = artifact.read_metadata(released / "fast.ts")
+    assert bench.released()["fast"] == before
+    bench.onnx("fast", faces)
+    own, onnx, int8 = (artifact.load(released / f"fast{ending}") for ending in (".ts", ".onnx", ".int8.onnx"))
+    images = artifact.golden_batch(3, 70)
+    assert np.abs(onnx(images) - own(images)).max() < 1e-5
+    assert (onnx.metadata, int8.metadata.precision) == (before, "int8")
+    m = int8.metadata.metrics
+    assert {key.split("/")[1] for key in m if key.endswith("_float32")} == {"val", "val_votes", "press"}
+    assert m["int8/press/accuracy_float32"] == pytest.approx(before.metrics["press/accuracy"])
+    assert f"int8/press/accuracy: {m['int8/press/accuracy']:.4f}" in capsys.readouterr().out
+    metadata = bench.released()["fast"]
+    assert metadata.metrics == m | {"int8/bytes": (released / "fast.int8.onnx").stat().st_size}
+    pair = f"{100 * m['int8/press/accuracy']:.1f} ({100 * m['int8/press/accuracy_float32']:.1f})"
+    assert f"press photos {pair}" in bench.card(metadata)
+    votes, press = (f"{100 * m[f'int8/{name}/accuracy']:.1f}" for name in ("val_votes", "press"))
+    assert bench.row_of("fast", metadata).endswith(f" | {100 * m['int8/agreement']:.1f} | {votes} / {press} |")
