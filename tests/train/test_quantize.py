@@ -185,7 +185,7 @@ def test_int8_is_judged_on_val_by_labels_by_votes_and_on_all_folders(export, spl
     metrics = artifact.read_metadata(tmp_path / "run" / "model.int8.onnx").metrics
     judged = {key.split("/")[1] for key in metrics if key.startswith("int8/") and key.count("/") == 2}
     assert judged == {"val", "val_votes", "faces"}
-    (line,) = (record.message for record in caplog.records if record.name == "train")
+    (line,) = (record.message for record in caplog.records if record.levelno >= logging.INFO)
     assert line.startswith("model.int8.onnx: ") and line.endswith(" % of its answers are those of model.onnx")
 
 

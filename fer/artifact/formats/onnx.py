@@ -1,5 +1,6 @@
 """ONNX: `model.onnx`, run by ONNX Runtime. It contains no code, so files from elsewhere need not be trusted."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ def save(model: "InferenceModel", metadata: Metadata, path: Path) -> None:
 
     from fer.artifact.network import exportable
 
+    for package in ("onnx_ir", "onnxscript"):
+        logging.getLogger(package).setLevel(logging.WARNING)  # else ten lines on each optimisation
     module, example, shapes = exportable(model.backbone, metadata)
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["probabilities"]}
     with warnings.catch_warnings(action="ignore"):
