@@ -84,6 +84,7 @@ def test_pt2_has_the_same_metadata_and_probabilities(net, meta, tmp_path):
 def test_onnx_returns_what_torchscript_does(onnx_model, model, meta):
     scripted, loaded = artifact.load(model), artifact.load(onnx_model)
     assert loaded.metadata == artifact.read_metadata(onnx_model) == meta
+    assert b"stack_trace" not in onnx_model.read_bytes()  # PyTorch's own notes, with paths of source files
     for shape in ((4, 3, 90, 61), (1, 1, 7, 5), (2, 3, 24, 24), (0, 3, 9, 9)):
         images = torch.randint(0, 256, shape, dtype=torch.uint8)
         assert torch.allclose(loaded(images), scripted(images), atol=1e-5)
