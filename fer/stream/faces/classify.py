@@ -31,7 +31,7 @@ def crop_face(image: Array, box: Array, margin: float, size: int) -> Array:
     height, width = image.shape[:2]
     x1, y1, x2, y2 = (float(v) for v in box)
     side = max(1, round(max(x2 - x1, y2 - y1) * (1 + 2 * margin)))
-    large = side >= 4 * size
+    large = side >= 8 * size
     if large:
         side -= side % 2
     left, top = round((x1 + x2 - side) / 2), round((y1 + y2 - side) / 2)
