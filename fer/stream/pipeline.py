@@ -166,11 +166,15 @@ def _room(value: "Frame | Detections | _Drawing") -> int:
 
 
 def _with_copies(frames: Iterator[Frame], every: int, width: int | None) -> Iterator[Frame]:
-    """Make the copies that the next stage needs while the pixels of the frame are in the cache of this core."""
+    """Make the copies that the next stage needs, while the pixels are in the cache of this core.
+
+    The next stage takes longer than this one, and would also wait for Python's lock after each call of OpenCV.
+    """
     for count, frame in enumerate(frames):
-        frame.sampled()
-        if width is not None and count % every == 0:
-            frame.reduced(width)
+        if frame.error is None:
+            frame.thumbnail()
+            if width is not None and count % every == 0:
+                frame.reduced(width)
         yield frame
 
 

@@ -4,7 +4,6 @@ import itertools
 import warnings
 from typing import Any
 
-import cv2
 import numpy as np
 
 from fer.checks import check_number
@@ -104,8 +103,7 @@ class Tracker:
 class SceneCutDetector:
     """`is_cut(frame)` → whether nearly all of the picture changed since the previous one.
 
-    Pictures are compared as grey copies of 32 × 18 pixels after histogram equalization, so that a flash or a lamp is
-    not a cut.
+    Pictures are compared by their thumbnails.
 
     Args:
         threshold: Mean absolute difference, of 255, above which two pictures belong to different scenes.
@@ -119,9 +117,6 @@ class SceneCutDetector:
         """Return whether `frame` begins another scene. One without an image does not."""
         if frame.error is not None:
             return False
-        small = cv2.resize(frame.sampled(), (32, 18), interpolation=cv2.INTER_AREA)
-        small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        now = cv2.equalizeHist(small).astype(np.float32)
-        now -= now.mean()  # equalization does not change a picture of one colour
+        now = frame.thumbnail()
         (shape, previous), self._previous = self._previous or (frame.image.shape, now), (frame.image.shape, now)
         return shape != frame.image.shape or float(np.abs(now - previous).mean()) > self._threshold

@@ -77,8 +77,7 @@ class YuNet:
         if blob is None or blob.shape != shape:
             blob = self._own.blob = np.empty(shape, np.float32)
         blob[:, :, height:], blob[:, :, :, width:] = 0, 0
-        for plane, channel in zip(blob[0], cv2.split(image)[::-1], strict=True):
-            plane[:height, :width] = channel
+        blob[0, ::-1, :height, :width] = image.transpose(2, 0, 1)
         return blob
 
 
