@@ -49,8 +49,9 @@ def run(cfg: DictConfig) -> None:
 def _load(cfg: DictConfig) -> "Recognizer":
     from fer.stream.recognizer import Recognizer, limit_threads
 
-    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
-    recognizer = Recognizer(cfg.artifact, **settings)
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "tracking", "smoothing")}
+    detector = cfg.detector if cfg.blur is None else {**cfg.detector, "skip_still": False}
+    recognizer = Recognizer(cfg.artifact, detector=detector, **settings)
     limit_threads(cfg.threads)
     gc.enable()
     return recognizer

@@ -45,7 +45,7 @@ class FakeSource(Source):
 class FakeDetector:
     """Detects the same `boxes`, (x1, y1, x2, y2) in pixels, in every frame whose index is not in `blind`."""
 
-    width = 320
+    width, skip_still = 320, False
 
     def __init__(self, *boxes: tuple[float, float, float, float], blind: frozenset[int] = frozenset()) -> None:
         self._boxes, self._blind = np.array(boxes, np.float32).reshape(-1, 4), blind

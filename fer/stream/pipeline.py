@@ -113,6 +113,7 @@ def results(
     stats: Stats,
     every: int = 1,
     copy_width: int | None = None,
+    skip_still: bool = False,
 ) -> Generator[FrameResult, None, None]:
     """Yield the result of each frame of `source`. Closing the generator stops the threads and closes the source.
 
@@ -125,6 +126,7 @@ def results(
         every: Search every k-th frame for faces; the frames in between keep those faces. Stills, frames that begin
             another scene, and frames after a search that found new faces or missed some are always searched.
         copy_width: Width in pixels of the copies that will be searched.
+        skip_still: As in `search`.
 
     Raises:
         ConfigError: `every` is not a whole number from 1.
@@ -135,11 +137,11 @@ def results(
     frames = BoundedQueue[Frame](1 if source.live else _room, newest=source.live)
     detections = BoundedQueue[Detections](1 if source.live else _room)
     read = iter(source) if source.live or source.still else _with_copies(iter(source), step, copy_width)
-    searched = search(frames, detect, state.tracker, stats, step)
+    searched = search(frames, detect, state.tracker, stats, step, skip_still)
     tracked: Iterator[Detections] = iter(detections)
     if state.tracker is not None:
         track = partial(_track, state=state, tracker=state.tracker, stats=stats, ahead=not source.live)
-        if step == 1:  # no search depends on the tracker, so this thread can track
+        if step == 1 and not skip_still:  # no search depends on the tracker, so this thread can track
             tracked = track(tracked)
         else:
             searched = track(searched)

@@ -144,8 +144,9 @@ class Recognizer:
         check_number("max_frames", max_frames, 1, 1e9, whole=True, optional=True)
         opened = source if isinstance(source, Source) else open_source(source)
         state = self._state(tracked=not opened.still)
-        width = self._detector.width
-        results = pipeline.results(opened, self.detect, self.classify, state, stats or Stats(), every, width)
+        width, skip_still = self._detector.width, self._detector.skip_still
+        stats = stats or Stats()
+        results = pipeline.results(opened, self.detect, self.classify, state, stats, every, width, skip_still)
         with closing(results):
             yield from islice(results, max_frames)
         if opened is not source:  # whoever opened the source reads its notes

@@ -71,7 +71,8 @@ def _table(source: str, model: str, stats: Stats, classes: tuple[str, ...], path
     table.add_row("source", escape(source))
     table.add_row("model", escape(model))
     unreadable = f", {stats.unreadable} unreadable" if stats.unreadable else ""
-    table.add_row("frames", f"{stats.frames}, {stats.frames_with_faces} with faces{unreadable}")
+    still = f", {stats.still} not searched as nothing moved" if stats.still else ""
+    table.add_row("frames", f"{stats.frames}, {stats.frames_with_faces} with faces{unreadable}{still}")
     unconfirmed = f", {stats.unconfirmed} more found in one search only" if stats.unconfirmed else ""
     table.add_row("faces", f"{stats.faces}{unconfirmed}")
     tints = colours(classes)

@@ -62,6 +62,7 @@ def test_an_empty_run_has_statistics() -> None:
         "unreadable",
         "unconfirmed",
         "dropped",
+        "still",
         "seconds",
         "fps",
         "stages",

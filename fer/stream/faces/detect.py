@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from fer import ort
-from fer.checks import check_number
+from fer.checks import check_flag, check_number
 from fer.stream.faces.boxes import cover
 from fer.stream.faces.yunet import YuNet
 from fer.stream.types import Array, Faces, Frame
@@ -34,6 +34,7 @@ class Detector:
             contain smaller faces than videos and need not be fast, and in one of a third of that; None for a single
             search. The smaller copies are needed: on a large one, YuNet misses faces above about 300 pixels.
         score: Confidence, 0 to 1, below which faces are dropped.
+        skip_still: Whether a film's frames in which nothing moves are not searched; see `fer.stream.search`.
         device: As in `YuNet`.
         threads: CPU threads, None for half of the cores, and for stills all of them.
 
@@ -46,13 +47,15 @@ class Detector:
         width: int = 320,
         still_width: int | None = 2880,
         score: float = 0.6,
+        skip_still: bool = False,
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
         check_number("detector.width", width, _SMALLEST, whole=True)
         check_number("detector.still_width", still_width, _SMALLEST, whole=True, optional=True)
         check_number("detector.score", score, 0, 0.999, above=True)
-        self.width = width
+        check_flag("detector.skip_still", skip_still)
+        self.width, self.skip_still = width, skip_still
         self.still_width = still_width
         self.score = float(score)
         self._net = YuNet(self.score, device, threads or max(1, ort.CORES // 2))

@@ -72,7 +72,7 @@ class Tracker:
             self._missed = {track.tracker_id: self._time for track in self._tracker.tracks} | self._missed
         self._remove([identity for identity, since in self._missed.items() if time - since > self._lost])
         ids = self._associate(faces)
-        dropped = self.waiting[in_time & ~np.isin(self.waiting, ids)]
+        dropped = self.waiting[~np.isin(self.waiting, ids)] if in_time and len(self.waiting) else self.waiting[:0]
         self._remove(dropped)
         tracks = self._tracker.tracks
         self._missed = {t.tracker_id: self._missed.get(t.tracker_id, time) for t in tracks if t.time_since_update}
