@@ -3,6 +3,7 @@
     python benchmarks/stream.py speed    the pipeline over files, against plain loops of decoding, and of decoding and
                                          OpenCV's face detector
     python benchmarks/stream.py peer --python PATH    against the package `fer` of another environment
+    python benchmarks/stream.py stages   milliseconds a frame of each stage on one core, and of its network alone
     python benchmarks/stream.py face     milliseconds to recognise one face and five, on one thread
     python benchmarks/stream.py latency  a live source at 30 frames a second, from frame to result
     python benchmarks/stream.py start    from process start to the answer on a picture, against importing torch and cv2
@@ -20,7 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,12 +38,17 @@ sys.path.insert(0, str(ROOT))
 from fer import artifact
 from fer.artifact import trust
 from fer.stream import pipeline
+from fer.stream.draw.annotate import annotate
+from fer.stream.faces.smooth import Smoother
+from fer.stream.faces.track import SceneCutDetector, Tracker
+from fer.stream.pipeline import TemporalState
 from fer.stream.recognizer import Recognizer, limit_threads
 from fer.stream.sinks import Context, open_sinks
 from fer.stream.sinks.logs import JsonLines
+from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import Kind, Source, open_source
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Frame
+from fer.stream.types import Array, Detections, Frame
 
 SIZES = {"640×360": (640, 360), "1920×1080": (1920, 1080)}
 
@@ -201,6 +209,66 @@ def face(rounds: int) -> None:
         print()
 
 
+def stages(clip: Path, frames: int) -> None:
+    """Milliseconds a frame of each stage, one after another on one core, and of the least that each stage must do."""
+    limit_threads(1)
+    recognizer, state = Recognizer(threads=1), TemporalState(Tracker(), Smoother())
+    detector, cut = recognizer._detector, SceneCutDetector()
+    net = detector._net._session
+    with tempfile.TemporaryDirectory() as name:
+        for title, size in SIZES.items():
+            for faces in (1, 5):
+                path, times = Path(name) / f"{size[0]}_{faces}.mp4", defaultdict(list)
+                make_clip(clip, path, size, faces, frames)
+
+                @contextmanager
+                def timed(stage: str, times: dict[str, list[float]] = times) -> Iterator[None]:
+                    begin = time.perf_counter()
+                    yield
+                    times[stage].append(time.perf_counter() - begin)
+
+                with av.open(str(path)) as container:
+                    container.streams.video[0].codec_context.thread_count = 1
+                    decoded = container.decode(video=0)
+                    for _ in range(frames):
+                        with timed("decode: FFmpeg alone"):
+                            next(decoded)
+                saved = Path(name) / "out.mp4"
+                with open_source(str(path), 1) as source, JsonLines(Path(name) / "log.jsonl") as log:
+                    context = Context(source, recognizer.classes, "bundled", threads=1)
+                    with VideoFile(saved, context) as video:
+                        rows = iter(source)
+                        for _ in range(frames):
+                            with timed("decode"):
+                                frame = next(rows)
+                            with timed("copies for search and cuts"):
+                                frame.reduced(detector.width), frame.thumbnail()
+                            with timed("search"):
+                                found = detector(frame)
+                            blob = detector._net._padded(frame.reduced(detector.width))
+                            with timed("search: YuNet alone"):
+                                net.run(None, {"input": blob})
+                            with timed("track"):
+                                item, _ = state.identify(Detections(frame, found, cut=cut(frame)), True)
+                            with timed("recognise"):
+                                (answers,) = recognizer.classify([(frame, item.faces)])
+                            batch = np.zeros((max(1, len(found)), 3, 48, 48), np.uint8)
+                            with timed("recognise: network alone"):
+                                recognizer.classify._artifact(batch)
+                            with timed("smooth"):
+                                result = state.result(item, recognizer.classes, answers)
+                            with timed("log"):
+                                log.write(result)
+                            with timed("draw"):
+                                picture = annotate(result)
+                            with timed("save"):
+                                video.write(result, picture)
+                print(f"{title}, {faces} face(s): ", end="")
+                print(
+                    ", ".join(f"{key} {1000 * statistics.median(took):.2f}" for key, took in times.items()), flush=True
+                )
+
+
 class Paced(Source):
     """Frames from memory at `rate` a second, as a camera gives them."""
 
@@ -334,7 +402,7 @@ def faces(clip: Path, count: int, frames: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "peer", "face", "latency", "start", "soak", "faces"])
+    parser.add_argument("what", choices=["speed", "stages", "peer", "face", "latency", "start", "soak", "faces"])
     parser.add_argument("--clip", type=Path, default=ROOT.parent / "shared" / "media" / "single_face.mp4")
     parser.add_argument("--artifact", help="the model of `speed` and `latency`")
     parser.add_argument("--python", help="of the environment with the package fer")
@@ -347,6 +415,7 @@ def main() -> None:
     limit_threads(None)
     {
         "speed": lambda: speed(given.clip, given.rounds, given.frames, given.artifact),
+        "stages": lambda: stages(given.clip, given.frames),
         "peer": lambda: peer(given.clip, given.rounds, given.frames, given.python),
         "face": lambda: face(given.rounds),
         "latency": lambda: latency(given.clip, given.seconds, given.artifact),

@@ -7,7 +7,7 @@ from typing import Any
 
 import av
 import cv2
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from fer.stream.queues import room
 from fer.stream.sinks.base import FILMS, Context, Sink, sink, sink_errors
@@ -17,6 +17,8 @@ from fer.stream.types import Array, FrameResult
 _FRAGMENTS = "hybrid_fragmented+frag_keyframe+delay_moov+default_base_moof"
 """MP4 and MOV are written in fragments, so that an unfinished file plays; closing makes them ordinary files."""
 _FRAGMENT_SECONDS = 2
+
+_HD = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
 
 ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0"}
 """No B-frames: with them, MP4 states a wrong duration for films of uneven pace, and 4K takes 160 MB more."""
@@ -43,6 +45,7 @@ class VideoFile(Sink):
         self._rate, self._threads, self._source = context.source.rate, context.threads, context.source
         # Fine enough for a source of uneven pace, and a whole number of ticks per frame of an even one.
         self._tick = Fraction(1, self._rate.numerator * math.ceil(12_000 / self._rate.numerator))
+        self._convert = VideoReformatter().reformat  # one for all frames: setting it up takes longer than a frame
         self._container: Any = None
         self._track: Any = None
         self._piece: Any = None  # the next of the sound
@@ -56,7 +59,7 @@ class VideoFile(Sink):
             if self._container is None:
                 self._open(picture)
             frame = av.VideoFrame.from_numpy_buffer(_fit(picture, self._stream.width, self._stream.height))
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            frame = self._convert(frame, format="yuv420p", threads=1, **_HD)
             # Two frames may be within a tick.
             self._last = frame.pts = max(self._last + 1, round(result.frame.time / self._tick))
             frame.time_base, self._index = self._tick, result.frame.index
