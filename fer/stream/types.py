@@ -80,11 +80,13 @@ class Frame:
         Its histogram is equalized, so that a flash or a lamp changes little.
         """
         if 0 not in self._copies:
-            step = max(1, min(self.image.shape[0] // 72, self.image.shape[1] // 128))
-            sample = np.ascontiguousarray(self.image[::step, ::step])  # a mean of all pixels would take longer
+            height, width = self.image.shape[:2]
+            size = min(width, 128), min(height, 72)
+            sample = cv2.resize(self.image, size, interpolation=cv2.INTER_NEAREST)  # a mean of all would take longer
             small = cv2.cvtColor(cv2.resize(sample, (32, 18), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-            levels = cv2.equalizeHist(small).astype(np.float32)
-            self._copies[0] = levels - levels.mean()  # equalization does not change a picture of one colour
+            levels = cv2.equalizeHist(small)
+            # Equalization does not change a picture of one colour, so the mean goes, too.
+            self._copies[0] = np.subtract(levels, cv2.mean(levels)[0], dtype=np.float32)
         return self._copies[0]
 
 

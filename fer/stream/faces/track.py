@@ -4,6 +4,7 @@ import itertools
 import warnings
 from typing import Any
 
+import cv2
 import numpy as np
 
 from fer.checks import check_number
@@ -119,4 +120,4 @@ class SceneCutDetector:
             return False
         now = frame.thumbnail()
         (shape, previous), self._previous = self._previous or (frame.image.shape, now), (frame.image.shape, now)
-        return shape != frame.image.shape or float(np.abs(now - previous).mean()) > self._threshold
+        return shape != frame.image.shape or cv2.norm(now, previous, cv2.NORM_L1) / now.size > self._threshold
