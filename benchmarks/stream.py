@@ -407,7 +407,7 @@ def main() -> None:
     parser.add_argument("--artifact", help="the model of `speed` and `latency`")
     parser.add_argument("--python", help="of the environment with the package fer")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=240)
+    parser.add_argument("--frames", type=int, default=600)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--count", type=int, default=5)
