@@ -75,7 +75,8 @@ def released() -> dict[str, Metadata]:
     found = {path.stem: artifact.read_metadata(path) for path in WEIGHTS.glob("*.ts")}
     for path in WEIGHTS.glob("*.int8.onnx"):
         name = path.name.removesuffix(".int8.onnx")
-        of_int8 = artifact.read_metadata(path).metrics | {"int8/bytes": float(path.stat().st_size)}
+        of_int8 = {key: value for key, value in artifact.read_metadata(path).metrics.items() if key.startswith("int8/")}
+        of_int8["int8/bytes"] = float(path.stat().st_size)
         found[name] = replace(found[name], metrics=found[name].metrics | of_int8)
     return dict(sorted(found.items(), key=lambda item: item[1].parameters))
 

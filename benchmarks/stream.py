@@ -4,6 +4,7 @@
                                          OpenCV's face detector
     python benchmarks/stream.py peer --python PATH    against the package `fer` of another environment
     python benchmarks/stream.py stages   milliseconds a frame of each stage on one core, and of its network alone
+    python benchmarks/stream.py still    what detector.skip_still saves where nothing moves
     python benchmarks/stream.py face     milliseconds to recognise one face and five, on one thread
     python benchmarks/stream.py latency  a live source at 30 frames a second, from frame to result
     python benchmarks/stream.py start    from process start to the answer on a picture, against importing torch and cv2
@@ -269,6 +270,27 @@ def stages(clip: Path, frames: int) -> None:
                 )
 
 
+def still(clip: Path, rounds: int, frames: int) -> None:
+    """What `detector.skip_still` saves where only noise moves: in the first frame of the clip, again and again."""
+    normal, skipping, rng = Recognizer(), Recognizer(detector={"skip_still": True}), np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name, open_source(str(clip)) as source:
+        path, image = Path(name) / "still.mp4", next(iter(source)).image
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "20"})
+            stream.width, stream.height, stream.pix_fmt = *image.shape[1::-1], "yuv420p"
+            for _ in range(frames):
+                noisy = (image + rng.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8)
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(noisy, format="rgb24")))
+            out.mux(stream.encode(None))
+        whole(normal, path, Path(name))  # warm
+        rows = []
+        for _ in range(rounds):
+            (slow, _), (fast, stats) = (whole(each, path, Path(name)) for each in (normal, skipping))
+            rows.append((fast / slow, fast, slow, stats.skipped / stats.frames))
+        medians = [statistics.median(column) for column in zip(*rows, strict=True)]
+        print("{:.2f} times as fast: {:.0f} instead of {:.0f} frames/s; {:.1%} of the frames skipped".format(*medians))
+
+
 class Paced(Source):
     """Frames from memory at `rate` a second, as a camera gives them."""
 
@@ -400,9 +422,22 @@ def faces(clip: Path, count: int, frames: int) -> None:
     print(f"| {count} | {seen:.1f} | {1000 / statistics.median(rate for rate, _ in rates):.1f} | {peak:.0f} |")
 
 
+COMMANDS = {
+    "speed": lambda given: speed(given.clip, given.rounds, given.frames, given.artifact),
+    "stages": lambda given: stages(given.clip, given.frames),
+    "still": lambda given: still(given.clip, given.rounds, given.frames),
+    "peer": lambda given: peer(given.clip, given.rounds, given.frames, given.python),
+    "face": lambda given: face(given.rounds),
+    "latency": lambda given: latency(given.clip, given.seconds, given.artifact),
+    "start": lambda given: start(given.clip, given.rounds),
+    "soak": lambda given: soak(given.clip, given.minutes),
+    "faces": lambda given: faces(given.clip, given.count, given.frames),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "stages", "peer", "face", "latency", "start", "soak", "faces"])
+    parser.add_argument("what", choices=COMMANDS)
     parser.add_argument("--clip", type=Path, default=ROOT.parent / "shared" / "media" / "single_face.mp4")
     parser.add_argument("--artifact", help="the model of `speed` and `latency`")
     parser.add_argument("--python", help="of the environment with the package fer")
@@ -413,16 +448,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5)
     given = parser.parse_args()
     limit_threads(None)
-    {
-        "speed": lambda: speed(given.clip, given.rounds, given.frames, given.artifact),
-        "stages": lambda: stages(given.clip, given.frames),
-        "peer": lambda: peer(given.clip, given.rounds, given.frames, given.python),
-        "face": lambda: face(given.rounds),
-        "latency": lambda: latency(given.clip, given.seconds, given.artifact),
-        "start": lambda: start(given.clip, given.rounds),
-        "soak": lambda: soak(given.clip, given.minutes),
-        "faces": lambda: faces(given.clip, given.count, given.frames),
-    }[given.what]()
+    COMMANDS[given.what](given)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,12 @@ def session(model: bytes | Path, device: str = "cpu", threads: int | None = None
     index = int(device.partition(":")[2] or 0)
     gpus = [("CUDAExecutionProvider", {"device_id": index})] if on_gpu else []
     source = model if isinstance(model, bytes) else str(model)
-    opened = onnxruntime.InferenceSession(source, options, providers=[*gpus, "CPUExecutionProvider"])
+    opened = onnxruntime.InferenceSession(
+        source,
+        options,
+        providers=[*gpus, "CPUExecutionProvider"],
+        enable_fallback=int(device == "auto"),  # it prints lines of its own, and takes the CPU for a GPU that fails
+    )
     if device.startswith("cuda") and "CUDAExecutionProvider" not in opened.get_providers():
         raise ConfigError(f"device={device}: ONNX Runtime finds no such GPU; use device=cpu or device=auto")
     return opened

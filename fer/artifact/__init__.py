@@ -19,7 +19,7 @@ from fer.artifact.formats import FORMATS, Format, torchscript
 from fer.artifact.formats.base import Predict
 from fer.artifact.metadata import Metadata
 from fer.artifact.parity import PARITY, golden_batch
-from fer.checks import check_choice
+from fer.checks import check_choice, check_number
 from fer.errors import ArtifactError, ConfigError
 from fer.files import atomic_write, expand
 
@@ -37,10 +37,14 @@ def find(model: str | Path) -> Path:
     """Return the file of an included model, such as "fast", or else the path with `~` expanded.
 
     The names are those of the files in `fer/weights` without the ending, and "bundled" for the default. A name comes
-    before a file of the same name in the current folder, which `./fast` is.
+    before a file of the same name in the current folder, which `./fast` is. With its ending, as in "fast.onnx", a file
+    in the current folder comes first.
     """
     named = _included().get(model) if isinstance(model, str) else None
-    return named or expand(model)
+    path = expand(model)
+    included = trust.INCLUDED / path
+    is_name = model == path.name and path.suffix in {format.suffix for format in FORMATS.values()}
+    return named or (included if is_name and not path.exists() and included.is_file() else path)
 
 
 def fastest(model: str | Path, device: str) -> Path:
@@ -67,7 +71,8 @@ def fastest(model: str | Path, device: str) -> Path:
 
 
 def _included() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(trust.INCLUDED.glob("*.ts"))} | {"bundled": BUNDLED}
+    models = {path.stem: path for path in sorted(trust.INCLUDED.glob("*.ts"))}
+    return models | {"bundled": BUNDLED}
 
 
 _MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"
@@ -120,7 +125,8 @@ def load(path: str | Path = BUNDLED, device: str = "cpu", raw: bool = False, thr
         ArtifactError: The file is missing, damaged, not an artifact or not trusted.
         ConfigError: The device is unknown or not available.
     """
-    path = find(path)
+    check_number("threads", threads, 1, 256, whole=True, optional=True)
+    path, device = find(path), str(device)
     metadata = read_metadata(path)
     format = _format_of(path)
     if format.runs_code:

@@ -174,9 +174,11 @@ def _names(paths: Sequence[Path], reserved: Sequence[str]) -> list[str]:
     names: list[str] = []
     for path in paths:
         name = path.stem
-        if name in _GENERIC:
+        if name.partition(".")[0] in _GENERIC:
             folders = [part for part in path.resolve().parent.parts[1:] if part != "checkpoints"]
             name = "/".join(folders[-2:]) or name
+            if name in names:
+                name += f"/{path.name}"
         while name in (*names, *reserved):
             name += "'"
         names.append(name)

@@ -72,7 +72,7 @@ def _run_one(
     from fer.stream.sinks.window import Window, wants_window
     from fer.stream.sources import open_source
 
-    blur = Blur(cfg.blur, cfg.detector) if cfg.blur is not None else None
+    blur = Blur(cfg.blur, {**cfg.detector, "threads": cfg.threads}) if cfg.blur is not None else None
     with open_source(path, cfg.threads, cfg.retry_for) as source:
         if blur and not short and (note := blur.check(source.live, cfg.every)):
             print(note, file=sys.stderr)

@@ -52,8 +52,7 @@ class Recognizer:
             (`fer.artifact.fastest`); None for the bundled one.
         trust: Run a TorchScript file that was made elsewhere.
         device: auto, cpu, cuda or cuda:1.
-        threads: CPU threads of each network, None for those that were fastest: all cores, but half of them for the
-            search of films.
+        threads: CPU threads of each network, None for all cores, and half of them for searching films.
         detector, tracking, smoothing: Arguments of `Detector`, `Tracker` and `Smoother` in `fer.stream.faces`.
 
     Raises:

@@ -41,9 +41,9 @@ def search(
         frames: The frames.
         detect: `Frame` → `Faces`.
         tracker: Knows whether the last search found new faces or missed some; None for stills.
-        stats: Gets the time of each search, and the number of frames that are left out as still.
+        stats: Gets the time of each search, and the number of frames that are skipped as still.
         every: The k above.
-        skip_still: Leave out frames in which nothing moves where a face is or could come into the picture.
+        skip_still: Do not search frames in which nothing has moved since the last search.
     """
     is_cut = None if tracker is None else SceneCutDetector()
     still = Still() if skip_still and tracker is not None else None
@@ -53,42 +53,33 @@ def search(
         searched = needed or count % every == 0
         if still is not None and searched and not needed and still(frame):
             searched = False
-            stats.still += 1
+            stats.skipped += 1
         if searched and frame.error is None:
             with stats.stage("detect"):
                 faces = detect(frame)
             if still is not None:
-                still.keep(frame, faces)
+                still.keep(frame)
         yield Detections(frame, faces, searched, cut)
 
 
 class Still:
-    """`still(frame)` → whether no search of a frame is needed, because no face can have come, gone or changed.
+    """`still(frame)` → whether nothing has moved since the last search, so that it would find the same faces.
 
-    That is so if nothing has moved, since the last search, at the edges of the picture, nor at its faces and around
-    them by half of their size. Frames are compared by the mean colours of blocks.
+    Frames are compared by the mean colours of blocks. All of the picture counts: a face may also turn to the camera, or
+    come out from behind something.
     """
 
     def __init__(self) -> None:
-        self._time, self._levels, self._watched = -np.inf, np.zeros(0), np.zeros(_BLOCKS[::-1], bool)
+        self._time, self._levels = -np.inf, np.zeros(0)
 
-    def keep(self, frame: Frame, faces: Faces) -> None:
-        """Remember the last frame that was searched, and its faces."""
+    def keep(self, frame: Frame) -> None:
+        """Remember the last frame that was searched."""
         self._time, self._levels = frame.time, _levels(frame)
-        self._watched[:] = True
-        self._watched[1:-1, 1:-1] = False
-        (columns, rows), (height, width) = _BLOCKS, frame.image.shape[:2]
-        for x1, y1, x2, y2 in faces.boxes.tolist():
-            across, down = (x2 - x1) / 2, (y2 - y1) / 2
-            left, right = (int(x * columns / width) for x in (max(0, x1 - across), x2 + across))
-            top, bottom = (int(y * rows / height) for y in (max(0, y1 - down), y2 + down))
-            self._watched[top : bottom + 1, left : right + 1] = True
 
     def __call__(self, frame: Frame) -> bool:
         if frame.error is not None or not frame.time - self._time < _STILL:
             return False
-        moved = np.abs(_levels(frame) - self._levels).max(axis=2) > _MOVED
-        return not (moved & self._watched).any()
+        return bool(np.abs(_levels(frame) - self._levels).max() <= _MOVED)
 
 
 def _levels(frame: Frame) -> Array:

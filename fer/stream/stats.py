@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 _PERCENTILES = (50, 95, 99)
 
-_COUNTS = ("frames", "frames_with_faces", "faces", "unreadable", "unconfirmed", "dropped", "still")
+_COUNTS = ("frames", "frames_with_faces", "faces", "unreadable", "unconfirmed", "dropped", "skipped")
 
-_MEASURED = 100_000
+_MEASURED = 20_000
 """Number of times kept per stage, the latest, so that memory does not grow with the run."""
 
 
@@ -28,14 +28,14 @@ class Stats:
         frames, frames_with_faces, faces: Numbers processed so far.
         unreadable: Stills that could not be read.
         dropped: Frames of a live source that were skipped.
-        still: Frames that were not searched because nothing moved (`detector.skip_still`).
+        skipped: Frames that were not searched because nothing moved (`detector.skip_still`).
         unconfirmed: Faces that were found once and not again by the next search, and so were left out.
         emotions: Number of faces by the class shown.
     """
 
     def __init__(self) -> None:
         self.frames = self.frames_with_faces = self.faces = self.unreadable = self.dropped = self.unconfirmed = 0
-        self.still = 0
+        self.skipped = 0
         self.emotions: Counter[str] = Counter()
         self._begin: float | None = None
         self._end: float | None = None

@@ -46,7 +46,8 @@ def _finish(context: Context, short: bool) -> None:
         show_table(context.source.name, context.model, stats, context.classes, paths)
         return
     shares = [f"{name} {stats.emotions[name] / stats.faces:.0%}" for name in order(list(stats.emotions))]
-    counts = f"{context.source.name}: {stats.frames} frames, {stats.frames_with_faces} with faces"
+    skipped = f", {stats.skipped} not searched" if stats.skipped else ""
+    counts = f"{context.source.name}: {stats.frames} frames, {stats.frames_with_faces} with faces{skipped}"
     wrote = f"; wrote {', '.join(map(str, paths))}" if paths else ""
     print(f"{', '.join([counts, *shares])}; model {context.model}{wrote}", flush=True)
 
@@ -71,8 +72,8 @@ def _table(source: str, model: str, stats: Stats, classes: tuple[str, ...], path
     table.add_row("source", escape(source))
     table.add_row("model", escape(model))
     unreadable = f", {stats.unreadable} unreadable" if stats.unreadable else ""
-    still = f", {stats.still} not searched as nothing moved" if stats.still else ""
-    table.add_row("frames", f"{stats.frames}, {stats.frames_with_faces} with faces{unreadable}{still}")
+    skipped = f", {stats.skipped} not searched as nothing moved" if stats.skipped else ""
+    table.add_row("frames", f"{stats.frames}, {stats.frames_with_faces} with faces{unreadable}{skipped}")
     unconfirmed = f", {stats.unconfirmed} more found in one search only" if stats.unconfirmed else ""
     table.add_row("faces", f"{stats.faces}{unconfirmed}")
     tints = colours(classes)

@@ -68,6 +68,7 @@ class Frame:
         A pixel of the copy is the mean of its area. Each copy is made once.
         """
         full_height, full_width = self.image.shape[:2]
+        width = max(1, width)
         if width >= full_width:
             return self.image
         if width not in self._copies:

@@ -281,6 +281,9 @@ def _export(cfg: DictConfig, best: Path, splits: dict[str, Split], folders: dict
     """Write the artifacts of a run and return that of `export.format`, which is the last; see `resume.finished`."""
     chosen = {name: cfg.export[name] for name in ("flip", "prior", "crop_margin")}
     main, onnx = (best.parents[1] / f"model{formats.get(name).suffix}" for name in (cfg.export.format, "onnx"))
+    copy = onnx.with_suffix(".int8.onnx")
+    for path in (onnx, copy):
+        path.unlink(missing_ok=True)  # of an earlier export of this run
     if main == onnx:
         export(best, main, format="onnx", **chosen)
     elif cfg.export.onnx:
@@ -292,9 +295,7 @@ def _export(cfg: DictConfig, best: Path, splits: dict[str, Split], folders: dict
         val = splits["val"]
         by_votes = {"val_votes": val.by_majority()} if val.majority is not None and (val.majority >= 0).any() else {}
         try:
-            figures = quantize.quantize(
-                onnx, onnx.with_suffix(".int8.onnx"), splits["train"].images, {"val": val} | by_votes | folders
-            )
+            figures = quantize.quantize(onnx, copy, splits["train"].images, {"val": val} | by_votes | folders)
             log.info("model.int8.onnx: %.1f %% of its answers are those of model.onnx", 100 * figures["int8/agreement"])
         except ArtifactError as error:
             log.warning("no model.int8.onnx: %s", error)

@@ -56,7 +56,7 @@ def test_included_models_have_names_that_come_before_files(tmp_path, monkeypatch
     for name, file in (("fast", "fast.ts"), ("accurate", "accurate.ts"), ("bundled", "fast.ts")):
         assert artifact.find(name) == trust.INCLUDED / file
         assert artifact.load(name).metadata == artifact.read_metadata(trust.INCLUDED / file)
-    for path in ("./accurate", tmp_path / "accurate", "slow", "../weights/fast", "fast.ts", ""):
+    for path in ("./accurate", tmp_path / "accurate", "slow", "../weights/fast", "./fast.ts", ""):
         assert artifact.find(path) not in set(trust.INCLUDED.iterdir())
     with pytest.raises(ArtifactError, match=r"no model file slow; accurate, .*fast, .*are included"):
         artifact.load("slow")
@@ -84,7 +84,7 @@ def test_the_fastest_file_of_an_included_model_is_chosen(gpu, int8, device, ther
         (tmp_path / f"fast.{ending}").touch()
     for name in ("fast", "bundled"):
         assert artifact.fastest(name, device) == tmp_path / f"fast.{file}"
-    for path in (tmp_path / "fast.ts", "fast.ts", "./fast"):  # a path is that file
+    for path in (tmp_path / "fast.ts", "./fast.ts", "./fast"):  # a path is that file
         assert artifact.fastest(path, device) == Path(path)
 
 
@@ -247,3 +247,18 @@ def test_a_gpu_that_is_not_there_is_one_line_with_those_that_are(gpus, choices, 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(ConfigError, match=f"device=cuda:2.*{choices}"):
         artifact.device_of("cuda:2", "model.ts")
+
+
+def test_a_file_of_an_included_model_is_known_by_its_name_unless_there_is_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert artifact.find("fast.ts") == artifact.BUNDLED
+    assert artifact.find("fast.txt") == Path("fast.txt") and artifact.find("x/fast.ts") == Path("x/fast.ts")
+    assert artifact.fastest("fast.onnx", "cpu") == trust.INCLUDED / "fast.onnx"
+    (tmp_path / "fast.ts").touch()
+    assert artifact.find("fast.ts") == Path("fast.ts")
+
+
+@pytest.mark.parametrize("threads", [0, -1, "2"])
+def test_a_number_of_threads_that_cannot_be_is_refused(threads):
+    with pytest.raises(ConfigError, match="threads"):
+        artifact.load("fast", threads=threads)

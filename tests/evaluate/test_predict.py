@@ -47,4 +47,6 @@ def test_more_images_than_a_batch(classifier, splits, monkeypatch):
 
 def test_names_are_short_and_differ():
     paths = [Path(p) for p in ("/a/x.ts", "/b/x.ts", "/runs/net/day/model.ts", "/runs/net/day/checkpoints/best.ckpt")]
-    assert predict._names(paths, reserved=["x"]) == ["x'", "x''", "net/day", "net/day'"]
+    paths += [Path("/runs/net/day/model.int8.onnx"), Path("/runs/net/night/model.int8.onnx")]
+    names = ["x'", "x''", "net/day", "net/day/best.ckpt", "net/day/model.int8.onnx", "net/night"]
+    assert predict._names(paths, reserved=["x"]) == names

@@ -62,7 +62,7 @@ def test_an_empty_run_has_statistics() -> None:
         "unreadable",
         "unconfirmed",
         "dropped",
-        "still",
+        "skipped",
         "seconds",
         "fps",
         "stages",

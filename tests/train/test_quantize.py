@@ -103,7 +103,7 @@ def test_preprocessing_and_the_last_layer_stay_float32(flip, source, made, split
 def test_a_copy_with_other_answers_is_not_written(source, splits, tmp_path):
     black = np.zeros_like(splits["train"].images)
     judged = {"val": splits["val"], "val_votes": splits["val"].by_majority()}
-    with pytest.raises(ArtifactError, match=r"of those on val are equal \(at least 98%\), accuracy val ") as caught:
+    with pytest.raises(ArtifactError, match=r"on val are those of float32 \(98 % needed\); accuracy val ") as caught:
         quantize.quantize(source, tmp_path / "model.int8.onnx", black, judged)
     assert "(float32 100.00%), val_votes " in str(caught.value) and "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -116,9 +116,22 @@ def test_a_network_that_cannot_be_quantised_is_one_line(source, splits, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_of_one_layer_is_not_quantised_as_a_whole(source, splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize, "_between_weights", lambda graph: [])
+    with pytest.raises(ArtifactError, match="two or more layers"):
+        quantize.quantize(source, tmp_path / "model.int8.onnx", splits["train"].images, {"val": splits["val"]})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("agreement", "val", "faces", "passes"),
-    [(0.98, 0.497, 0.497, True), (0.979, 0.5, 0.5, False), (1, 0.4969, 0.5, False), (1, 0.6, 0.49, False)],
+    [
+        (0.98, 0.497, 0.497, True),
+        (1, 0.5, float("nan"), False),
+        (0.979, 0.5, 0.5, False),
+        (1, 0.4969, 0.5, False),
+        (1, 0.6, 0.49, False),
+    ],
 )
 def test_the_gate_is_98_per_cent_of_the_answers_and_three_tenths_of_a_point_on_each_set(agreement, val, faces, passes):
     figures = {"int8/agreement": agreement, "int8/val/accuracy": val, "int8/faces/accuracy": faces}
@@ -193,7 +206,7 @@ def test_a_run_ends_well_where_the_gate_fails(export, monkeypatch, caplog):
     monkeypatch.setattr(quantize, "AGREEMENT", 1.1)
     assert export("export.int8=true", "export.format=onnx") == ("model.onnx", {"model.onnx"})
     (line,) = (record.message for record in caplog.records if record.name == "train")
-    assert line.startswith("no model.int8.onnx: int8 gives other answers too often: ") and "\n" not in line
+    assert line.startswith("no model.int8.onnx: the int8 model is too different: ") and "\n" not in line
 
 
 def test_a_run_ends_well_where_onnx_cannot_express_the_network(export, monkeypatch, caplog):
@@ -210,5 +223,7 @@ def test_a_run_ends_well_where_onnx_cannot_express_the_network(export, monkeypat
         export("export.format=onnx")
 
 
-def test_onnx_can_be_left_out(export):
+def test_onnx_can_be_left_out_and_copies_of_an_earlier_export_do_not_stay(export, tmp_path):
+    for name in ("model.onnx", "model.int8.onnx"):
+        (tmp_path / "run" / name).touch()
     assert export("export.onnx=false") == ("model.ts", {"model.ts"})

@@ -23,8 +23,9 @@ _PROGRESS = gr.Progress()
 
 def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     """Load the model and build the page. Uploads and results go into `folder`. Raises `ArtifactError`."""
-    settings = {name: cfg[name] for name in ("trust", "device", "threads", "detector", "tracking", "smoothing")}
-    recognizer = Recognizer(cfg.artifact, **settings)
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "tracking", "smoothing")}
+    # Uploads may be blurred, which needs each frame to be searched.
+    recognizer = Recognizer(cfg.artifact, detector={**cfg.detector, "skip_still": False}, **settings)
     limit_threads(cfg.threads)
     viewers, handler = Viewers(recognizer), Uploads(recognizer, folder, cfg)
     tints = json.dumps(colours(recognizer.classes))

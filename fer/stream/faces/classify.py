@@ -88,5 +88,5 @@ def load_face_classifier(
     file = artifact.fastest(path or "bundled", device)
     loaded = artifact.load(file, device, threads=threads)
     if loaded.metadata.precision == "int8" and not ort.fast_int8() and not (device != "cpu" and ort.gpu()):
-        _log.warning("%s: this CPU has no fast int8; use the .onnx of the same model, which is as fast", file)
+        _log.warning("%s: this CPU has no fast int8; use the .onnx of the same model, which is as fast and exact", file)
     return FaceClassifier(loaded, file.name)

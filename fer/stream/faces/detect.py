@@ -34,7 +34,7 @@ class Detector:
             contain smaller faces than videos and need not be fast, and in one of a third of that; None for a single
             search. The smaller copies are needed: on a large one, YuNet misses faces above about 300 pixels.
         score: Confidence, 0 to 1, below which faces are dropped.
-        skip_still: Whether a film's frames in which nothing moves are not searched; see `fer.stream.search`.
+        skip_still: Whether to skip frames of films and cameras in which nothing moves; see `fer.stream.search`.
         device: As in `YuNet`.
         threads: CPU threads, None for half of the cores, and for stills all of them.
 

@@ -1,3 +1,4 @@
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -48,7 +49,7 @@ def test_no_face_is_no_row() -> None:
 def test_it_finds_what_opencv_finds_in_clips(shared: Path, name: str) -> None:
     net = YuNet(0.6)
     with open_source(str(shared / name)) as source:
-        for frame in source:
+        for frame in islice(source, 0, None, 8):
             image = cv2.resize(frame.image, (320, 180), interpolation=cv2.INTER_AREA)
             for each in (image, frame.image):
                 np.testing.assert_allclose(net(each), opencv(each, 0.6), atol=0.01)
