@@ -222,8 +222,8 @@ def card(metadata: Metadata) -> str:
         ]
         text += [
             "",
-            f"The int8 file has {m['int8/bytes'] / 1e6:.1f} MB. {shown('', m['int8/agreement'])} % of its answers on "
-            f"PublicTest are those of float32. Accuracy, in brackets that of float32: {', '.join(accuracies)}. "
+            f"The int8 file is {m['int8/bytes'] / 1e6:.1f} MB. {shown('', m['int8/agreement'])} % of its answers on "
+            f"PublicTest are those of float32. Accuracy, in brackets that of float32: {'; '.join(accuracies)}. "
             "The images are those of the table, without flip.",
         ]
     for name in CONFUSIONS:
