@@ -71,8 +71,7 @@ def fastest(model: str | Path, device: str) -> Path:
 
 
 def _included() -> dict[str, Path]:
-    models = {path.stem: path for path in sorted(trust.INCLUDED.glob("*.ts"))}
-    return models | {"bundled": BUNDLED}
+    return {path.stem: path for path in sorted(trust.INCLUDED.glob("*.ts"))} | {"bundled": BUNDLED}
 
 
 _MAKE_ONE = "make one with: python -m fer.artifact checkpoint=<run>/checkpoints/best.ckpt out=model.ts"

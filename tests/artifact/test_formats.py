@@ -117,8 +117,11 @@ print(loaded(artifact.golden_batch(1, 24)).shape, "torch" in sys.modules)
 
 def test_devices_of_onnx_are_those_of_onnx_runtime(onnx_model, monkeypatch):
     on_the_cpu, open_session = ["CPUExecutionProvider"], ort.onnxruntime.InferenceSession
-    fallback = lambda model, options, **_: open_session(model, options, on_the_cpu)  # noqa: E731
-    monkeypatch.setattr(ort.onnxruntime, "InferenceSession", fallback)  # as it does where it cannot use the GPU
+
+    def fallback(model, options, **_):  # as ONNX Runtime does where it cannot use the GPU
+        return open_session(model, options, on_the_cpu)
+
+    monkeypatch.setattr(ort.onnxruntime, "InferenceSession", fallback)
     for gpu, device, message in (
         (False, "cuda:1", "has no CUDA; use device=cpu, or install onnxruntime-gpu"),
         (True, "cuda:1", "device=cuda:1: ONNX Runtime finds no such GPU; use device=cpu or device=auto"),
