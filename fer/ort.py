@@ -14,6 +14,9 @@ onnxruntime.disable_telemetry_events()  # on Windows, earlier releases do not kn
 CORES = cv2.getNumberOfCPUs()
 """CPU cores that this process may use."""
 
+HALF = max(1, CORES // 2)
+"""Half of them, for a stage of a film, beside which others run."""
+
 _DOT_PRODUCTS = ("AVX512VNNI", "AVX_VNNI", "NEON_DOTPROD")
 """Names that OpenCV gives the instructions."""
 

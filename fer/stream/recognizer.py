@@ -206,7 +206,7 @@ def limit_threads(threads: int | None) -> None:
         ConfigError: `threads` is out of range.
     """
     check_number("threads", threads, 1, 256, whole=True, optional=True)
-    threads = threads or max(1, ort.CORES // 2)
+    threads = threads or ort.HALF
     cv2.setNumThreads(threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)

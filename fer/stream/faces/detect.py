@@ -58,7 +58,7 @@ class Detector:
         self.width, self.skip_still = width, skip_still
         self.still_width = still_width
         self.score = float(score)
-        self._net = YuNet(self.score, device, threads or max(1, ort.CORES // 2))
+        self._net = YuNet(self.score, device, threads or ort.HALF)
         self._still_net = cache(lambda: YuNet(self.score, device, threads))
 
     def __call__(self, frame: Frame) -> Faces:
@@ -100,7 +100,7 @@ class Detector:
         below, beside = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
         if below or beside:
             copy = cv2.copyMakeBorder(copy, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-        # Beside the search of a film, there are other stages; a large copy of a still is worth all cores.
+        # A large copy of a still is worth all cores.
         net = self._net if frame.file is None else self._still_net()
         return net(copy) * scale
 
