@@ -178,10 +178,17 @@ def _load(
     truth: list[int] = []
     names: list[str] = []
     for image, name, content in read_images(images, split, root, channels, unreadable):
-        pixels[len(names)] = _square(content, size)
+        pixels[len(names)] = _square(content if image.box is None else _within(content, image.box), size)
         truth.append(classes.index(image.label))
         names.append(name)
     return Split(pixels[: len(names)], np.array(truth, dtype=np.int64), classes, names=tuple(names))
+
+
+def _within(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    height, width = image.shape[:2]
+    left, top, right, bottom = (max(0, round(side)) for side in box)
+    left, top = min(left, width - 1), min(top, height - 1)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:

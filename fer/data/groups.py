@@ -25,12 +25,14 @@ class Image:
     Attributes:
         path: Of the file.
         label: Name of its class.
-        group: The session or person, "" if no folder names one.
+        group: The session or person, "" if none is known.
+        box: Of its face, (x1, y1, x2, y2) in pixels of the upright image; None for its central square.
     """
 
     path: Path
     label: str
     group: str = ""
+    box: tuple[float, float, float, float] | None = None
 
 
 def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: Path) -> dict[str, list[Image]]:

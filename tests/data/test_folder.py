@@ -544,3 +544,12 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(folder.os, "scandir", refuse)
     assert refusal(tmp_path) == f"cannot list {tmp_path} (Permission denied); check its permissions"
+
+
+def test_an_image_with_a_box_is_cut_by_it(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 60), np.uint8)
+    pixels[10:20, 30:40] = 200
+    (tmp_path / "a.png").write_bytes(encode(pixels))
+    image = Image(tmp_path / "a.png", "x", box=(30, 10, 40, 20))
+    split = folder._load("train", [image], ("x",), 8, 1, tmp_path, [])
+    assert np.array_equal(split.images, np.full((1, 8, 8), 200))
