@@ -38,6 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 from fer import artifact
 from fer.artifact import trust
+from fer.faces.types import Array
 from fer.stream import pipeline
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
@@ -49,7 +50,7 @@ from fer.stream.sinks.logs import JsonLines
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import Kind, Source, open_source
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Detections, Frame
+from fer.stream.types import Detections, Frame
 
 SIZES = {"640×360": (640, 360), "1920×1080": (1920, 1080)}
 

@@ -26,12 +26,13 @@ from chromium import Chromium, Page
 
 from fer import artifact
 from fer.data import synthetic
+from fer.faces.types import Array, Faces
 from fer.labels import EMOTIONS
 from fer.stream import Recognizer
 from fer.stream.draw.annotate import annotate
 from fer.stream.sinks.collect import Collector
 from fer.stream.sinks.window import Window
-from fer.stream.types import Array, Faces, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 OUT = Path(__file__).with_name("pictures")
 OF_A_RUN = ("curves.png", "confusion_matrix.png", "reliability.png", "mistakes.png", "gradcam.png")

@@ -25,7 +25,8 @@ from omegaconf import DictConfig
 from fer.artifact.parity import golden_batch
 from fer.config import CONF
 from fer.data.votes import COLUMNS
-from fer.stream.types import Faces, Frame, FrameResult
+from fer.faces.types import Faces
+from fer.stream.types import Frame, FrameResult
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -35,6 +35,7 @@ from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
 from fer.config import CONF
 from fer.errors import ArtifactError, DataError, FerError, SourceError
+from fer.faces.types import Faces
 from fer.images import IMAGE_SUFFIXES
 from fer.models.classifier import EmotionClassifier
 from fer.stream.__main__ import main as infer_main
@@ -43,7 +44,7 @@ from fer.stream.fakes import FakeSource
 from fer.stream.sinks import Context
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import open_source
-from fer.stream.types import Faces, FrameResult
+from fer.stream.types import FrameResult
 from fer.train import leaderboard
 from fer.train.__main__ import main as train_main
 

@@ -14,12 +14,13 @@ NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("._
 
 BELOW = {
     "ground": set(),
-    "data": {"ground"},
+    "faces": {"ground"},
+    "data": {"ground", "faces"},
     "models": {"ground"},
     "artifact": {"ground", "models"},
-    "evaluate": {"ground", "data", "models", "artifact"},
-    "stream": {"ground", "artifact"},
-    "train": {"ground", "data", "models", "artifact", "evaluate"},
+    "evaluate": {"ground", "faces", "data", "models", "artifact"},
+    "stream": {"ground", "faces", "artifact"},
+    "train": {"ground", "faces", "data", "models", "artifact", "evaluate"},
 }
 """The rooms that each room may import from, beside itself."""
 

@@ -6,8 +6,9 @@ from fractions import Fraction
 import numpy as np
 
 from fer.errors import SourceError
+from fer.faces.types import Array, Faces
 from fer.stream.sources import Kind, Source
-from fer.stream.types import Array, Faces, Frame
+from fer.stream.types import Frame
 
 
 class FakeSource(Source):

@@ -22,6 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from fer.checks import check_number
+from fer.faces.types import Array, Faces
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
@@ -30,7 +31,7 @@ from fer.stream.search import Detect, search
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
+from fer.stream.types import Detections, Frame, FrameResult
 
 
 class Classify(Protocol):

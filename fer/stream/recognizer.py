@@ -26,16 +26,17 @@ from fer import ort
 from fer.artifact.trust import accept
 from fer.checks import check_flag, check_number, check_path
 from fer.errors import ConfigError, SourceError
+from fer.faces.detect import Detector
+from fer.faces.types import Faces
 from fer.stream import pipeline
 from fer.stream.faces.classify import load_face_classifier
-from fer.stream.faces.detect import Detector
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import SceneCutDetector, Tracker
 from fer.stream.pipeline import TemporalState
 from fer.stream.sources import Source, open_source
 from fer.stream.sources.memory import as_rgb, check_time
 from fer.stream.stats import Stats
-from fer.stream.types import Detections, Faces, Frame, FrameResult
+from fer.stream.types import Detections, Frame, FrameResult
 
 T = TypeVar("T")
 

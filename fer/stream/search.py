@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 import numpy as np
 
+from fer.faces.types import Array, Faces
 from fer.stream.faces.track import SceneCutDetector, Tracker
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Detections, Faces, Frame
+from fer.stream.types import Detections, Frame
 
 Detect = Callable[[Frame], Faces]
 

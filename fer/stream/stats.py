@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fer.faces.types import Array
 from fer.stream.queues import close
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 T = TypeVar("T")
 

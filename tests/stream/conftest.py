@@ -9,9 +9,9 @@ from samples import MEDIA
 from torch import nn
 
 from fer import artifact
+from fer.faces.types import Array
 from fer.stream import Recognizer, recognizer
 from fer.stream.fakes import FakeDetector
-from fer.stream.types import Array
 
 
 def picture(index: int, width: int, height: int) -> Array:

@@ -24,13 +24,14 @@ import infer
 from fer import artifact
 from fer.artifact import trust
 from fer.errors import FerError
+from fer.faces.types import Faces
 from fer.labels import EMOTIONS
 from fer.stream import pipeline, recognizer
 from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.sinks import SINKS, Context, Sink, logs, window
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import OPENERS
-from fer.stream.types import Faces, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fer.errors import ConfigError, SinkError, SourceError
+from fer.faces.types import Array, Faces
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
@@ -18,7 +19,7 @@ from fer.stream.pipeline import TemporalState, _recognize, results, run
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Kind
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Detections, Faces, Frame, FrameResult
+from fer.stream.types import Detections, Frame, FrameResult
 
 CLASSES = ("happy", "sad", "odd")
 BOX = (8.0, 8.0, 40.0, 40.0)

@@ -3,11 +3,12 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from fer.faces.types import Array
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector
 from fer.stream.search import search
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Frame
+from fer.stream.types import Frame
 
 FACE = (130.0, 60.0, 190.0, 120.0)
 """In the middle of a picture of 320 × 180."""

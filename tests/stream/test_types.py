@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer.stream.types import Faces, Frame, FrameResult
+from fer.faces.types import Faces
+from fer.stream.types import Frame, FrameResult
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 BOX = np.array([[1, 1, 3, 3]], np.float32)

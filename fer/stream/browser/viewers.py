@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fer.faces.types import Array
 from fer.stream.recognizer import Recognizer, Session
-from fer.stream.types import Array
 
 _IDLE = 10.0
 """Seconds without a frame after which a viewer is removed."""

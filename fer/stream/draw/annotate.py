@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 
 from fer import fonts
+from fer.faces.boxes import intersection
+from fer.faces.types import Array
 from fer.labels import colours
 from fer.stream.draw.text import Colour, label
-from fer.stream.faces.boxes import intersection
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 
 def annotate(result: FrameResult) -> Array:

@@ -11,10 +11,11 @@ import numpy as np
 
 from fer.checks import check_choice, check_number
 from fer.errors import ConfigError
-from fer.stream.faces.boxes import area, cover
-from fer.stream.faces.detect import Detector, width_of_copy
+from fer.faces.boxes import area, cover
+from fer.faces.detect import Detector, width_of_copy
+from fer.faces.types import Array, Faces
 from fer.stream.queues import with_end
-from fer.stream.types import Array, Faces, FrameResult
+from fer.stream.types import FrameResult
 
 _SCORE = 0.4
 """Confidence, 0 to 1, from which something is hidden. At 0.5, faces that are turned or cut by the border are missed."""

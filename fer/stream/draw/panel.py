@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fer.faces.boxes import area
+from fer.faces.types import Array
 from fer.labels import colours
 from fer.stream.draw.text import Colour, letters, write
-from fer.stream.faces.boxes import area
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 WIDTH = 240
 _GROUND, _BAR, _INK, _DIM = (24, 26, 30), (52, 55, 62), (236, 238, 240), (150, 156, 164)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fer import fonts
-from fer.stream.types import Array
+from fer.faces.types import Array
 
 Colour = tuple[int, int, int]
 

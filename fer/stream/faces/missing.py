@@ -7,9 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fer.stream.faces.detect import Detector
+from fer.faces.detect import Detector
+from fer.faces.types import Array
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 _LARGEST = 1920
 """Width in pixels to which kept frames of a film are reduced."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fer.checks import check_number
-from fer.stream.types import LOGGED, Array
+from fer.faces.types import Array
+from fer.stream.types import LOGGED
 
 _FORGET = 60.0
 """Seconds after which an unused id is forgotten. Tracks end much sooner."""

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from fer.checks import check_number
-from fer.stream.types import Array, Faces, Frame
+from fer.faces.types import Array, Faces
+from fer.stream.types import Frame
 
 
 class Tracker:

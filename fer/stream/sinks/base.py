@@ -10,10 +10,11 @@ from typing import Any, Literal, Self, TypeVar
 import av
 
 from fer.errors import SinkError
+from fer.faces.types import Array
 from fer.files import write_file
 from fer.stream.sources.base import Kind, Source
 from fer.stream.stats import Stats
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 FILMS: tuple[Kind, ...] = ("video", "camera", "network")
 STILLS: tuple[Kind, ...] = ("image", "folder")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fer.stream.faces.boxes import area
-from fer.stream.faces.classify import crop_face
+from fer.faces.boxes import area
+from fer.faces.crop import crop_face
 from fer.stream.sinks.base import write_output
 from fer.stream.sinks.pictures import encode
 from fer.stream.types import FrameResult

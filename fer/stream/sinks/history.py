@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fer.stream.types import Array, FrameResult
+from fer.faces.types import Array
+from fer.stream.types import FrameResult
 
 _PIECES = 600
 """Most pieces of a track. Further ones merge with their neighbours into pieces of twice the width."""

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from fer.errors import SinkError
+from fer.faces.types import Array
 from fer.stream.sinks.base import Context, Sink, sink, sink_errors, write_output
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 
 class _Log(Sink):

@@ -5,9 +5,10 @@ from pathlib import Path
 import cv2
 
 from fer.errors import SinkError
+from fer.faces.types import Array
 from fer.stream.sinks.base import Context, Sink, sink, write_output
 from fer.stream.sources.stills import Stills
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 

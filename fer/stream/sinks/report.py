@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from fer.stream.faces.classify import crop_face
+from fer.faces.crop import crop_face
+from fer.faces.types import Array
 from fer.stream.sinks.base import FILMS, Context, Sink, sink, write_output
 from fer.stream.sinks.history import History, clock
 from fer.stream.sinks.pictures import encode
 from fer.stream.sinks.timeline import draw_timeline, hex_colours, tick
 from fer.stream.sources.network import without_password
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 _PANELS = 12
 """Most tracks on the page; a sentence counts the others."""

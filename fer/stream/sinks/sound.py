@@ -8,9 +8,9 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 
+from fer.faces.types import Array
 from fer.stream.sources.base import Source
 from fer.stream.sources.files import demux, picture_and_sound
-from fer.stream.types import Array
 
 RATE = 48_000
 """Samples per second."""

@@ -9,10 +9,11 @@ import av
 import cv2
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from fer.faces.types import Array
 from fer.stream.queues import room
 from fer.stream.sinks.base import FILMS, Context, Sink, sink, sink_errors
 from fer.stream.sinks.sound import RATE, sound
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 _FRAGMENTS = "hybrid_fragmented+frag_keyframe+delay_moov+default_base_moof"
 """MP4 and MOV are written in fragments, so that an unfinished file plays; closing makes them ordinary files."""

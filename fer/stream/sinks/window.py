@@ -14,11 +14,12 @@ import numpy as np
 
 from fer.checks import check_choice
 from fer.errors import SinkError
+from fer.faces.types import Array
 from fer.stream.draw.panel import panel
 from fer.stream.sinks.base import Context, Sink, Stop, write_output
 from fer.stream.sinks.collect import Collector
 from fer.stream.sinks.pictures import encode
-from fer.stream.types import Array, FrameResult
+from fer.stream.types import FrameResult
 
 _TITLE = "fer"
 _LARGEST = 1280, 720

@@ -10,7 +10,7 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from fer import hdr
-from fer.stream.types import Array
+from fer.faces.types import Array
 
 _SQUAREST, _LONGEST = Fraction(1, 8), Fraction(8)
 """Pixel aspects beyond these are mistakes."""

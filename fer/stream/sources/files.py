@@ -13,10 +13,11 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from fer.errors import SourceError
+from fer.faces.types import Array
 from fer.images import IMAGE_SUFFIXES
 from fer.stream.sources.base import Clock, Kind, Request, Source, believable_rate, later
 from fer.stream.sources.display import Turns, shown, turns_of
-from fer.stream.types import Array, Frame
+from fer.stream.types import Frame
 
 _AHEAD = 10.0
 """Seconds that a clock may jump ahead in formats whose recordings can be joined, such as transport streams."""

@@ -13,8 +13,9 @@ from threading import Lock
 import cv2
 
 from fer.errors import SourceError
+from fer.faces.types import Array
 from fer.stream.sources.base import Kind, Request, Source, believable_rate, later, opener
-from fer.stream.types import Array, Frame
+from fer.stream.types import Frame
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 5.0
 """Seconds between two attempts to reconnect; they double from the first to the longest."""

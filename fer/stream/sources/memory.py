@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fer.errors import SourceError
+from fer.faces.types import Array
 from fer.files import expand
 from fer.images import is_image, pixels_of, read_image
 from fer.stream.sources.base import Kind, Source, believable_rate
 from fer.stream.sources.stills import Stills, open_picture, read_still
-from fer.stream.types import Array, Frame
+from fer.stream.types import Frame
 
 _CHANNELS = (1, 3, 4)
 _PICTURE = "give a path, an array or tensor of uint8 (H, W, 3) RGB, a PIL image, or the bytes of a picture"

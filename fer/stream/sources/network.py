@@ -15,12 +15,12 @@ from typing import Any
 import av
 
 from fer.errors import SourceError
+from fer.faces.types import Array
 from fer.images import kind_of
 from fer.stream.sources.base import Clock, Request, Source, believable_rate, opener
 from fer.stream.sources.files import Decoder, Video, open_container, picture_and_sound
 from fer.stream.sources.live import Connection, Live
 from fer.stream.sources.stills import open_picture
-from fer.stream.types import Array
 
 _SILENCE = 5.0
 """Seconds without data after which a connection counts as dropped."""

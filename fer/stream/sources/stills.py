@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from fer.errors import SourceError
+from fer.faces.types import Array
 from fer.images import IMAGE_SUFFIXES, count_frames, is_image, is_side_file, kind_of, read_image
 from fer.stream.sources.animations import Animation
 from fer.stream.sources.base import Kind, Request, Source, opener
 from fer.stream.sources.files import FILM_SUFFIXES
-from fer.stream.types import Array, Frame
+from fer.stream.types import Frame
 
 SEARCHED = 1000
 """Files that are looked at in a folder below, for one that is an image."""

@@ -24,9 +24,9 @@ from torch import nn
 
 from fer import artifact
 from fer.errors import ConfigError, SinkError
+from fer.faces.types import Array
 from fer.labels import EMOTIONS
 from fer.stream.browser import page as browser
-from fer.stream.types import Array
 
 ROOT = Path(__file__).parents[3]
 
@@ -234,7 +234,7 @@ def uploaded(page: Page, path: Path) -> str:
 @chromium
 @pytest.mark.shared
 def test_the_camera_shows_emotions_and_pages_keep_to_themselves(tmp_path: Path, shared: Path) -> None:
-    from fer.stream.faces.detect import Detector
+    from fer.faces.detect import Detector
     from fer.stream.sources import open_source
     from fer.stream.types import Frame
 

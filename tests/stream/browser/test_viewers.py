@@ -9,9 +9,10 @@ import pytest
 from torch import nn
 
 from fer import artifact
+from fer.faces.types import Faces
 from fer.stream import Recognizer, recognizer
 from fer.stream.browser.viewers import Viewers
-from fer.stream.types import Faces, Frame
+from fer.stream.types import Frame
 
 ALICE, BOB = "a" * 32, "b" * 32
 

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from fer.faces.boxes import intersection
+from fer.faces.types import Faces
 from fer.labels import EMOTIONS, colour
 from fer.stream.draw import annotate as module
 from fer.stream.draw.annotate import annotate
-from fer.stream.faces.boxes import intersection
-from fer.stream.types import Faces, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 
 def result(width: int, height: int, *boxes: tuple[float, float, float, float], best: int = 3) -> FrameResult:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fer.errors import ConfigError, SourceError
+from fer.faces.types import Array, Faces
 from fer.stream.draw import blur
 from fer.stream.draw.blur import Blur, hide
 from fer.stream.faces.smooth import Smoother
@@ -13,7 +14,7 @@ from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
 from fer.stream.pipeline import TemporalState, results
 from fer.stream.stats import Stats
-from fer.stream.types import Array, Faces, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 LEFT, RIGHT = (20.0, 30.0, 40.0, 54.0), (130.0, 30.0, 160.0, 66.0)
 NOISE = np.random.default_rng(0).integers(0, 256, (96, 192, 3), dtype=np.uint8)
@@ -320,7 +321,7 @@ def test_an_unknown_word_is_named() -> None:
 
 @pytest.mark.shared
 def test_no_face_is_left_for_the_detector(shared: Path) -> None:
-    from fer.stream.faces.detect import Detector
+    from fer.faces.detect import Detector
     from fer.stream.sources import open_source
 
     find, search = Detector(), Detector(width=640, score=0.3)

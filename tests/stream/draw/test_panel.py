@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from fer.faces.types import Faces
 from fer.labels import EMOTIONS, colour, colours
 from fer.stream.draw.panel import WIDTH, panel
-from fer.stream.types import Faces, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 
 def result(*values: list[float]) -> FrameResult:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from samples import frame_result
 
+from fer.faces.types import Faces
 from fer.stream.faces import missing
 from fer.stream.faces.missing import Samples
 from fer.stream.fakes import FakeDetector
 from fer.stream.stats import Stats
-from fer.stream.types import Faces, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 SETTINGS = {"width": 320, "still_width": 2880, "score": 0.6}
 

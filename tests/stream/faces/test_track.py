@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fer.errors import ConfigError
+from fer.faces.types import Array, Faces
 from fer.stream.faces.track import SceneCutDetector, Tracker
-from fer.stream.types import Array, Faces, Frame
+from fer.stream.types import Frame
 
 
 def faces(*boxes: tuple[float, float, float, float], ids: list[int] | None = None) -> Faces:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from fer.faces.types import Faces
 from fer.stream.sinks.history import History, clock
-from fer.stream.types import Faces, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 
 def fed(history: History, times: np.ndarray, ids: list[int], label: int = 0, event: str | None = None) -> History:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer.faces.types import Faces
 from fer.labels import EMOTIONS
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
@@ -15,7 +16,7 @@ from fer.stream.pipeline import TemporalState, results, run
 from fer.stream.sinks import Context, open_sinks
 from fer.stream.sinks.report import Report
 from fer.stream.sources import Source
-from fer.stream.types import Faces, Frame, FrameResult
+from fer.stream.types import Frame, FrameResult
 
 
 def page(path: Path, source: Source, *boxes: tuple[float, float, float, float], until: int | None = None) -> str:

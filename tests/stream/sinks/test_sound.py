@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from samples import flat, served_folder
 
+from fer.faces.types import Faces
 from fer.stream.fakes import FakeSource
 from fer.stream.sinks import Context
 from fer.stream.sinks.sound import RATE, _Track, sound
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import open_source
-from fer.stream.types import Faces, FrameResult
+from fer.stream.types import FrameResult
 
 
 def film(

@@ -12,11 +12,12 @@ import pytest
 from samples import flat, frame_result
 
 from fer.errors import SinkError
+from fer.faces.types import Faces
 from fer.stream.fakes import FakeSource
 from fer.stream.sinks import Context
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import open_source
-from fer.stream.types import Faces, FrameResult
+from fer.stream.types import FrameResult
 
 
 def context(rate: Fraction = Fraction(25)) -> Context:

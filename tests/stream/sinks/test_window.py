@@ -10,9 +10,9 @@ import pytest
 
 from fer.data import folder as image_folder
 from fer.errors import ConfigError, SinkError
+from fer.faces.crop import crop_face
 from fer.labels import EMOTIONS
 from fer.stream.draw.panel import WIDTH
-from fer.stream.faces.classify import crop_face
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource

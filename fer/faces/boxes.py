@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fer.stream.types import Array
+from fer.faces.types import Array
 
 
 def area(boxes: Array) -> Array:

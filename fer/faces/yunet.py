@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fer import ort
-from fer.stream.types import Array
+from fer.faces.types import Array
 
 _MODEL = "face_detection_yunet_2023mar.onnx"
 _SIDES = (b"\n\x03\x08\x80\x05", b"\n\x03\x12\x01h"), (b"\n\x03\x08\x80\x05", b"\n\x03\x12\x01w")

@@ -1,4 +1,4 @@
-"""Face detection: YuNet on a reduced copy of the frame."""
+"""Face detection: YuNet on a reduced copy of the picture."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -8,15 +8,15 @@ import numpy as np
 
 from fer import ort
 from fer.checks import check_flag, check_number
-from fer.stream.faces.boxes import cover
-from fer.stream.faces.yunet import YuNet
-from fer.stream.types import Array, Faces, Frame
+from fer.faces.boxes import cover
+from fer.faces.types import Array, Faces, Picture
+from fer.faces.yunet import YuNet
 
 _SMALLEST = 32
 """YuNet's coarsest stride in pixels. Smaller copies are padded, since YuNet returns wrong boxes for them."""
 
 _VISIBLE = 0.1
-"""Share of a face's width and height that must be within the frame; YuNet is not reliable on slivers."""
+"""Share of a face's width and height that must be within the picture; YuNet is not reliable on slivers."""
 
 _SAME_FACE = 0.5
 """Two boxes are one face if more than this share of the smaller one is covered by the other."""
@@ -26,7 +26,7 @@ _FAR = 4.5
 
 
 class Detector:
-    """`detector(frame)` → `Faces`, by YuNet. Several threads may use it.
+    """`detector(image)` → `Faces`, by YuNet. Several threads may use it.
 
     Args:
         width: Width in pixels to which frames are reduced before they are searched; they are never enlarged.
@@ -61,9 +61,16 @@ class Detector:
         self._net = YuNet(self.score, device, threads or ort.HALF)
         self._still_net = cache(lambda: YuNet(self.score, device, threads))
 
-    def __call__(self, frame: Frame) -> Faces:
-        """Return the faces of `frame`, highest score first, boxes in pixels of the frame and clipped to it."""
-        boxes, scores = self.search(frame, self.widths(frame))
+    def __call__(self, picture: Array | Picture) -> Faces:
+        """Return the faces of a picture, highest score first, boxes in its pixels and clipped to it.
+
+        Args:
+            picture: uint8 (H, W, 3) RGB, upright, which is searched as a photo; or a `Picture`, such as a frame of a
+                film, whose reduced copies are used again.
+        """
+        if not isinstance(picture, Picture):
+            picture = Picture(picture)
+        boxes, scores = self.search(picture, self.widths(picture))
         if len(boxes) < 2:
             return Faces(boxes, scores)
         overlap = np.maximum(cover(boxes, boxes), cover(boxes, boxes).T)
@@ -73,35 +80,35 @@ class Detector:
                 keep.append(i)
         return Faces(boxes[keep], scores[keep])
 
-    def widths(self, frame: Frame) -> list[int]:
+    def widths(self, picture: Picture) -> list[int]:
         """Return the widths in pixels of the copies to search."""
-        if frame.file is None or self.still_width is None:  # only stills have a file name
+        if not picture.still or self.still_width is None:
             return [self.width]
-        finest = width_of_copy(frame.image, self.still_width)
+        finest = width_of_copy(picture.image, self.still_width)
         further = [finest, finest // 3] if finest > _FAR * self.width else [finest]
         return [self.width, *(each for each in further if each > self.width)]
 
-    def search(self, frame: Frame, widths: Iterable[int]) -> tuple[Array, Array]:
-        """Return boxes, float32 (N, 4), and scores of a frame, highest first, a face once or several times.
+    def search(self, picture: Picture, widths: Iterable[int]) -> tuple[Array, Array]:
+        """Return boxes, float32 (N, 4), and scores of a picture, highest first, a face once or several times.
 
         Args:
-            frame: The frame.
+            picture: The picture.
             widths: Widths in pixels to which its image is reduced, each for a search of its own.
         """
-        height, width = frame.image.shape[:2]
+        height, width = picture.image.shape[:2]
         sizes = {min(each, width): None for each in widths}  # no copy twice
-        return _valid(np.concatenate([self._search(frame, size) for size in sizes]), width, height)
+        return _valid(np.concatenate([self._search(picture, size) for size in sizes]), width, height)
 
-    def _search(self, frame: Frame, width: int) -> Array:
-        """Return detections as float32 (N, 5): x, y, width and height in pixels of the frame, and the score."""
-        copy = frame.reduced(width)
+    def _search(self, picture: Picture, width: int) -> Array:
+        """Return detections as float32 (N, 5): x, y, width and height in pixels of the picture, and the score."""
+        copy = picture.reduced(width)
         height, width = copy.shape[:2]
-        scale = np.array([frame.image.shape[1] / width, frame.image.shape[0] / height] * 2 + [1], np.float32)
+        scale = np.array([picture.image.shape[1] / width, picture.image.shape[0] / height] * 2 + [1], np.float32)
         below, beside = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
         if below or beside:
             copy = cv2.copyMakeBorder(copy, 0, below, 0, beside, cv2.BORDER_REPLICATE)
         # A large copy of a still is worth all cores.
-        net = self._net if frame.file is None else self._still_net()
+        net = self._still_net() if picture.still else self._net
         return net(copy) * scale
 
 

@@ -1,12 +1,12 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
+from samples import MEDIA
 
 from fer.errors import ConfigError
-from fer.stream.faces.detect import Detector
+from fer.faces.detect import Detector
+from fer.faces.types import Array
 from fer.stream.sources import open_source
-from fer.stream.types import Array, Frame
+from fer.stream.types import Frame
 
 
 class FakeNet:
@@ -37,6 +37,13 @@ def test_a_reduced_copy_is_searched_and_boxes_are_in_pixels_of_the_frame() -> No
     faces = detector(net)(frame(1280, 722))
     assert net.sizes == [(180, 320)]
     np.testing.assert_allclose(faces.boxes, [[320, 361, 640, 541.5]], rtol=1e-4)
+
+
+def test_a_bare_image_is_searched_as_a_photo() -> None:
+    net = FakeNet((0.25, 0.5, 0.25, 0.25, 0.9))
+    faces = detector(net)(np.zeros((500, 1000, 3), np.uint8))
+    assert net.sizes == [(160, 320), (500, 1000)]
+    np.testing.assert_allclose(faces.boxes, [[250, 250, 500, 375]], rtol=1e-3)
 
 
 def test_small_frames_are_not_enlarged() -> None:
@@ -92,8 +99,8 @@ def test_invalid_values_are_named(values: dict[str, object]) -> None:
 
 
 @pytest.mark.shared
-def test_the_five_faces_of_a_photo(shared: Path) -> None:
-    with open_source(str(shared / "multi_face.jpg")) as source:
+def test_the_five_faces_of_a_photo() -> None:
+    with open_source(str(MEDIA / "multi_face.jpg")) as source:
         (photo,) = source
     faces = Detector()(photo)
     assert len(faces) == 5
@@ -102,10 +109,10 @@ def test_the_five_faces_of_a_photo(shared: Path) -> None:
 
 
 @pytest.mark.shared
-def test_a_face_that_fills_a_large_photo_is_one_face(shared: Path) -> None:
+def test_a_face_that_fills_a_large_photo_is_one_face() -> None:
     import cv2
 
-    with open_source(str(shared / "single_face.mp4")) as source:
+    with open_source(str(MEDIA / "single_face.mp4")) as source:
         image = next(iter(source)).image
     close = cv2.resize(image[50:330, 200:400], (1600, 2240))
     assert len(Detector()(Frame(close, 0, 0.0, file="close.png"))) == 1

@@ -1,6 +1,6 @@
 import numpy as np
 
-from fer.stream.faces.boxes import area, cover, intersection
+from fer.faces.boxes import area, cover, intersection
 
 BOXES = np.array([[0, 0, 4, 2], [10, 10, 12, 12]], np.float32)
 OTHERS = np.array([[2, 1, 6, 5], [0, 0, 1, 1], [11, 10, 12, 12]], np.float32)
