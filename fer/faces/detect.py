@@ -70,15 +70,15 @@ class Detector:
         """
         if not isinstance(picture, Picture):
             picture = Picture(picture)
-        boxes, scores = self.search(picture, self.widths(picture))
-        if len(boxes) < 2:
-            return Faces(boxes, scores)
-        overlap = np.maximum(cover(boxes, boxes), cover(boxes, boxes).T)
+        faces = self.search(picture, self.widths(picture))
+        if len(faces) < 2:
+            return faces
+        overlap = np.maximum(cover(faces.boxes, faces.boxes), cover(faces.boxes, faces.boxes).T)
         keep: list[int] = []
-        for i in range(len(boxes)):
+        for i in range(len(faces)):
             if (overlap[i, keep] <= _SAME_FACE).all():
                 keep.append(i)
-        return Faces(boxes[keep], scores[keep])
+        return faces[keep]
 
     def widths(self, picture: Picture) -> list[int]:
         """Return the widths in pixels of the copies to search."""
@@ -88,8 +88,8 @@ class Detector:
         further = [finest, finest // 3] if finest > _FAR * self.width else [finest]
         return [self.width, *(each for each in further if each > self.width)]
 
-    def search(self, picture: Picture, widths: Iterable[int]) -> tuple[Array, Array]:
-        """Return boxes, float32 (N, 4), and scores of a picture, highest first, a face once or several times.
+    def search(self, picture: Picture, widths: Iterable[int]) -> Faces:
+        """Return the faces of a picture, highest score first, a face once or several times.
 
         Args:
             picture: The picture.
@@ -100,10 +100,10 @@ class Detector:
         return _valid(np.concatenate([self._search(picture, size) for size in sizes]), width, height)
 
     def _search(self, picture: Picture, width: int) -> Array:
-        """Return detections as float32 (N, 5): x, y, width and height in pixels of the picture, and the score."""
+        """Return what YuNet does, in pixels of the picture."""
         copy = picture.reduced(width)
         height, width = copy.shape[:2]
-        scale = np.array([picture.image.shape[1] / width, picture.image.shape[0] / height] * 2 + [1], np.float32)
+        scale = np.array([picture.image.shape[1] / width, picture.image.shape[0] / height] * 7 + [1], np.float32)
         below, beside = max(0, _SMALLEST - height), max(0, _SMALLEST - width)
         if below or beside:
             copy = cv2.copyMakeBorder(copy, 0, below, 0, beside, cv2.BORDER_REPLICATE)
@@ -120,12 +120,13 @@ def width_of_copy(image: Array, width: int) -> int:
     return min(image.shape[1], round(width * np.sqrt(image.shape[1] / image.shape[0] / 1.5)))
 
 
-def _valid(rows: Array, width: int, height: int) -> tuple[Array, Array]:
-    """Return the boxes and scores of detections (N, 5), clipped to the image, highest score first."""
+def _valid(rows: Array, width: int, height: int) -> Faces:
+    """Return the faces of detections, (N, 15) as YuNet's, with boxes clipped to the image, highest score first."""
     rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)]
-    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    rows = rows[np.argsort(-rows[:, 14], kind="stable")]
     limit = np.array([width, height] * 2, np.float32)
     boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1).clip(0, limit)
     sides = boxes[:, 2:] - boxes[:, :2]
     visible = ((sides >= 1) & (sides >= _VISIBLE * rows[:, 2:4])).all(axis=1)
-    return boxes[visible], rows[visible, 4].clip(0, 1)
+    boxes, rows = boxes[visible], rows[visible]
+    return Faces(boxes, rows[:, 14].clip(0, 1), points=rows[:, 4:14].reshape(-1, 5, 2))

@@ -74,6 +74,9 @@ class Faces:
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the original frame, clipped to it, x1 < x2 and y1 < y2.
         scores: float32 (N,), confidence of the detector, 0 to 1.
         ids: int64 (N,), track of each face, from 1; None without tracking.
+        points: float32 (N, 5, 2), x y in pixels of the original frame, perhaps outside it: the eye on the left of an
+            upright face in the picture and that on the right, the tip of the nose, the corners of the mouth on the left
+            and on the right; None if the detector finds none.
 
     Raises:
         ValueError: A value has the wrong shape, dtype or range.
@@ -82,6 +85,7 @@ class Faces:
     boxes: Array
     scores: Array
     ids: Array | None = None
+    points: Array | None = None
 
     def __post_init__(self) -> None:
         n = len(self)
@@ -90,9 +94,15 @@ class Faces:
             raise ValueError("boxes must have x1 < x2 and y1 < y2")
         check_array("scores", self.scores, np.float32, (n,), 0, 1)
         check_array("ids", self.ids, np.int64, (n,), 0)
+        check_array("points", self.points, np.float32, (n, 5, 2))
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __getitem__(self, index: Array | list[int]) -> "Faces":
+        """Return the faces with these indices, or those for which a mask, bool (N,), is true."""
+        ids, points = (None if values is None else values[index] for values in (self.ids, self.points))
+        return Faces(self.boxes[index], self.scores[index], ids, points)
 
     @classmethod
     def none(cls) -> "Faces":

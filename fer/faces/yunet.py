@@ -17,7 +17,7 @@ _SIDES = (b"\n\x03\x08\x80\x05", b"\n\x03\x12\x01h"), (b"\n\x03\x08\x80\x05", b"
 _STRIDES = (8, 16, 32)
 """Pixels between the cells of the three grids. A side is padded to a multiple of the last."""
 
-_OUTPUTS = [f"{name}_{stride}" for name in ("cls", "obj", "bbox") for stride in _STRIDES]
+_OUTPUTS = [f"{name}_{stride}" for name in ("cls", "obj", "bbox", "kps") for stride in _STRIDES]
 
 _OVERLAP = 0.3
 """Intersection over union above which the less probable of two boxes is dropped."""
@@ -51,20 +51,21 @@ class YuNet:
         """Return the faces of `image`, uint8 (H, W, 3) RGB.
 
         Returns:
-            float32 (N, 5), highest score first: x, y, width and height in pixels, and the score, 0 to 1.
+            float32 (N, 15), highest score first: x, y, width and height in pixels; x and y of five points, which are
+            the eye, the nose's tip and the corners of the mouth (see `Faces`); and the score, 0 to 1.
         """
         blob = self._padded(image)
         outputs = self._session.run(_OUTPUTS, {"input": blob})
-        is_face, has_object, offsets = (np.concatenate(outputs[k : k + 3], axis=1)[0] for k in (0, 3, 6))
+        is_face, has_object, boxes, points = (np.concatenate(outputs[k : k + 3], axis=1)[0] for k in (0, 3, 6, 9))
         cells = np.flatnonzero(has_object >= self._score**2)  # few; of the others, the product is smaller, too
         scores = np.sqrt(is_face[cells, 0] * has_object[cells, 0])
         cells, scores = cells[scores >= self._score], scores[scores >= self._score]
-        boxes = _boxes(cells, offsets[cells], *blob.shape[:1:-1])
+        found = _in_pixels(cells, np.hstack([boxes[cells], points[cells]]), *blob.shape[:1:-1])
         if len(cells) > 1:  # OpenCV compares boxes in whole pixels
-            whole = boxes.astype(np.int32).tolist()
+            whole = found[:, :4].astype(np.int32).tolist()
             kept = np.asarray(cv2.dnn.NMSBoxes(whole, scores.tolist(), 0.0, _OVERLAP, 1.0, _MOST), np.int64)
-            boxes, scores = boxes[kept], scores[kept]
-        return np.column_stack([boxes, scores])
+            found, scores = found[kept], scores[kept]
+        return np.column_stack([found, scores])
 
     def _padded(self, image: Array) -> Array:
         """Return the planes of an image, float32 (1, 3, H, W) BGR, with zeros below and beside it.
@@ -81,23 +82,25 @@ class YuNet:
         return blob
 
 
-def _boxes(cells: Array, offsets: Array, width: int, height: int) -> Array:
-    """Return the boxes of cells, which are counted through all grids of an image, row by row.
+def _in_pixels(cells: Array, offsets: Array, width: int, height: int) -> Array:
+    """Return the boxes and points of cells, which are counted through all grids of an image, row by row.
 
     Args:
         cells: int64 (N,).
-        offsets: float32 (N, 4): from the corner of the cell to the centre of the box, and the logarithms of width and
-            height; all for a stride of 1.
+        offsets: float32 (N, 14): from the corner of the cell to the centre of the box, the logarithms of width and
+            height, and from the corner to five points; all for a stride of 1.
         width, height: Sides of the image, multiples of the largest stride.
 
     Returns:
-        float32 (N, 4): x, y, width, height.
+        float32 (N, 14): x, y, width, height, and x and y of each point.
     """
     sizes = [(width // stride) * (height // stride) for stride in _STRIDES]
     ends = np.cumsum(sizes)
     grid = np.searchsorted(ends, cells, side="right")
     stride = np.array(_STRIDES)[grid]
     row, column = np.divmod(cells - (ends - sizes)[grid], width // stride)
-    centres = offsets[:, :2] + np.stack([column, row], axis=1)
-    sides = np.exp(offsets[:, 2:])
-    return (np.concatenate([centres - sides / 2, sides], axis=1) * stride[:, None]).astype(np.float32)
+    corner = np.stack([column, row], axis=1)
+    sides = np.exp(offsets[:, 2:4])
+    points = offsets[:, 4:] + np.tile(corner, 5)
+    parts = [offsets[:, :2] + corner - sides / 2, sides, points]
+    return (np.concatenate(parts, axis=1) * stride[:, None]).astype(np.float32)

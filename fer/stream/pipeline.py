@@ -102,8 +102,7 @@ def without(item: Detections, ids: Array) -> Detections:
     if faces.ids is None or not len(ids):
         return item
     kept = ~np.isin(faces.ids, ids)
-    fewer = Faces(faces.boxes[kept], faces.scores[kept], faces.ids[kept])
-    return replace(item, faces=fewer, unconfirmed=np.concatenate([item.unconfirmed, faces.boxes[~kept]]))
+    return replace(item, faces=faces[kept], unconfirmed=np.concatenate([item.unconfirmed, faces.boxes[~kept]]))
 
 
 def results(

@@ -8,6 +8,9 @@ from fer.faces.types import Array
 from fer.stream.sources import open_source
 from fer.stream.types import Frame
 
+POINTS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
+"""Of a face, in its box."""
+
 
 class FakeNet:
     """Detects at fixed shares of any picture, and remembers the sizes of the pictures."""
@@ -19,7 +22,9 @@ class FakeNet:
     def __call__(self, image: Array) -> Array:
         self.sizes.append(image.shape[:2])
         height, width = image.shape[:2]
-        return np.array(self.rows, np.float32).reshape(-1, 5) * np.float32([width, height, width, height, 1])
+        rows = np.array(self.rows, np.float32).reshape(-1, 5)
+        points = (rows[:, None, :2] + rows[:, None, 2:4] * POINTS).reshape(-1, 10)
+        return np.hstack([rows[:, :4], points, rows[:, 4:]]) * np.float32([width, height] * 7 + [1])
 
 
 def detector(net: FakeNet, **values: int | None) -> Detector:
@@ -37,6 +42,7 @@ def test_a_reduced_copy_is_searched_and_boxes_are_in_pixels_of_the_frame() -> No
     faces = detector(net)(frame(1280, 722))
     assert net.sizes == [(180, 320)]
     np.testing.assert_allclose(faces.boxes, [[320, 361, 640, 541.5]], rtol=1e-4)
+    np.testing.assert_allclose(faces.points[0], faces.boxes[0, :2] + POINTS * [320, 180.5], rtol=1e-4)
 
 
 def test_a_bare_image_is_searched_as_a_photo() -> None:

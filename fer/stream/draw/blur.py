@@ -133,7 +133,7 @@ class Blur:
         faces, frame, boxes = result.faces, result.frame, Faces.none().boxes
         if frame.error is None:
             widths = _NARROW, width_of_copy(frame.image, _WIDE), *self._detector.widths(frame)
-            boxes = self._detector.search(frame, widths)[0]
+            boxes = self._detector.search(frame, widths).boxes
         if result.searched:
             boxes = np.concatenate([boxes, faces.boxes, result.unconfirmed])
         spared = self._spare(result) if self._whom == "others" else None

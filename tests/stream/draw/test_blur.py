@@ -135,9 +135,9 @@ class Search:
     def widths(self, frame: Frame) -> list[int]:
         return []
 
-    def search(self, image: Array, widths: Sequence[int]) -> tuple[Array, Array]:
+    def search(self, image: Array, widths: Sequence[int]) -> Faces:
         boxes = np.array(next(self._boxes), np.float32).reshape(-1, 4)
-        return boxes, np.ones(len(boxes), np.float32)
+        return Faces(boxes, np.ones(len(boxes), np.float32))
 
 
 def shift(box: tuple[float, ...], by: float) -> tuple[float, ...]:
