@@ -1,7 +1,7 @@
 """Predictions of a checkpoint, an artifact, a classifier in memory, or the mean of several models."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from fer import artifact
 from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
 from fer.artifact.network import InferenceModel
-from fer.data.base import Split, as_batch
+from fer.data.base import Split, as_batch, digests
 from fer.errors import ArtifactError
 from fer.models.classifier import EmotionClassifier
 
@@ -44,13 +44,28 @@ class Model:
     network: Network
     temperature: float | None
     columns: Sequence[int] | None = None
+    _known: dict[tuple[bytes, bool], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def logits(self, images: np.ndarray, flip: bool = False) -> np.ndarray:
+        """Return the logits of all classes for `images`, as `logits` does. No image is predicted twice.
+
+        Sets overlap: those of votes are parts of those of labels, and temperatures are fitted on val.
+        """
+        keys = [(digest, flip) for digest in digests(images)]
+        new = {key: row for row, key in enumerate(keys) if key not in self._known}
+        if new:
+            rows = np.array(sorted(new.values()))
+            values = logits(self.network, images if len(rows) == len(images) else images[rows], flip)
+            self._known.update(zip((keys[row] for row in rows), values, strict=True))
+        return np.stack([self._known[key] for key in keys])
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Predictions for N labelled images: logits (N, K) for them and for their mirror images, labels (N,).
 
-    `averages` says whether the model itself averages with the mirror images.
+    `averages` says whether the model itself averages with the mirror images. `answers`, int64 (N,), are the most
+    probable of all classes of a model that knows more than these K, -1 for the others.
     """
 
     logits: np.ndarray
@@ -58,6 +73,7 @@ class Predictions:
     labels: np.ndarray
     temperature: float
     averages: bool = False
+    answers: np.ndarray | None = None
 
     @property
     def raw(self) -> np.ndarray:
@@ -76,15 +92,22 @@ class Predictions:
 
     def only(self, rows: np.ndarray, labels: np.ndarray) -> "Predictions":
         """Return the predictions where `rows`, bool (N,), is true, for other labels (N,)."""
-        return replace(self, logits=self.logits[rows], mirrored=self.mirrored[rows], labels=labels[rows])
+        answers = None if self.answers is None else self.answers[rows]
+        arrays = {"logits": self.logits[rows], "mirrored": self.mirrored[rows], "labels": labels[rows]}
+        return replace(self, **arrays, answers=answers)
 
     def _averaged(self, temperature: float) -> np.ndarray:
         return (softmax(self.logits / temperature) + softmax(self.mirrored / temperature)) / 2
 
     @property
+    def predicted(self) -> np.ndarray:
+        """Int64 (N,): the most probable class of each image."""
+        return (self.flip if self.averages else self.logits).argmax(1)
+
+    @property
     def correct(self) -> np.ndarray:
         """Bool (N,): which images are classified correctly."""
-        return (self.flip if self.averages else self.logits).argmax(1) == self.labels
+        return self.predicted == self.labels
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -115,12 +138,41 @@ def logits_of_all(
 
     The models of an average have the same classes, and the same columns.
     """
-    result = {model.name: logits(model.network, images, flip) for model in models}
+    result = {model.name: model.logits(images, flip) for model in models}
     if average:
         members = [softmax(result[model.name] / (model.temperature or 1.0)) for model in models]
         result[AVERAGE] = np.log(np.clip(np.mean(members, axis=0, dtype=np.float32), 1e-30, None))
     columns = {AVERAGE: models[0].columns} | {model.name: model.columns for model in models}
     return {name: values if (kept := columns[name]) is None else values[:, kept] for name, values in result.items()}
+
+
+def predict(
+    models: Sequence[Model], split: Split, temperatures: dict[str, float], average: bool
+) -> dict[str, Predictions]:
+    """Predict a split with models, and with `average` with their mean, each by its name.
+
+    Args:
+        models: With the `columns` of the classes of `split`.
+        split: What is judged.
+        temperatures: By name, also of the mean.
+        average: As in `logits_of_all`.
+    """
+    whole = [replace(model, columns=None) for model in models]
+    plain, mirrored = (logits_of_all(whole, split.images, average, flip) for flip in (False, True))
+    averaging = {model.name for model in models if model.metadata.flip}
+    columns = {AVERAGE: models[0].columns} | {model.name: model.columns for model in models}
+    result = {}
+    for name, temperature in temperatures.items():
+        all_classes = Predictions(plain[name], mirrored[name], split.labels, temperature, name in averaging)
+        if (kept := columns[name]) is None:
+            result[name] = all_classes
+            continue
+        numbers = np.full(plain[name].shape[1], -1)
+        numbers[kept] = np.arange(len(kept))
+        answers = None if (numbers >= 0).all() else numbers[all_classes.predicted]
+        arrays = {"logits": plain[name][:, kept], "mirrored": mirrored[name][:, kept]}
+        result[name] = replace(all_classes, **arrays, answers=answers)
+    return result
 
 
 def predictions_of(network: Network, split: Split) -> Predictions:
