@@ -160,11 +160,15 @@ def write(audit: Audit, out: Path, title: str) -> None:
 
 
 def read(
-    root: str | Path, size: int = 48, channels: int = 1, unreadable: list[Unreadable] | None = None
+    root: str | Path,
+    size: int = 48,
+    channels: int = 1,
+    unreadable: list[Unreadable] | None = None,
+    crop: str | None = None,
 ) -> dict[str, Split]:
     """Read a file, folder or archive of FER-2013, or a folder of images by class.
 
-    Files of a folder that cannot be read are added to `unreadable`.
+    Files of a folder that cannot be read are added to `unreadable`. `crop` is that of `folder.read`.
 
     Raises:
         DataError: It is neither.
@@ -178,10 +182,10 @@ def read(
     if path.is_file() or ((found := fer2013.find(path)) and (found != path or not home)):
         return fer2013.read(path)
     kaggle = home and {layout.split_name(child.name) for child in home.iterdir()} - {None} == {"train", "test"}
-    if kaggle and (size, channels) == (48, 1):
+    if kaggle and (size, channels, crop) == (48, 1, None):
         with contextlib.suppress(DataError):  # of other classes or sizes
             return fer2013.read(path)
-    return folder.read(path, size=size, channels=channels, unreadable=unreadable)
+    return folder.read(path, size=size, channels=channels, unreadable=unreadable, crop=crop)
 
 
 def run(cfg: DictConfig) -> None:
@@ -196,7 +200,7 @@ def run(cfg: DictConfig) -> None:
     check_path("out", cfg.out, optional=False)
     out, root = expand(cfg.out), str(cfg.root)
     unreadable: list[Unreadable] = []
-    audit = examine(read(root, cfg.size, cfg.channels, unreadable), cfg.votes, unreadable)
+    audit = examine(read(root, cfg.size, cfg.channels, unreadable, cfg.crop), cfg.votes, unreadable)
     write(audit, out, f"Audit of {Path(root).resolve().name}")
     show(report(audit))
     print(*(out / name for name in NAMES), sep="\n")

@@ -13,7 +13,7 @@ the neighbour of a frame it was trained on.
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -23,6 +23,7 @@ from fer import labels
 from fer.checks import check_choice, check_number, check_path
 from fer.data import layout, rafdb
 from fer.data.base import Split, Unreadable
+from fer.data.crop import FaceCropper
 from fer.data.groups import Image, cut
 from fer.errors import DataError
 from fer.files import expand
@@ -39,6 +40,7 @@ def read(
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     unreadable: list[Unreadable] | None = None,
+    crop: str | None = None,
 ) -> dict[str, Split]:
     """Read the splits train, val and test from a folder in one of the layouts above.
 
@@ -47,7 +49,8 @@ def read(
     Classes are named after their folders, see `fer.labels.unify`, in the order of `fer.labels.order`. The level whose
     folders are named after emotions holds the classes. Without such names it is the first level, or the second if all
     names of the first contain digits (sessions) and none of the second does. What is an image is decided by content.
-    Images are turned upright (EXIF), cropped to their central square and resized. Rows are in the order of their paths.
+    Images are turned upright (EXIF), cut to their central square, or to their face (`crop`), and resized. Rows are in
+    the order of their paths.
     Files that are not read are counted in warnings.
 
     Args:
@@ -58,6 +61,8 @@ def read(
         val_fraction, test_fraction: Shares of train's images to cut for a val or test without a folder, as nearly as
             whole groups allow.
         unreadable: Files that cannot be read are added here and left out, instead of an error.
+        crop: "auto" to search each picture for its face and to cut that out as inference does, see `fer.data.crop`;
+            None for the central square.
 
     Raises:
         DataError: No labelled images, a class that a split lacks, too few groups, or unreadable images.
@@ -65,6 +70,7 @@ def read(
     """
     check_number("data.size", size, 8, 4096, whole=True)
     check_choice("data.channels", channels, (1, 3))
+    cropper = _cropper(crop)
     check_number("seed", seed, whole=True)
     check_number("val_fraction", val_fraction, 0, 1, above=True)
     check_number("test_fraction", test_fraction, 0, 1 - val_fraction, above=True)
@@ -76,10 +82,11 @@ def read(
     classes = labels.order([image.label for rows in images.values() for image in rows])
     broken: list[Unreadable] = []
     splits = {
-        name: _load(name, images[name], classes, size, channels, root, broken)
+        name: _load(name, images[name], classes, size, channels, root, broken, cropper)
         for name in layout.SPLITS
         if name in images
     }
+    _say(cropper, root)
     if unreadable is not None:
         unreadable += broken
     elif broken:
@@ -87,12 +94,12 @@ def read(
     return splits
 
 
-def read_whole(name: str, root: str | Path, size: int, channels: int) -> Split:
+def read_whole(name: str, root: str | Path, size: int, channels: int, crop: str | None = None) -> Split:
     """Read a folder in one of the layouts above as one split, with the images of all its splits.
 
     Args:
         name: Key of the folder in the config, for messages.
-        root, size, channels: As in `read`.
+        root, size, channels, crop: As in `read`.
 
     Raises:
         DataError: No labelled images, fewer than two classes, or unreadable images.
@@ -102,7 +109,9 @@ def read_whole(name: str, root: str | Path, size: int, channels: int) -> Split:
     rows = [image for split in images.values() for image in split]
     _check_classes({name: rows}, {name: root})
     broken: list[Unreadable] = []
-    split = _load(name, rows, labels.order([image.label for image in rows]), size, channels, root, broken)
+    cropper = _cropper(crop)
+    split = _load(name, rows, labels.order([image.label for image in rows]), size, channels, root, broken, cropper)
+    _say(cropper, root)
     if broken:
         raise DataError(refusal(broken, root))
     return split
@@ -139,11 +148,17 @@ def _find(name: str, given: str | Path) -> tuple[Path, dict[str, Path], dict[str
 
 
 def read_images(
-    images: Iterable[Image], split: str, root: Path, channels: int, unreadable: list[Unreadable]
+    images: Iterable[Image],
+    split: str,
+    root: Path,
+    channels: int,
+    unreadable: list[Unreadable],
+    edit: Callable[[Image, str, np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[tuple[Image, str, np.ndarray]]:
     """Yield images with their paths below `root` and pixels, uint8 (H, W) luma or (H, W, 3) RGB; see `fer.images`.
 
-    Files that cannot be read are added to `unreadable`.
+    Files that cannot be read are added to `unreadable`. `edit` takes an image, its path and its RGB pixels, and
+    returns those to yield.
     """
     for image in images:
         name = Path(os.path.relpath(image.path, root)).as_posix()
@@ -152,6 +167,7 @@ def read_images(
         except OSError as error:
             unreadable.append(Unreadable(split, name, image.label, error.strerror or str(error)))
         else:
+            pixels = edit(image, name, pixels) if edit else pixels
             yield image, name, pixels if channels == 3 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
@@ -165,6 +181,16 @@ def refusal(unreadable: Sequence[Unreadable], root: str | Path) -> str:
     return f"{what}; python -m fer.data.audit {audit} lists all; repair or delete them"
 
 
+def _cropper(crop: str | None) -> FaceCropper | None:
+    check_choice("data.crop", crop, (None, "auto"))
+    return FaceCropper() if crop else None
+
+
+def _say(cropper: FaceCropper | None, root: Path) -> None:
+    for note in cropper.notes() if cropper else ():
+        _log.warning("%s: %s", root, note)
+
+
 def _load(
     split: str,
     images: Sequence[Image],
@@ -173,12 +199,19 @@ def _load(
     channels: int,
     root: Path,
     unreadable: list[Unreadable],
+    cropper: FaceCropper | None = None,
 ) -> Split:
     pixels = np.empty((len(images), size, size) if channels == 1 else (len(images), size, size, 3), dtype=np.uint8)
     truth: list[int] = []
     names: list[str] = []
-    for image, name, content in read_images(images, split, root, channels, unreadable):
-        pixels[len(names)] = _square(content if image.box is None else _within(content, image.box), size)
+
+    def face(image: Image, name: str, content: np.ndarray) -> np.ndarray:
+        if image.box is not None:
+            return _within(content, image.box)
+        return cropper(content, size, name) if cropper else content
+
+    for image, name, content in read_images(images, split, root, channels, unreadable, face):
+        pixels[len(names)] = _square(content, size)
         truth.append(classes.index(image.label))
         names.append(name)
     return Split(pixels[: len(names)], np.array(truth, dtype=np.int64), classes, names=tuple(names))

@@ -93,8 +93,9 @@ class Predictions:
     def only(self, rows: np.ndarray, labels: np.ndarray) -> "Predictions":
         """Return the predictions where `rows`, bool (N,), is true, for other labels (N,)."""
         answers = None if self.answers is None else self.answers[rows]
-        arrays = {"logits": self.logits[rows], "mirrored": self.mirrored[rows], "labels": labels[rows]}
-        return replace(self, **arrays, answers=answers)
+        return replace(
+            self, logits=self.logits[rows], mirrored=self.mirrored[rows], labels=labels[rows], answers=answers
+        )
 
     def _averaged(self, temperature: float) -> np.ndarray:
         return (softmax(self.logits / temperature) + softmax(self.mirrored / temperature)) / 2
@@ -170,8 +171,8 @@ def predict(
         numbers = np.full(plain[name].shape[1], -1)
         numbers[kept] = np.arange(len(kept))
         answers = None if (numbers >= 0).all() else numbers[all_classes.predicted]
-        arrays = {"logits": plain[name][:, kept], "mirrored": mirrored[name][:, kept]}
-        result[name] = replace(all_classes, **arrays, answers=answers)
+        views = plain[name][:, kept], mirrored[name][:, kept]
+        result[name] = Predictions(*views, split.labels, temperature, name in averaging, answers)
     return result
 
 
