@@ -34,6 +34,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from fer.errors import ConfigError, FerError
 from fer.files import without_folders
+from fer.shorthand import written_out
 
 _PACKAGE = Path(__file__).parent
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
@@ -41,8 +42,7 @@ CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / 
 
 _DISK = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT)
 _JOBS_ON_A_GPU = 6
-_GPU_MEMORY_OF_A_JOB = 4 * 2**30
-"""Bytes: the GPU's own share of each process, and a small network with its batch."""
+_GPU_MEMORY_OF_A_JOB = 4 * 2**30  # bytes: the GPU's own share of each process, and a small network with its batch
 _OVERRIDE = re.compile(r"[\w.+~/@-]+=")
 
 
@@ -71,7 +71,6 @@ def program(
     def main() -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of file names
-        given = _words(sys.argv[1:], positional, paths)
         full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
 
         def task(cfg: DictConfig) -> Any:
@@ -82,6 +81,7 @@ def program(
                 return run(cfg)
 
         with _one_line(name):
+            given = _words(sys.argv[1:], positional, paths)
             _check_options(given)
             sys.argv[1:] = arguments(given) if arguments else given
             # conf/hydra/launcher/joblib.yaml completes the schema that the launcher registers under the same name
@@ -98,7 +98,7 @@ def program(
 
 def _words(given: list[str], positional: str | None, paths: Sequence[str]) -> list[str]:
     """Add the key to the first word and quote paths. Whole numbers are not quoted: `source=0` is a camera."""
-    words = list(given)
+    words = written_out(given)
     if positional and words and not words[0].startswith("-") and not _OVERRIDE.match(words[0]):
         words[0] = f"{positional}={words[0]}"
     return [word if re.fullmatch(rf"{positional}=-?\d+", word) else _quoted(word, paths) for word in words]

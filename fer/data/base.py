@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import compress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class Split:
             If they are (N, 2 K), the second half is for a second head.
         names: Path of each image below the root of the dataset, if it has one.
         majority: int64 (N,), the class that most of several annotators chose, -1 where they disagree, if it is known.
+        groups: Person or session of each image, "" if unknown, if any is known.
+        weights: float64 (N,), above 0: how often training draws each image, relative to the others, if not equally.
 
     Raises:
         DataError: Shapes, types or labels do not fit together.
@@ -46,6 +48,8 @@ class Split:
     targets: np.ndarray | None = None
     names: tuple[str, ...] | None = None
     majority: np.ndarray | None = None
+    groups: tuple[str, ...] | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows, classes = len(self.images), len(self.classes)
@@ -77,10 +81,11 @@ class Split:
 
     def only(self, rows: np.ndarray) -> "Split":
         """Return a split of only the images where `rows`, bool (N,), is true."""
-        targets = None if self.targets is None else self.targets[rows]
-        names = None if self.names is None else tuple(compress(self.names, rows))
-        majority = None if self.majority is None else self.majority[rows]
-        return Split(self.images[rows], self.labels[rows], self.classes, targets, names, majority)
+        kept: dict[str, Any] = {}
+        for name in (field.name for field in fields(self) if field.name != "classes"):
+            value = getattr(self, name)
+            kept[name] = value[rows] if isinstance(value, np.ndarray) else value and tuple(compress(value, rows))
+        return replace(self, **kept)
 
     def mixed(self, weight: float) -> np.ndarray:
         """Return the labels as distributions, in which the targets of K classes have a share: float32 (N, K)."""

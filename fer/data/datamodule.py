@@ -98,7 +98,7 @@ class EmotionDataModule(L.LightningDataModule):
         if self.votes:
             counts = fer_plus.read(self.votes)
             splits = fer_plus.attach(splits, counts, self.votes)
-            if self.drop_non_faces:
+            if self.drop_non_faces and len(counts["train"]) == len(train):  # a mixture has left them out itself
                 dropped |= fer_plus.non_faces(counts["train"])
         # Training learns the distributions; validation and test are judged by the majority.
         learnt = replace(splits["train"], majority=None)
@@ -188,7 +188,10 @@ class EmotionDataModule(L.LightningDataModule):
     def _weights(self) -> np.ndarray | None:
         """Return how often each training image is drawn, float (N,), relative to the others; None: once an epoch."""
         split = self.splits["train"]
-        return (1 / np.maximum(split.counts(), 1))[split.labels] if self.balanced else None
+        if not self.balanced:
+            return split.weights
+        weights = np.ones(len(split)) if split.weights is None else split.weights
+        return weights / np.bincount(split.labels, weights, len(split.classes))[split.labels]
 
     def val_dataloader(self) -> DataLoader | resident.ResidentLoader:
         return self._loader("val")

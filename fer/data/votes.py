@@ -79,10 +79,14 @@ def majority(counts: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
 def attach(splits: dict[str, Split], counts: dict[str, np.ndarray], path: str | Path) -> dict[str, Split]:
     """Return the splits with the shares of the votes as their `targets`, and with their `majority`.
 
+    A mixture has both already, from the votes of one of its parts.
+
     Raises:
         DataError: The votes belong to other images: their number or the classes differ, or they agree with so few
             labels that the order must be another, as in the Kaggle folders.
     """
+    if any(split.majority is not None for split in splits.values()):
+        return splits
     result = {}
     for name, split in splits.items():
         if set(split.classes) - {canonical(column) for column in COLUMNS}:
