@@ -22,7 +22,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,8 @@ sys.path.insert(0, str(ROOT))
 
 from fer import artifact, metrics, models
 from fer.artifact import Metadata, trust
+from fer.artifact import card as parts
+from fer.artifact.card import shown
 from fer.artifact.export import export
 from fer.data import fer2013, votes
 from fer.data.base import Split, duplicates
@@ -175,15 +177,10 @@ def onnx(name: str, elsewhere: Path | None) -> None:
         print(f"{key}: {value:.4f}")
 
 
-def large(m: dict[str, float], name: str) -> float | None:
+def large(m: Mapping[str, float], start: str = "") -> float | None:
     """The mean recall of the classes with `MANY` images or more, of which there are as many in damaged images."""
-    kept = [c for c in EMOTIONS if m.get(f"{name}/support/{c}", 0) >= MANY]
-    return float(np.mean([m[f"{name}/recall/{c}"] for c in kept])) if kept else None
-
-
-def shown(key: str, value: float | None) -> str:
-    """A figure in per cent, a calibration error as it is."""
-    return "–" if value is None else f"{value:.3f}" if key.endswith("ece") else f"{100 * value:.1f}"
+    kept = [c for c in EMOTIONS if m.get(f"{start}support/{c}", 0) >= MANY]
+    return float(np.mean([m[f"{start}recall/{c}"] for c in kept])) if kept else None
 
 
 def card(metadata: Metadata) -> str:
@@ -191,27 +188,22 @@ def card(metadata: Metadata) -> str:
     m, names = metadata.metrics, dict(SETS)
     for name in ("press", "jaffe"):
         names |= {f"{name}_{damage}": f"{SETS[name]}: {words}" for damage, words in DAMAGES.items()}
-    trained = ""
-    if "train/minutes" in m:
-        trained = f" The last training: seed {m['train/seed']:.0f}, {m['train/epochs']:.0f} epochs, "
-        trained += f"{m['train/minutes']:.0f} minutes."
-    prior = f", after division by the class prior to the power of {metadata.prior:g}" if metadata.prior else ""
+    columns = {
+        "images": parts.COLUMNS["images"],
+        "accuracy": parts.figure("accuracy"),
+        "with flip": parts.figure("accuracy_flip"),
+        "macro recall": parts.figure("recall_macro"),
+        "larger": lambda figures: shown("large", large(figures)),
+        "ECE": parts.figure("ece"),
+    }
     text = [
-        f"{metadata.parameters / 1e6:.2f} million parameters, {metadata.macs / 1e6:.0f} million multiply-accumulates a "
-        f"face. Temperature {metadata.temperature:.3f}{prior}. Commit {metadata.git_commit}.{trained}",
+        parts.summary(metadata),
         "",
         "In per cent, but for ECE, the expected calibration error in 15 bins. *Larger* is the mean recall of classes "
         f"with {MANY} images or more; the last columns are the recall of each class.",
         "",
-        line(["set", "images", "accuracy", "with flip", "macro recall", "larger", "ECE", *EMOTIONS]),
-        "| --- " * (7 + len(EMOTIONS)) + "|",
+        *parts.table(metadata, names, columns),
     ]
-    for name, words in names.items():
-        if f"{name}/accuracy" in m:
-            images = sum(m.get(f"{name}/support/{c}", 0) for c in EMOTIONS)
-            keys = ("accuracy", "accuracy_flip", "recall_macro", "large", "ece", *(f"recall/{c}" for c in EMOTIONS))
-            values = [shown(key, large(m, name) if key == "large" else m.get(f"{name}/{key}")) for key in keys]
-            text.append(line([words, f"{images:.0f}" if images else "–", *values]))
     if alone := m.get("test/accuracy_without_duplicates"):
         text += ["", f"PrivateTest without its 288 duplicates of Training: {100 * alone:.1f}."]
     if "int8/agreement" in m:
@@ -260,7 +252,7 @@ class _Cells(dict[str, str]):
 def row_of(name: str, metadata: Metadata) -> str:
     """A row of the table, with dashes for figures that are not in the metadata."""
     cells = _Cells({key: shown(key, value) for key, value in metadata.metrics.items()})
-    cells |= {"name": name, "press/large": shown("large", large(metadata.metrics, "press"))}
+    cells |= {"name": name, "press/large": shown("large", large(metadata.metrics, "press/"))}
     cells |= {"parameters": f"{metadata.parameters / 1e6:.2f}", "macs": f"{metadata.macs / 1e6:.0f}"}
     return line([template.format_map(cells) for template in COLUMNS.values()])
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from fer.artifact import formats, trust
+from fer.artifact import formats, hub, trust
 from fer.artifact.formats import FORMATS, Format, torchscript
 from fer.artifact.formats.base import Predict
 from fer.artifact.metadata import Metadata
@@ -33,15 +33,19 @@ BUNDLED = trust.INCLUDED / "fast.ts"
 """The default model of `infer.py`."""
 
 
-def find(model: str | Path) -> Path:
-    """Return the file of an included model, such as "fast", or else the path with `~` expanded.
+def find(model: str | Path, defaults: tuple[str, ...] = hub.DEFAULTS) -> Path:
+    """Return the file of an included model, such as "fast", one on the Hugging Face Hub, or the path with `~` expanded.
 
     The names are those of the files in `fer/weights` without the ending, and "bundled" for the default. A name comes
     before a file of the same name in the current folder, which `./fast` is. With its ending, as in "fast.onnx", a file
-    in the current folder comes first.
+    in the current folder comes first. `hf://owner/name/file` is downloaded, unless it is in the Hub's cache, and
+    `hf://owner/name` is the first of `defaults` there; see `fer.artifact.hub.local`.
+
+    Raises:
+        ArtifactError: A file on the Hub cannot be had.
     """
     named = _included().get(model) if isinstance(model, str) else None
-    path = expand(model)
+    path = hub.local(model, defaults)
     included = trust.INCLUDED / path
     is_name = model == path.name and path.suffix in {format.suffix for format in FORMATS.values()}
     return named or (included if is_name and not path.exists() and included.is_file() else path)
@@ -114,8 +118,8 @@ def load(path: str | Path = BUNDLED, device: str = "cpu", raw: bool = False, thr
     """Load a TorchScript or ONNX artifact. Its metadata is read and checked before any of its code runs.
 
     Args:
-        path: A file, or the name of an included model (`find`). A TorchScript file must be included with fer, made on
-            this computer, or trusted (`fer.artifact.trust`).
+        path: A file, the name of an included model, or hf://owner/name/file (`find`). A TorchScript file must be
+            included with fer, made on this computer, or trusted (`fer.artifact.trust`).
         device: auto, cpu, cuda or cuda:1.
         raw: Return probabilities before the temperature and without flip averaging, for evaluation.
         threads: CPU threads of an ONNX artifact, None for one on each core. TorchScript has those of PyTorch.

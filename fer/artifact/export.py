@@ -10,10 +10,9 @@ from typing import Any
 from torch import nn
 
 from fer import models
-from fer.artifact import save
+from fer.artifact import find, save
 from fer.artifact.metadata import Metadata
 from fer.checks import check_number
-from fer.files import expand
 from fer.models import checkpoints
 
 
@@ -51,7 +50,7 @@ def from_checkpoint(
     """Load a checkpoint for `fer.artifact.save`.
 
     Args:
-        checkpoint: A `.ckpt` of a run.
+        checkpoint: A `.ckpt` of a run, or of a repository on the Hub.
         format, flip, crop_margin, prior: None for the values in the checkpoint's config.
         temperature: None for that in `metrics.json` of the run folder, with or without flip averaging, if this is its
             `best.ckpt` with the same prior, else 1.
@@ -62,15 +61,15 @@ def from_checkpoint(
     Raises:
         ArtifactError: The checkpoint cannot be used.
     """
-    model = checkpoints.load(str(checkpoint))
+    path = find(checkpoint)
+    model = checkpoints.load(str(path))
     values = model.hparams
     config = values["config"] or {}
     trained = {"format": "torchscript", "flip": False, "crop_margin": 0.0, "prior": 0.0} | config.get("export", {})
     given = {"format": format, "flip": flip, "crop_margin": crop_margin, "prior": prior}
     chosen = trained | {name: value for name, value in given.items() if value is not None}
     check_number("prior", chosen["prior"], 0, 2)
-    path = expand(checkpoint).resolve()
-    report = path.parent.parent / "metrics.json"  # of the best checkpoint only
+    report = path.resolve().parent.parent / "metrics.json"  # of the best checkpoint only
     same = path.name == "best.ckpt" and chosen["prior"] == trained["prior"]
     metrics = json.loads(report.read_bytes()) if same and report.is_file() else {}
     fitted = metrics.get("val/temperature", 1.0)

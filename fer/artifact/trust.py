@@ -1,15 +1,14 @@
 """Trust in TorchScript files: they can run code, so files made elsewhere must be trusted before they are loaded."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import platformdirs
 
+from fer.artifact.hub import digest, local
 from fer.errors import ArtifactError
-from fer.files import expand
 
 INCLUDED = Path(__file__).parents[1] / "weights"
 """Folder of the models that come with this package."""
@@ -19,11 +18,6 @@ _in_this_process: set[str] = set()  # in case the list cannot be written
 def list_file() -> Path:
     """Return the list of trusted files (digest and name per line): `FER_TRUST`, or a file in the user's data folder."""
     return Path(os.environ.get("FER_TRUST") or platformdirs.user_data_path("fer") / "trusted.txt")
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def add(path: Path) -> None:
@@ -42,8 +36,8 @@ def add(path: Path) -> None:
 def accept(paths: Iterable[object]) -> None:
     """Trust those of `paths` that are artifacts, as `trust=true` on the command line asks. Checkpoints run no code."""
     for path in paths:
-        if isinstance(path, str | Path) and expand(path).is_file() and expand(path).suffix != ".ckpt":
-            add(expand(path))
+        if isinstance(path, str | Path) and (file := local(path)).is_file() and file.suffix != ".ckpt":
+            add(file)
 
 
 def check(path: Path) -> None:

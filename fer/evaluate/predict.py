@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fer import artifact
+from fer.artifact import hub
 from fer.artifact.export import from_checkpoint
 from fer.artifact.metadata import Metadata
 from fer.artifact.network import InferenceModel
@@ -191,7 +192,7 @@ def load_models(paths: Sequence[str], device: str, reserved: Sequence[str] = ())
     """Load checkpoints (`.ckpt`) and artifacts.
 
     Args:
-        paths: The files, or names of included models.
+        paths: The files, names of included models, or hf://owner/name/file.
         device: auto, cpu, cuda or cuda:1.
         reserved: Names that none of them may get.
 
@@ -223,13 +224,13 @@ def _load(path: Path, name: str, device_name: str) -> Model:
 
 
 def _names(paths: Sequence[Path], reserved: Sequence[str]) -> list[str]:
-    """Return short, distinct names: `fast`, or `resnet_small/2026-01-31_12-00-00` for a file in a run folder."""
+    """Return short, distinct names: `fast`; `resnet_small/2026-01-31_12-00-00` of a run; owner/name of the Hub."""
     names: list[str] = []
     for path in paths:
         name = path.stem
         if name.partition(".")[0] in _GENERIC:
             folders = [part for part in path.resolve().parent.parts[1:] if part != "checkpoints"]
-            name = "/".join(folders[-2:]) or name
+            name = hub.repository_of(path) or "/".join(folders[-2:]) or name
             if name in names:
                 name += f"/{path.name}"
         while name in (*names, *reserved):

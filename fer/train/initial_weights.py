@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fer import artifact
+from fer.artifact import hub
 from fer.errors import ConfigError
 from fer.labels import key
 from fer.models import checkpoints
@@ -24,7 +24,7 @@ def start_from(model: EmotionClassifier, path: str) -> None:
 
     Args:
         model: The classifier to change.
-        path: A checkpoint or TorchScript artifact, or the name of an included model.
+        path: A checkpoint or TorchScript artifact, the name of an included model, or hf://owner/name/file.
 
     Raises:
         ArtifactError: The file is neither a checkpoint nor a TorchScript artifact.
@@ -51,9 +51,10 @@ def start_from(model: EmotionClassifier, path: str) -> None:
 
 def _read(path: str) -> tuple[dict[str, Tensor], dict[str, Any], Sequence[str], Tensor, Tensor]:
     """Return the weights, the arguments of the network, the classes, mean and std of a checkpoint or artifact."""
-    if Path(path).suffix == ".ckpt":
-        source = checkpoints.load(path)
+    file = artifact.find(path, hub.DEFAULTS[::-1])  # weights can be read from a model.ts
+    if file.suffix == ".ckpt":
+        source = checkpoints.load(str(file))
         return source.deployable().state_dict(), source.hparams["model"], source.classes, source.mean, source.std
-    metadata = artifact.read_metadata(path)
+    metadata = artifact.read_metadata(file)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (metadata.mean, metadata.std))
-    return artifact.backbone_weights(path), metadata.config.get("model", {}), metadata.classes, mean, std
+    return artifact.backbone_weights(file), metadata.config.get("model", {}), metadata.classes, mean, std

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fer import config, models, plots
-from fer.artifact import formats, trust
+from fer.artifact import formats, publish, trust
 from fer.artifact.export import export
 from fer.artifact.metadata import git_commit
 from fer.checks import check_choice, check_flag, check_number, check_path, paths_of
@@ -110,6 +110,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         if history.epochs:
             plots.curves(history.epochs, cfg.name, folder / "curves.png", cfg.monitor)
         exported = _export(cfg, best, data.splits, folders)
+        publish.write_card(folder)
         _log(loggers, metrics, folder, exported)
         report.show(metrics, exported)
         return metrics

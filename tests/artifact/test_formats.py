@@ -2,11 +2,12 @@ import dataclasses
 import json
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 import torch
-from samples import golden_images
+from samples import ROOT, golden_images
 from torch import nn
 
 from fer import artifact, ort
@@ -91,6 +92,13 @@ def test_onnx_returns_what_torchscript_does(onnx_model, model, meta):
     images = golden_images(1, 24)
     raw = artifact.load(model, raw=True)(images)
     assert torch.allclose(artifact.load(onnx_model, raw=True)(images), raw, atol=1e-5)
+
+
+def test_torchscript_names_no_source_file(model):
+    with zipfile.ZipFile(model) as archive:
+        names = archive.namelist()
+        assert not [name for name in names if str(ROOT).encode() in archive.read(name)]
+    assert len(names) == len(set(names)) and any(name.endswith("/version") for name in names)
 
 
 def test_arrays_give_arrays_and_tensors_give_tensors(onnx_model, model):

@@ -32,7 +32,22 @@ def save(model: "nn.Module", metadata: Metadata, path: Path) -> None:
             traced = torch.jit.trace(model.backbone, example, check_trace=False)
             model = InferenceModel(traced, metadata).eval()
         torch.jit.save(torch.jit.script(model), buffer, _extra_files={METADATA_FILE: metadata.to_json()})
-    path.write_bytes(buffer.getbuffer())
+    path.write_bytes(_without_source_paths(buffer).getbuffer())
+
+
+def _without_source_paths(file: io.BytesIO) -> io.BytesIO:
+    """Return a TorchScript file without its debug records, which have the paths of all source files of its maker."""
+    import torch
+
+    file.seek(0)
+    records, stripped = torch._C.PyTorchFileReader(file), io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(stripped)
+    for name in records.get_all_records():
+        if not name.endswith(".debug_pkl") and name not in ("version", "byteorder", ".data/serialization_id"):
+            content = records.get_record(name)
+            writer.write_record(name, content, len(content))
+    writer.write_end_of_file()  # with the version and the byte order
+    return stripped
 
 
 def read_metadata(path: Path) -> Metadata:
