@@ -13,6 +13,7 @@ from fer.labels import colours
 from fer.metrics import mode_of, worst
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # An image, uint8 (H, W) or (H, W, 3), its caption and, if given, the colour of the caption as matplotlib takes it.
@@ -43,19 +44,51 @@ def save(figure: Figure, target: Path | BinaryIO, **options: Any) -> None:
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str, path: Path) -> None:
     """Draw counts (K, K), rows true and columns predicted: the share of each row, and the count below it."""
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    texts = [
+        [f"{share:.0%}\n{count}" for share, count in zip(*row, strict=True)] for row in zip(shares, matrix, strict=True)
+    ]
     side = max(5.0, 0.85 * len(classes))
     figure = _figure(side + 1.2, side)
-    axes = figure.add_subplot()
-    figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), label="share of the true class")
-    for (row, column), share in np.ndenumerate(shares):
-        text, ink = f"{share:.0%}\n{matrix[row, column]}", "white" if share > 0.55 else "black"
-        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
-    fonts.fit("\n".join((title, *classes)))  # one warning for all
-    names = [fonts.fit(name)[0] for name in classes]  # matplotlib sets the texts of ticks anew when it draws
-    axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), names)
-    axes.set(xlabel="predicted", ylabel="true", title=title)
+    axes = _heat_map(figure, title, shares, texts, (classes, classes), "share of the true class")
+    axes.set(xlabel="predicted", ylabel="true")
     save(figure, path, dpi=120)
+
+
+def matrix(
+    values: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw values (R, C), 0 to 1, as colours, with a text in each cell, and the names of rows and columns."""
+    longest = max(map(len, rows))
+    figure = _figure(2.5 + 0.08 * longest + 1.5 * len(columns), 1.9 + 0.8 * len(rows))
+    axes = _heat_map(figure, title, values, texts, (rows, columns), "accuracy")
+    axes.set_aspect("auto")
+    save(figure, path, dpi=120)
+
+
+def _heat_map(
+    figure: Figure,
+    title: str,
+    shares: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    names: tuple[Sequence[str], Sequence[str]],
+    label: str,
+) -> Axes:
+    """Draw shares (R, C) with a text in each cell, and the names of rows and of columns."""
+    axes = figure.add_subplot(title=title)
+    figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), label=label)
+    for (row, column), share in np.ndenumerate(shares):
+        ink = "white" if share > 0.55 else "black"
+        axes.text(column, row, texts[row][column], ha="center", va="center", color=ink, fontsize=8)
+    fonts.fit("\n".join((title, *names[0], *names[1])))  # one warning for all
+    rows, columns = ([fonts.fit(name)[0] for name in each] for each in names)  # matplotlib sets texts of ticks anew
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    return axes
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, ece: float, title: str, path: Path) -> None:

@@ -94,22 +94,34 @@ def read(
     return splits
 
 
-def read_whole(name: str, root: str | Path, size: int, channels: int, crop: str | None = None) -> Split:
-    """Read a folder in one of the layouts above as one split, with the images of all its splits.
+def read_part(
+    name: str, root: str | Path, part: str | None, size: int, channels: int, crop: str | None = None
+) -> Split:
+    """Read one split of a folder in one of the layouts above, or all of its images as one split.
 
     Args:
         name: Key of the folder in the config, for messages.
+        part: train, val or test, which needs a folder or list of its own, or "all"; None for test, else val, else all,
+            which is said.
         root, size, channels, crop: As in `read`.
 
     Raises:
-        DataError: No labelled images, fewer than two classes, or unreadable images.
-        ConfigError: `root` is not a path.
+        DataError: No labelled images, fewer than two classes, no such split, or unreadable images.
+        ConfigError: An argument is not valid.
     """
+    check_number("size", size, 8, 4096, whole=True)
+    check_choice("channels", channels, (1, 3))
+    cropper = _cropper(crop)
     root, _, images = _find(name, root)
-    rows = [image for split in images.values() for image in split]
+    if part is None and (own := [each for each in ("test", "val") if each in images]):
+        part = own[0]
+        if len(images) > 1:
+            _log.warning("%s: its split %s is judged; {root: …, split: all} is all of it", root, part)
+    if part not in (None, "all", *images):
+        raise DataError(f"{root} has no split {part}; choose from {', '.join((*images, 'all'))}")
+    rows = [image for split, each in images.items() if part in (None, "all", split) for image in each]
     _check_classes({name: rows}, {name: root})
     broken: list[Unreadable] = []
-    cropper = _cropper(crop)
     split = _load(name, rows, labels.order([image.label for image in rows]), size, channels, root, broken, cropper)
     _say(cropper, root)
     if broken:
@@ -118,13 +130,13 @@ def read_whole(name: str, root: str | Path, size: int, channels: int, crop: str 
 
 
 def read_each(name: str, paths: Sequence[str], size: int, channels: int, taken: Collection[str]) -> dict[str, Split]:
-    """Read folders as `read_whole` does, by their names, with an apostrophe for each that is in `taken` already."""
+    """Read all images of folders, by their names, with an apostrophe for each name that is in `taken` already."""
     splits: dict[str, Split] = {}
     for path in paths:
         folder = expand(path).resolve().name
         while folder in splits or folder in taken:
             folder += "'"
-        splits[folder] = read_whole(name, path, size, channels)
+        splits[folder] = read_part(name, path, "all", size, channels)
     return splits
 
 
@@ -133,7 +145,8 @@ def _find(name: str, given: str | Path) -> tuple[Path, dict[str, Path], dict[str
     check_path(name, given, optional=False)
     root = expand(given)
     if not root.is_dir():
-        raise DataError(f"no folder {root}; set {name} to the folder with train/<class>/ or <class>/")
+        found = ", which is a file" if root.exists() else ""
+        raise DataError(f"no folder {root}{found}; set {name} to the folder with train/<class>/ or <class>/")
     if table := rafdb.find(root):
         listed = rafdb.read(table).items()
         images = {split: [Image(path, label) for path, label in rows] for split, rows in listed}

@@ -59,5 +59,6 @@ def note(models: Sequence[Model], split: Split, classes: Sequence[str]) -> str:
         count = f"{sum(other.values()):,} of {len(split):,} images"
         parts.append(f"{count} are left out, those of {', '.join(other)}")
     if unused:
-        parts.append(f"probabilities of {', '.join(unused)} are removed and the rest renormalised")
+        removed = f"probabilities of {', '.join(unused)} are removed and the rest renormalised"
+        parts.append(f"{removed}, but for figures as answered, where such answers are wrong")
     return f"judged on the {len(classes)} classes that all share: {'; '.join(parts)}" if parts else ""

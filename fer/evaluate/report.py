@@ -1,9 +1,7 @@
-"""Figures, tables, pictures and files about predictions: at the end of a run, and of models side by side."""
+"""Figures, tables, pictures and files about predictions, above all at the end of a run."""
 
-import itertools
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +26,8 @@ Figures = dict[str, float]
 # Rows of tables after those of the registered metrics: title → template that figures fill.
 _ROWS = {
     "95 % interval": "{accuracy_low:.2%} – {accuracy_high:.2%}",
+    "accuracy, as answered": "{accuracy_as_answered:.2%}",
+    "macro recall, as answered": "{recall_macro_as_answered:.2%}",
     "accuracy without duplicates": "{accuracy_without_duplicates:.2%}",
     "temperature": "{temperature:.3f}",
     "temperature, flip": "{temperature_flip:.3f}",
@@ -133,109 +133,17 @@ def show(result: Figures, exported: Path) -> None:
         split, _, name = key.partition("/")
         if split in ("val", "val_votes", "test", "test_votes"):
             splits.setdefault(split, {})[name] = value
-    tables.show(_tables(exported.parent.name, splits))
+    tables.show(metric_tables(exported.parent.name, splits))
     speed, warm_up = result["train/images_per_second"], result["train/warm_up_seconds"]
     first = f" after a warm-up of {warm_up:.0f} s" if warm_up >= 1 else ""
     print(f"{result['train/minutes']:.1f} minutes, {speed:.0f} images/s{first}")
     print(exported)
 
 
-def compare(
-    predictions: dict[str, dict[str, Predictions]],
-    extra: dict[str, Figures],
-    classes: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """Compare models on the same images.
-
-    Args:
-        predictions: Name of the set, the split first → name of the model → its predictions.
-        extra: Name of the model → further figures for the split.
-        classes: Name of the set → the K names.
-
-    Returns:
-        `models` (name → figures for the split), `sets` (name of each further set → name of the model → figures), and
-        `mcnemar` (for each set and pair, the number of images that only `first` and only `second` classifies correctly,
-        and p).
-    """
-    figures: dict[str, dict[str, Figures]] = {}
-    pairs = []
-    for place, models in predictions.items():
-        figures[place] = {}
-        for name, own in models.items():
-            low, high = metrics.interval(own.correct)
-            limits = {"accuracy_low": low, "accuracy_high": high, "temperature": own.temperature}
-            figures[place][name] = figures_of(own, classes[place]) | limits
-        for (first, one), (second, other) in itertools.combinations(models.items(), 2):
-            only_first, only_second, p = metrics.mcnemar(one.correct, other.correct)
-            counts = {"only_first": only_first, "only_second": only_second, "p": p}
-            pairs.append({"set": place, "first": first, "second": second} | counts)
-    split, *further = figures
-    of_split = {name: values | extra[name] for name, values in figures[split].items()}
-    return {"models": of_split, "sets": {place: figures[place] for place in further}, "mcnemar": pairs}
-
-
-def write(
-    result: dict[str, Any], predictions: dict[str, dict[str, Predictions]], sets: dict[str, Split], out: Path
-) -> None:
-    """Write the files and pictures of a comparison into the folder `out`, and print its tables.
-
-    Args:
-        result: As from `compare`, with `data`, `split`, `images` and `without_duplicates`.
-        predictions: As in `compare`.
-        sets: What was predicted.
-        out: Folder; created if it does not exist.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    models: dict[str, Figures] = result["models"]
-    for number, name in enumerate(models, 1):
-        folder = out if len(models) == 1 else out / _file_name(f"{number}_{name}")
-        for place, split in sets.items():
-            inner = folder if place == result["split"] else folder / _file_name(place)
-            inner.mkdir(parents=True, exist_ok=True)
-            draw(predictions[place][name], split, f"{name}, {place}", inner)
-    keys = list(next(iter(models.values())))
-    left_out = " without a duplicate" if result["without_duplicates"] else ""
-    shown = _tables(f"{result['data']}, {result['split']}: {result['images']} images{left_out}", models)
-    if "robustness/mean" in keys:
-        rows_of = {key[11:].replace("_", " "): f"{{{key}:.2%}}" for key in keys if key.startswith("robustness/")}
-        shown.append(_table("Accuracy under corruptions", models, rows_of))
-    for place, others in result["sets"].items():
-        shown += _tables(f"{place}: {len(sets[place])} images", {f"{n}, {place}": own for n, own in others.items()})
-    if result["mcnemar"]:
-        header = ["first against second", "set", "only the first right", "only the second right", "p"]
-        templates = "{first} against {second}", "{set}", "{only_first}", "{only_second}", "{p:.3g}"
-        pairs = [[template.format(**pair) for template in templates] for pair in result["mcnemar"]]
-        shown.append(Table("McNemar's exact test", header, pairs))
-    if result["sets"]:
-        shown.append(_side_by_side({result["split"]: models} | result["sets"]))
-    heading = f"Evaluation\n\n{result['note']}" if "note" in result else "Evaluation"
-    write_file(out / "report.md", tables.markdown(heading, shown))
-    write_file(out / "metrics.json", json.dumps(result, indent=2) + "\n")
-    tables.show(shown)
-    print(out)
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^-.\w]", "_", name)[:80]
-
-
-def _side_by_side(sets: dict[str, dict[str, Figures]]) -> Table:
-    """Return a table with a row for each set and model, and a column for each metric that is one number."""
-    shown = {metric.after or name: metric for name, metric in METRICS.items() if not metric.per_class}
-    rows = [
-        [f"{place}, {name}", *(metric.text(own[key]) for key, metric in shown.items())]
-        for place, models in sets.items()
-        for name, own in models.items()
-    ]
-    return Table("All sets", ["", *(metric.title for metric in shown.values())], rows)
-
-
-def _tables(title: str, columns: dict[str, Figures]) -> list[Table]:
+def metric_tables(title: str, columns: dict[str, Figures]) -> list[Table]:
     """Return a table with a column for each model or split, then for each of them a table of the metrics by class."""
     rows = {name: f"{{{key}:{metric.format}}}" for key, (name, metric) in metrics.columns().items()}
-    result = [_table(title, columns, rows | _ROWS)]
+    result = [table_of(title, columns, rows | _ROWS)]
     by_class = [metric for metric in METRICS.values() if metric.per_class]
     for name, figures in columns.items():
         body = []
@@ -246,7 +154,7 @@ def _tables(title: str, columns: dict[str, Figures]) -> list[Table]:
     return result
 
 
-def _table(title: str, columns: dict[str, Figures], rows: Mapping[str, str]) -> Table:
+def table_of(title: str, columns: dict[str, Figures], rows: Mapping[str, str]) -> Table:
     """Return a table with a row for each template that the figures of at least one column can fill."""
 
     def cell(template: str, figures: Figures) -> str:

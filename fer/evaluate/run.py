@@ -22,13 +22,12 @@ from fer import config
 from fer.artifact import trust
 from fer.artifact.ensemble import check_compatible, save_ensemble
 from fer.artifact.export import export, from_checkpoint
-from fer.checks import check_choice, check_flag, check_number, paths_of
+from fer.checks import check_flag, check_number, paths_of
 from fer.data import votes
-from fer.data.base import Split, duplicates
-from fer.data.folder import read_each
+from fer.data.base import Split
 from fer.errors import ConfigError, DataError
-from fer.evaluate import classes, predict, report, robustness
-from fer.evaluate.predict import AVERAGE, Model, Predictions
+from fer.evaluate import classes, compare, predict, robustness, sets
+from fer.evaluate.predict import AVERAGE, Model
 from fer.metrics import fit_temperature
 
 
@@ -36,25 +35,25 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate as `conf/evaluate.yaml` describes.
 
     Returns:
-        The contents of `metrics.json`: those of `report.compare`, and `data`, `split`, `images`, `without_duplicates`
-        and, if models and data differ in classes, `note`.
+        The contents of `metrics.json`: those of `compare.compare`, and `data`, `split`, `images`, `without_duplicates`
+        and, if models and data differ in classes, `note`. With `data=none`, `data` is the first set of `also`.
 
     Raises:
         FerError: A value, a model or the data cannot be used.
     """
     models = _models(cfg)
-    splits = config.reader(cfg.data.reader)()
-    if cfg.data.votes is not None:
-        splits = votes.attach(splits, votes.read(cfg.data.votes), cfg.data.votes)
+    splits = _splits(cfg)
     _check_seed(models, splits, cfg)
-    sets, notes = _restricted(models, _sets(splits, models, cfg))
+    given = sets.of_data(splits, cfg.split, cfg.without_duplicates) if splits else {}
+    given |= sets.of_also(cfg.also, models, cfg.crop, cfg.seed, list(given))
+    judged, notes = sets.restricted(models, given)
     for note in notes:
         print(note, file=sys.stderr)
-    split = sets[cfg.split]
+    first, split = next(iter(judged.items()))
     temperatures = _temperatures(models, _for_temperatures(splits, split.classes), cfg.average)
     models = [replace(model, temperature=temperatures[model.name]) for model in models]
     predictions = {
-        name: _predict(_on(models, judged), judged, temperatures, cfg.average) for name, judged in sets.items()
+        name: predict.predict(_on(models, each), each, temperatures, cfg.average) for name, each in judged.items()
     }
     extra: dict[str, dict[str, float]] = {
         model.name: {"parameters": model.metadata.parameters, "macs": model.metadata.macs} for model in models
@@ -65,17 +64,37 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         logits_of = partial(predict.logits_of_all, _on(models, split), average=cfg.average)
         for name, accuracies in robustness.evaluate(logits_of, split.images, split.labels, cfg.seed).items():
             extra[name] |= accuracies
-    about = {"data": cfg.data.name, "split": cfg.split, "images": len(split)}
-    result: dict[str, Any] = about | {"without_duplicates": cfg.without_duplicates}
+    about = {"data": cfg.data.name, "split": cfg.split} if splits else {"data": first, "split": None}
+    result: dict[str, Any] = about | {"images": len(split), "without_duplicates": cfg.without_duplicates}
     if notes:
         result["note"] = "\n\n".join(notes)
-    result |= report.compare(predictions, extra, {name: judged.classes for name, judged in sets.items()})
+    result |= compare.compare(predictions, extra, {name: each.classes for name, each in judged.items()})
     out = Path(cfg.out)
-    report.write(result, predictions, sets, out)
+    compare.write(result, predictions, judged, out)
     if cfg.average:
-        metrics = {f"{cfg.split}/{key}": value for key, value in result["models"][AVERAGE].items()}
+        metrics = {f"{first}/{key}": value for key, value in result["models"][AVERAGE].items()}
         _export(models, temperatures[AVERAGE], metrics, out / "average.ts")
     return result
+
+
+def _splits(cfg: DictConfig) -> dict[str, Split]:
+    """Read the data, with its votes; nothing with `data=none`, where `also` says what is judged."""
+    if cfg.data.get("reader") is None:
+        if not cfg.also:
+            raise ConfigError("data=none leaves nothing to judge; give also=[folder], or data=fer2013")
+        if cfg.data.votes is not None or cfg.without_duplicates:
+            key = "without_duplicates" if cfg.data.votes is None else "data.votes"
+            raise ConfigError(f"{key} is for the data, of which there is none; leave it out or choose the data")
+        return {}
+    try:
+        splits = config.reader(cfg.data.reader)()
+    except DataError as error:
+        if cfg.also:
+            raise DataError(f"{error}; or data=none, to judge on the sets of also= alone") from None
+        raise
+    if cfg.data.votes is not None:
+        splits = votes.attach(splits, votes.read(cfg.data.votes), cfg.data.votes)
+    return splits
 
 
 def _models(cfg: DictConfig) -> list[Model]:
@@ -103,52 +122,10 @@ def _check_seed(models: Sequence[Model], splits: dict[str, Split], cfg: DictConf
     """Warn if an image folder is split by another seed than in training: training images would be evaluated."""
     for model in models:
         data, seed = model.metadata.data, model.metadata.config.get("seed", cfg.seed)
-        folders = cfg.data.name == "image_folder" == data.get("name") and "train" in splits and seed != cfg.seed
+        folders = cfg.data.get("name") == "image_folder" == data.get("name") and "train" in splits and seed != cfg.seed
         if folders and data.get("fingerprint") != splits["train"].fingerprint:
             text = "set the same seed, or training images are evaluated (unless the folder has split folders)"
             print(f"{model.name} was trained with seed={seed}: {text}", file=sys.stderr)
-
-
-def _split(splits: dict[str, Split], name: str, without_duplicates: bool) -> Split:
-    check_choice("split", name, ("train", "val", "test"))
-    if name not in splits:
-        raise DataError(f"the data has {', '.join(splits)} but no {name}; set split={next(iter(splits))}")
-    split = splits[name]
-    if without_duplicates:
-        needed = ("val", "test") if name == "train" else ("train",)
-        others = [splits[other] for other in needed if other in splits]
-        if not others:
-            raise DataError(f"the data has no {' or '.join(needed)} to compare with; set without_duplicates=false")
-        split = split.only(~duplicates(split, others))
-    if not len(split):
-        fix = "set without_duplicates=false" if len(splits[name]) else "add some"
-        raise DataError(f"split={name} has no images to evaluate; {fix}")
-    return split
-
-
-def _sets(splits: dict[str, Split], models: Sequence[Model], cfg: DictConfig) -> dict[str, Split]:
-    """Return what is to be judged: the split, the split by the majority of its votes, and the folders of `also`."""
-    sets = {cfg.split: _split(splits, cfg.split, cfg.without_duplicates)}
-    if sets[cfg.split].majority is not None and (agreed := sets[cfg.split].by_majority()):
-        sets[f"{cfg.split}_votes"] = agreed
-    size, channels = (max(getattr(model.metadata, key) for model in models) for key in ("input_size", "channels"))
-    return sets | read_each("also", paths_of("also", cfg.also), size, channels, sets)
-
-
-def _restricted(models: Sequence[Model], sets: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:
-    """Return the images of the classes that all models know, and sentences on what is left out."""
-    result: dict[str, Split] = {}
-    notes = []
-    known = [(model.path, model.metadata.classes) for model in models]
-    for name, split in sets.items():
-        shared = classes.shared(known, split.classes, name if result else "the data")
-        if note := classes.note(models, split, shared):
-            notes.append(f"{name}: {note}" if result else note)
-        result[name] = classes.only(split, shared)
-        if not result[name]:
-            where = f"split={name}" if len(result) == 1 else name
-            raise DataError(f"{where} has no images of {', '.join(shared)}; add some")
-    return result, notes
 
 
 def _on(models: Sequence[Model], split: Split) -> list[Model]:
@@ -192,14 +169,6 @@ def _temperatures(models: Sequence[Model], fits: dict[str, Split], average: bool
         else:
             print(f"no {monitored} to fit the temperature of {AVERAGE}, which is 1", file=sys.stderr)
     return result
-
-
-def _predict(
-    models: Sequence[Model], split: Split, temperatures: dict[str, float], average: bool
-) -> dict[str, Predictions]:
-    plain, mirrored = (predict.logits_of_all(models, split.images, average, flip) for flip in (False, True))
-    averaging = {model.name for model in models if model.metadata.flip}
-    return {n: Predictions(plain[n], mirrored[n], split.labels, t, n in averaging) for n, t in temperatures.items()}
 
 
 def _export(models: Sequence[Model], temperature: float, metrics: dict[str, float], out: Path) -> None:

@@ -128,7 +128,7 @@ def test_folders_are_cropped_and_what_is_unusual_is_said_once(
     assert {name for name, image in images.items() if not is_face(image)} == {"happy/0.png", "sad/0.png"}
     (line,) = [record.message for record in caplog.records]
     assert "no face is found, which are cut to their central square: 2, such as" in line
-    whole = folder.read_whole("also", pictures, 20, channels, crop="auto")
+    whole = folder.read_part("also", pictures, "all", 20, channels, "auto")
     assert sum(map(is_face, whole.images)) == 6
 
 

@@ -60,17 +60,17 @@ def refusal(root: Path, **arguments: object) -> str:
 def test_a_folder_is_read_whole_whatever_its_splits_lack(tmp_path: Path) -> None:
     tree(tmp_path / "split", "<s>/<c>/<i>.png", s=("train", "val"), c=("angry", "sad"), i=("a", "b"))
     put(tmp_path / "split" / "test" / "happy" / "a.png", 9)
-    split = folder.read_whole("also", tmp_path / "split", 10, 1)
+    split = folder.read_part("also", tmp_path / "split", "all", 10, 1)
     assert (split.classes, split.counts()) == (("angry", "happy", "sad"), [4, 1, 4])
     assert (sorted(values(split)), split.images.shape) == ([*range(8), 9], (9, 10, 10))
     few = tree(tmp_path / "few", "<c>/a.png", c=("sad", "keen"))
-    assert folder.read_whole("also", few, 10, 3).images.shape == (2, 10, 10, 3)
+    assert folder.read_part("also", few, "all", 10, 3).images.shape == (2, 10, 10, 3)
     for name, words in (("nowhere", "no folder .*nowhere; set also to"), ("split/test", "only one class")):
         with pytest.raises(DataError, match=words):
-            folder.read_whole("also", tmp_path / name, 10, 1)
+            folder.read_part("also", tmp_path / name, "all", 10, 1)
     (few / "sad" / "b.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match="not a readable image"):
-        folder.read_whole("also", few, 10, 1)
+        folder.read_part("also", few, "all", 10, 1)
 
 
 # split folders
