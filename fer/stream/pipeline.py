@@ -22,6 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from fer.checks import check_number
+from fer.faces.pose import HeadPose
 from fer.faces.types import Array, Faces
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
@@ -61,7 +62,7 @@ class TemporalState:
     """
 
     def __init__(self, tracker: Tracker | None, smoother: Smoother) -> None:
-        self.tracker, self.smoother = tracker, smoother
+        self.tracker, self.smoother, self._pose = tracker, smoother, HeadPose()
         self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by the tracker's, which false faces have too
 
     def identify(self, item: Detections, ahead: bool = False) -> tuple[Detections, Array]:
@@ -90,10 +91,12 @@ class TemporalState:
         faces = item.faces
         if faces.ids is not None:
             faces = replace(faces, ids=np.array([self._ids[k] for k in faces.ids.tolist()], np.int64))
-        judged = self.smoother(faces.ids, probabilities, item.frame.time)
-        return FrameResult(
-            item.frame, faces, classes, probabilities, *judged, unconfirmed=item.unconfirmed, cut=item.cut
-        )
+        pose = self._pose(item.frame.image, faces, item.frame.time)
+        smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, item.frame.time)
+        if pose is not None:
+            uncertain |= self.smoother.turned(pose)
+        shown = probabilities, smoothed, labels, uncertain
+        return FrameResult(item.frame, faces, classes, *shown, unconfirmed=item.unconfirmed, cut=item.cut, pose=pose)
 
 
 def without(item: Detections, ids: Array) -> Detections:

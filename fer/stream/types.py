@@ -13,6 +13,9 @@ from fer.faces.types import Array, Faces, Picture, check_array
 LOGGED = 6
 """Decimals of a probability in the log."""
 
+ANGLES = "yaw", "pitch", "roll"
+"""Of the head pose, in the order of its columns."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame(Picture):
@@ -104,6 +107,8 @@ class FrameResult:
         searched: Whether this frame was searched for faces. If not, the faces are those of an earlier frame.
         unconfirmed: float32 (M, 4), boxes that were detected only once and may not be faces.
         cut: Whether another scene begins with this frame.
+        pose: float32 (N, 3), degrees of yaw, pitch and roll as in `fer.faces.pose`, NaN where unknown; None if the
+            detector finds no points.
 
     Raises:
         ValueError: A value has the wrong shape, dtype or range.
@@ -119,6 +124,7 @@ class FrameResult:
     searched: bool = True
     unconfirmed: Array = field(default_factory=lambda: Faces.none().boxes)
     cut: bool = False
+    pose: Array | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.faces), len(self.classes)
@@ -126,6 +132,7 @@ class FrameResult:
         check_array("smoothed", self.smoothed, np.float32, (n, k), 0, 1)
         check_array("labels", self.labels, np.int64, (n,), 0, k - 1)
         check_array("uncertain", self.uncertain, np.bool_, (n,))
+        check_array("pose", None if self.pose is None else np.nan_to_num(self.pose), np.float32, (n, 3), -180, 180)
         check_array("unconfirmed", self.unconfirmed, np.float32, (len(self.unconfirmed), 4))
 
     @property
@@ -141,8 +148,9 @@ class FrameResult:
     def row(self) -> dict[str, Any]:
         """Return the log row of this frame, plain values only: `frame`, `time` in seconds, `faces`.
 
-        A face has `id` (None without tracking), `box` in pixels of the original frame, `score`, `emotion`,
-        `confidence`, `uncertain`, `probabilities` by class, and `smoothed` likewise or None. Stills also have `file`,
+        A face has `id` (None without tracking), `box` in pixels of the original frame, `score`, `yaw`, `pitch` and
+        `roll` in degrees (None if unknown), `emotion`, `confidence`, `uncertain`, `probabilities` by class, and
+        `smoothed` likewise or None. Stills also have `file`,
         and `error` if the file could not be read. `event` is what happened before the frame. `carried` is true if
         the faces are those of an earlier frame.
         """
@@ -157,12 +165,16 @@ class FrameResult:
             "id": None if self.faces.ids is None else int(self.faces.ids[i]),
             "box": [round(float(v), 1) for v in self.faces.boxes[i]],
             "score": round(float(self.faces.scores[i]), 4),
+            **{name: self._angle(i, k) for k, name in enumerate(ANGLES)},
             "emotion": emotion,
             "confidence": round(confidence, LOGGED),
             "uncertain": bool(self.uncertain is not None and self.uncertain[i]),
             "probabilities": self._by_class(self.probabilities[i]),
             "smoothed": None if self.smoothed is None else self._by_class(self.smoothed[i]),
         }
+
+    def _angle(self, i: int, k: int) -> float | None:
+        return None if self.pose is None or np.isnan(self.pose[i, k]) else round(float(self.pose[i, k]), 1)
 
     def _by_class(self, values: Iterable[float]) -> dict[str, float]:
         return {name: round(float(v), LOGGED) for name, v in zip(self.classes, values, strict=True)}

@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import threading
@@ -554,3 +555,19 @@ def test_a_film_without_faces() -> None:
 def test_an_invalid_every_is_named(every: object) -> None:
     with pytest.raises(ConfigError, match="every="):
         watch(FakeSource(2), FakeDetector(), every)
+
+
+def test_each_face_has_its_pose_and_those_turned_too_far_are_uncertain(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pointing(FakeDetector):
+        def __call__(self, frame: Frame) -> Faces:
+            faces = super().__call__(frame)
+            return replace(faces, points=np.zeros((len(faces), 5, 2), np.float32))
+
+    def pose(self: object, image: Array, faces: Faces, time: float) -> Array:
+        return np.array([[10 * time * 25, 0, 0]] * len(faces), np.float32)
+
+    monkeypatch.setattr("fer.faces.pose.HeadPose.__call__", pose)
+    output = watch(FakeSource(7), Pointing(BOX), every=2)
+    assert [float(result.pose[0, 0]) for result in output if result.searched] == [0, 10, 20, 40, 60]
+    assert [bool(result.uncertain[0]) for result in output] == [result.pose[0, 0] > 40 for result in output]
+    assert all(a.pose is b.pose for a, b in itertools.pairwise(output) if not b.searched), "carried as boxes are"

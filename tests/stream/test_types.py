@@ -58,6 +58,9 @@ def test_the_row_has_the_schema() -> None:
         "id": None,
         "box": [1.0, 1.0, 3.0, 3.0],
         "score": 0.5,
+        "yaw": None,
+        "pitch": None,
+        "roll": None,
         "emotion": "b",
         "confidence": 0.75,
         "uncertain": False,
@@ -65,6 +68,17 @@ def test_the_row_has_the_schema() -> None:
         "smoothed": None,
     }
     assert result.row() == {"frame": 3, "time": 0.12, "faces": [face]}
+
+
+def test_a_row_has_the_head_pose_or_none_where_it_is_unknown() -> None:
+    boxes, scores = BOX.repeat(2, axis=0), SCORE.repeat(2)
+    pose = np.array([[12.345, -3, 170], [np.nan] * 3], np.float32)
+    frame, probabilities = Frame(IMAGE, 0, 0.0), np.full((2, 2), 0.5, np.float32)
+    first, second = FrameResult(frame, Faces(boxes, scores), ("a", "b"), probabilities, pose=pose).row()["faces"]
+    assert (first["yaw"], first["pitch"], first["roll"]) == (12.3, -3.0, 170.0)
+    assert first["uncertain"] is False and second["yaw"] is second["pitch"] is second["roll"] is None
+    with pytest.raises(ValueError, match="pose"):
+        FrameResult(frame, Faces(boxes, scores), ("a", "b"), probabilities, pose=pose[:1])
 
 
 def test_smoothed_probabilities_are_the_ones_shown() -> None:

@@ -26,16 +26,19 @@ class Smoother:
         seconds: Time constant, after which 63 % of a change shows; 0 for no smoothing.
         margin: How much more probable, 0 to 1, another class must be before the label changes to it.
         uncertain: Confidence, 0 to 1, of the label shown, below which a face is marked as uncertain.
+        turned: Degrees of yaw, pitch or roll beyond which it is marked, too. Of 1,720 press photos on which the
+            included models were judged, 99 % show faces that are turned by less than 40.
 
     Raises:
         ConfigError: A value is out of range.
     """
 
-    def __init__(self, seconds: float = 0.4, margin: float = 0.2, uncertain: float = 0.5) -> None:
+    def __init__(self, seconds: float = 0.4, margin: float = 0.2, uncertain: float = 0.5, turned: float = 40) -> None:
         check_number("smoothing.seconds", seconds, 0, 60)
         check_number("smoothing.margin", margin, 0, 1)
         check_number("smoothing.uncertain", uncertain, 0, 1)
-        self._seconds, self._margin, self._uncertain = seconds, margin, uncertain
+        check_number("smoothing.turned", turned, 0, 180)
+        self._seconds, self._margin, self._uncertain, self._turned = seconds, margin, uncertain, turned
         self._tracks: dict[int, _Track] = {}
 
     def __call__(
@@ -68,3 +71,7 @@ class Smoother:
             self._tracks[identity] = _Track(smoothed[i], int(labels[i]), time)
         self._tracks = {k: track for k, track in self._tracks.items() if time - track.time < _FORGET}
         return smoothed, labels, smoothed[np.arange(len(ids)), labels] < self._uncertain
+
+    def turned(self, pose: Array) -> Array:
+        """Return which faces are turned too far to rely on, bool (N,); False where the pose, (N, 3), is NaN."""
+        return np.asarray((np.abs(pose) > self._turned).any(axis=1))

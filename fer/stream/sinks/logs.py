@@ -1,14 +1,19 @@
 """Logs of all frames, and the statistics of the run."""
 
 import csv
+import itertools
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from fer.errors import SinkError
 from fer.faces.types import Array
 from fer.stream.sinks.base import Context, Sink, sink, sink_errors, write_output
-from fer.stream.types import FrameResult
+from fer.stream.types import ANGLES, FrameResult
+
+_CORNERS = "x1", "y1", "x2", "y2"
 
 
 class _Log(Sink):
@@ -51,16 +56,17 @@ class JsonLines(_Log):
 class Csv(_Log):
     """One row per face, and one with empty face fields for a frame without faces.
 
-    Columns: frame, time, event, carried (for stills file and error instead of both), id, x1, y1, x2, y2, score,
-    emotion, confidence, probability_<class> for each class, model.
+    Columns: frame, time, event, carried (for stills file and error instead of both), id, x1, y1, x2, y2, score, yaw,
+    pitch, roll, emotion, confidence, uncertain, probability_<class> for each class, model. What is unknown is empty.
     """
 
     def __enter__(self) -> Self:
         super().__enter__()
         assert self._context is not None
         of_frame = ["frame", "time", *(["file", "error"] if self._context.source.still else ["event", "carried"])]
-        columns = [*of_frame, "id", "x1", "y1", "x2", "y2", "score", "emotion", "confidence"]
-        columns += [*(f"probability_{name}" for name in self._context.classes), "model"]
+        self._columns = class_columns(self._context.classes)
+        columns = [*of_frame, "id", *_CORNERS, "score", *ANGLES, "emotion", "confidence", "uncertain"]
+        columns += [*self._columns.values(), "model"]
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", lineterminator="\n")
         with sink_errors(self.path):
             self._writer.writeheader()
@@ -70,12 +76,26 @@ class Csv(_Log):
         row = self._row(result)
         with sink_errors(self.path):
             for face in row["faces"] or [{}]:
-                self._writer.writerow({**row, **_flat(face)})
+                values = {"carried": False, **row, **self._flat(face)}
+                # R reads TRUE as logical, and True as text.
+                self._writer.writerow({k: str(v).upper() if isinstance(v, bool) else v for k, v in values.items()})
+
+    def _flat(self, face: dict[str, Any]) -> dict[str, Any]:
+        corners = dict(zip(_CORNERS, face.get("box", ()), strict=False))
+        return {**face, **corners, **{self._columns[k]: v for k, v in face.get("probabilities", {}).items()}}
 
 
-def _flat(face: dict[str, Any]) -> dict[str, Any]:
-    corners = dict(zip(("x1", "y1", "x2", "y2"), face.get("box", ()), strict=False))
-    return {**face, **corners, **{f"probability_{k}": v for k, v in face.get("probabilities", {}).items()}}
+def class_columns(classes: Sequence[str]) -> dict[str, str]:
+    """Return the column of each class, such as probability_happy, with letters, digits and _ only, no two the same."""
+    columns: dict[str, str] = {}
+    for name in classes:
+        column = base = "probability_" + re.sub(r"\W", "_", name)
+        for number in itertools.count(2):
+            if column not in columns.values():
+                break
+            column = f"{base}_{number}"
+        columns[name] = column
+    return columns
 
 
 @sink("stats", ".json")

@@ -87,3 +87,9 @@ def test_tracks_that_ended_long_ago_are_forgotten() -> None:
 def test_invalid_values_are_named(values: dict) -> None:
     with pytest.raises(ConfigError, match=f"smoothing.{next(iter(values))}="):
         Smoother(**values)
+
+
+def test_faces_that_are_turned_far_in_any_way_are_uncertain_and_unknown_poses_are_not() -> None:
+    pose = np.array([[41, 0, 0], [0, -41, 0], [0, 0, 41], [39, -39, 39], [np.nan] * 3], np.float32)
+    assert Smoother().turned(pose).tolist() == [True, True, True, False, False]
+    assert Smoother(turned=60).turned(pose).tolist() == [False] * 5
