@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio import route_utils
 from omegaconf import DictConfig
 
-from fer.errors import FerError
+from fer.errors import FerError, SourceError
 from fer.labels import colours
 from fer.stream.browser import uploads
 from fer.stream.browser.viewers import Viewers
@@ -58,7 +59,15 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
                 gr.Files(label="Downloads", visible=False, interactive=False, elem_id="files"),
                 upload,
             ]
-            button.click(handler.process, upload, outputs, concurrency_limit=1, api_visibility="private")
+            queue: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "uploads"}  # the page shows its place
+            button.click(handler.process, upload, outputs, api_visibility="private", **queue)
+            # docs/share.md shows other programs how to call it: its name and its values stay as they are
+            hidden = (
+                gr.File(label="file", visible=False),
+                gr.JSON(label="recognized", visible=False),
+                gr.Files(label="files", visible=False),
+            )
+            gr.Button(visible=False).click(handler.recognize, hidden[0], [*hidden[1:]], api_name="recognize", **queue)
         page.unload(handler.delete)
     return page
 
@@ -66,6 +75,7 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
 def launch(page: gr.Blocks, cfg: DictConfig) -> None:
     """Start serving the page, in a background thread."""
     user, _, password = str(cfg.browser.password or "").partition(":")
+    route_utils.GradioUploadFile = _Upload  # type: ignore[misc]
     page.queue(default_concurrency_limit=2, max_size=16)
     page.launch(
         server_name=str(cfg.browser.host),
@@ -86,6 +96,14 @@ def launch(page: gr.Blocks, cfg: DictConfig) -> None:
     )
 
 
+class _Upload(route_utils.GradioUploadFile):
+    """An upload with a path of its own. Gradio names them by content: of two equal ones, the first deletes both."""
+
+    def __init__(self, *values: Any, **options: Any) -> None:
+        super().__init__(*values, **options)
+        self.sha.update(secrets.token_bytes(16))
+
+
 class Uploads:
     """Handlers of the upload tab. The results of each page are in a folder of its own."""
 
@@ -94,24 +112,41 @@ class Uploads:
 
     def process(self, path: str | None, request: gr.Request, progress: gr.Progress = _PROGRESS) -> list[Any]:
         """Process an upload and return the new values of the tab's outputs."""
-        self.delete(request)
+        self.delete(request)  # the results before
+        try:
+            summary, paths = self._process(path, request, progress)
+        except FerError as error:
+            return _outputs(f"**{error}**")
+        result, timeline = paths["save"], paths.get("timeline")
+        return _outputs(summary, (None, result, timeline) if timeline else (result, None, None), paths.values())
+
+    def recognize(self, path: str | None, request: gr.Request, progress: gr.Progress = _PROGRESS) -> list[Any]:
+        """Process the upload of another program: a summary with the rows of the log, and the files."""
+        try:
+            summary, paths = self._process(path, request, progress)
+        except FerError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        rows = [json.loads(row) for row in paths["log"].read_text(encoding="utf-8").splitlines()]
+        return [{"summary": summary, "rows": rows}, [str(path) for path in paths.values()]]
+
+    def _process(self, path: str | None, request: gr.Request, progress: gr.Progress) -> tuple[str, dict[str, Path]]:
+        """Process an upload as `uploads.process` does. Raises `SourceError`, which does not tell the path."""
         if not path:
-            return _outputs("Choose a picture or a video first.")
+            raise SourceError("Choose a picture or a video first.")
         folder = self._folder_of(request) / secrets.token_urlsafe(16)  # part of the address of the results
         folder.mkdir(parents=True)
         upload = folder / f"upload{Path(path).suffix.lower()}"
         try:
             shutil.move(path, upload)
-            advance = partial(progress, desc="reading")
             limit, blur = self._cfg.browser.max_seconds, self._cfg.blur
-            summary, paths = uploads.process(upload, folder, self._recognizer, limit, blur, advance)
+            return uploads.process(upload, folder, self._recognizer, limit, blur, partial(progress, desc="reading"))
+        except FileNotFoundError:  # in a long queue
+            raise SourceError("the file waited for more than ten minutes and was deleted; upload it again") from None
         except FerError as error:
-            self.delete(request)  # files that were written before the error
-            return _outputs(f"**{error}**".replace(str(upload), "the file").replace(upload.name, "the file"))
+            shutil.rmtree(folder)  # files that were written before the error
+            raise SourceError(str(error).replace(str(upload), "the file").replace(upload.name, "the file")) from None
         finally:
             upload.unlink(missing_ok=True)
-        result, timeline = paths["save"], paths.get("timeline")
-        return _outputs(summary, (None, result, timeline) if timeline else (result, None, None), paths.values())
 
     def delete(self, request: gr.Request) -> None:
         """Delete the results of a page."""

@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -177,6 +179,54 @@ def test_a_password_is_required_and_ctrl_c_ends_it(tmp_path: Path, model: Path) 
         code, output = server.stop()
     assert code == 130 and f"open http://127.0.0.1:{server.port}" in output and "Traceback" not in output
     assert not list(tmp_path.glob("fer_browser_*")), "everything is deleted"
+
+
+def test_other_programs_call_the_page(
+    tmp_path: Path, model: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the two examples of docs/share.md, and what they would do wrong."""
+    clip = make_clip("clip.mp4", frames=40)
+    assert clip == tmp_path / "clip.mp4"
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.full((48, 64, 3), 90, np.uint8))
+    page = (ROOT / "docs" / "share.md").read_text(encoding="utf-8")
+    in_python, with_curl = page.partition("## The web page")[2].split("```")[1:4:2]
+    folder = tmp_path / "server"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with serving(folder, f"artifact={model}", "browser.password=me:secret") as server:
+        at = server.url.rstrip("/")
+        names: dict[str, Any] = {}
+        exec(in_python.removeprefix("python").replace("http://127.0.0.1:7860", at), names)
+        assert names["recognized"]["summary"].startswith("40 frames, 0 with faces")
+        assert [row["frame"] for row in names["recognized"]["rows"]] == list(range(40))
+        assert [Path(file).name for file in names["files"]] == ["result.mp4", "log.jsonl", "timeline.png"]
+        shell = with_curl.removeprefix("bash").replace("http://127.0.0.1:7860", at)
+        printed = subprocess.run(["bash", "-ec", shell], capture_output=True, text=True, timeout=60).stdout
+        event, _, data = printed.partition("event: ")[2].partition("\ndata: ")
+        assert event == "complete", printed
+        recognized, files = json.loads(data)
+        assert len(recognized["rows"]) == 40 and [file["orig_name"] for file in files][1] == "log.jsonl"
+        assert not [name for name in server.files() if "clip" in name], "uploads are deleted"
+
+        client, handle = names["client"], names["handle_file"]
+        jobs = [client.submit(handle(str(clip)), api_name="/recognize") for _ in range(5)]  # equal ones
+        ranks = set()
+        while not all(job.done() for job in jobs):
+            ranks |= {job.status().rank for job in jobs}
+            time.sleep(0.02)
+        assert {job.result()[0]["summary"] for job in jobs} == {names["recognized"]["summary"]}
+        assert len(ranks - {None}) > 1, "each job knows its place in the queue"
+        (tmp_path / "note.txt").write_text("x")
+        with pytest.raises(Exception, match="not a picture or video that can be read"):
+            client.predict(handle("note.txt"), api_name="/recognize")
+        with pytest.raises(ValueError, match="login"):
+            type(client)(server.url, auth=("me", "wrong"), verbose=False)
+        assert not any(key in str(client.view_api(return_format="dict")) for key in ("/process", "/delete"))
+        foreign = shell.replace("'$file'", str(tmp_path / "photo.jpg"))
+        printed = subprocess.run(["bash", "-ec", foreign], capture_output=True, text=True, timeout=60).stdout
+        assert "event: error" in printed and (tmp_path / "photo.jpg").exists(), "only uploads are read"
+        client.close()
 
 
 @chromium
