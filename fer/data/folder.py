@@ -217,6 +217,7 @@ def _load(
     pixels = np.empty((len(images), size, size) if channels == 1 else (len(images), size, size, 3), dtype=np.uint8)
     truth: list[int] = []
     names: list[str] = []
+    groups: list[str] = []
 
     def face(image: Image, name: str, content: np.ndarray) -> np.ndarray:
         if image.box is not None:
@@ -227,7 +228,9 @@ def _load(
         pixels[len(names)] = _square(content, size)
         truth.append(classes.index(image.label))
         names.append(name)
-    return Split(pixels[: len(names)], np.array(truth, dtype=np.int64), classes, names=tuple(names))
+        groups.append(image.group)
+    known = tuple(groups) if any(groups) else None
+    return Split(pixels[: len(names)], np.array(truth, dtype=np.int64), classes, names=tuple(names), groups=known)
 
 
 def _within(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:

@@ -46,6 +46,7 @@ def test_every_problem_is_found(splits):
     # train 0-5, val 6-8, test 9-12
     assert {name: np.flatnonzero(where).tolist() for name, where in result.problems.items()} == {
         "duplicate in another split": [0, 6, 7, 9, 10, 11],
+        "near-duplicate in another split": [],
         "conflicting label": [0, 1, 2, 6, 9, 10],
         "repeated": [0, 1, 2, 3, 4, 6, 7, 9, 10, 11],
         "constant": [8],
@@ -84,6 +85,46 @@ def test_an_example_names_all_copies_of_an_image(splits):
     image, text = parts["conflicting label: 6"][0]
     assert np.array_equal(image, FACE[0])
     assert text == "train 0 calm\nval 0 calm\ntest 0 calm\nand 1 more"
+
+
+def face(seed: int) -> np.ndarray:
+    """A picture in which something can be recognised: blurred noise."""
+    small = np.random.default_rng(seed).integers(0, 256, (10, 10), dtype=np.uint8)
+    return cv2.resize(small, (48, 48), interpolation=cv2.INTER_CUBIC)
+
+
+def test_copies_in_other_splits_are_found_and_share_a_group():
+    faces = [face(k) for k in range(6)]
+    lighter = (faces[0] * 0.8 + 30).astype(np.uint8)
+    whole = {"train": split((faces[0], 0), (faces[1], 1)), "val": split((lighter, 0), (faces[2], 1), (faces[1], 1))}
+    result = audit.examine(whole)
+    assert np.flatnonzero(result.problems[audit.NEAR]).tolist() == [0, 2]
+    assert (result.near("train", "val"), result.near("val", "train"), result.duplicates("val", "train")) == (1, 1, 1)
+    first, second = (row for row in audit.rows(result) if row[4] == audit.NEAR)
+    assert (first[:2], second[:2], first[5] == second[5]) == (["train", "0"], ["val", "0"], True)
+    assert dict(audit.examples(result))["near-duplicate in another split: 2"][0][1] == "train 0 calm\nval 0 calm"
+
+
+def test_several_datasets_are_compared(command, tmp_path):
+    for home, labels in (("a", ("Happiness", "own")), ("b", ("happy", "sad"))):
+        for k in range(8):
+            path = tmp_path / home / ("train", "test")[k % 2] / labels[k // 2 % 2] / f"{k}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = face(k + (20 if home == "b" else 0))
+            if (home, k) == ("b", 4):  # train
+                image = cv2.resize(face(1), (100, 100))  # test of a
+            cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    (tmp_path / "b" / "train" / "sad" / "bad.jpg").write_bytes(b"")
+    roots = f"root=[{tmp_path / 'a'},{tmp_path / 'b'}]"
+    assert command(roots, f"out={tmp_path / 'out'}", "size=40")[0] == 0
+    text, rows = ((tmp_path / "out" / f"audit.{kind}").read_text() for kind in ("md", "csv"))
+    assert "| b/train |  |" not in text and "| near-duplicate in another split |" in text
+    assert {line.split(",")[2] for line in rows.splitlines() if audit.NEAR in line} == {
+        "a/test/Happiness/1.jpg",
+        "b/train/happy/4.jpg",
+    }
+    assert "b/train/sad/bad.jpg" in text
+    assert "votes= is for one dataset" in command(roots, "votes=v.csv", f"out={tmp_path / 'x'}")[1]
 
 
 def test_a_clean_set_has_a_report_too(tmp_path):
