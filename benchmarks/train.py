@@ -178,7 +178,7 @@ def training(rounds: int, steps: int, size: int) -> None:
             module = kind(lambda: dict(data), "random", pipeline("standard"), workers=workers)
             module.setup()
             clock = _Clock()
-            model = experiment.classifier(cfg, module)
+            model, _ = experiment.classifier(cfg, module)
             trainer = L.Trainer(
                 accelerator="cpu",
                 precision=cfg.trainer.precision,
@@ -232,7 +232,7 @@ def _tiny(*overrides: str) -> tuple[DictConfig, EmotionDataModule, EmotionClassi
     few = {name: replace(s, images=np.ascontiguousarray(s.images[:, 16:32, 16:32])) for name, s in few.items()}
     module = _Repeated(lambda: dict(few), "random", batch_size=cfg.data.batch_size, workers=0)
     module.setup()
-    return cfg, module, experiment.classifier(cfg, module)
+    return cfg, module, experiment.classifier(cfg, module)[0]
 
 
 def _train_py(steps: int, *overrides: str) -> float:

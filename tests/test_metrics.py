@@ -70,6 +70,14 @@ def test_temperature_undoes_a_scaling_of_the_logits(factor):
     assert metrics.fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.04)
 
 
+def test_few_images_without_a_mistake_do_not_make_a_model_sure():
+    labels = np.arange(28) % 7
+    logits = 2 * np.eye(7)[labels]
+    shares = np.exp(logits / metrics.fit_temperature(logits, labels))
+    sure = (shares / shares.sum(1, keepdims=True)).max(1)
+    assert sure == pytest.approx(1 - 6 / 7 / 30, abs=1e-3)  # of 28 images, a share of 1/30 of each label is spread
+
+
 def test_the_temperature_of_a_mean_over_mirror_images_is_that_of_the_mean():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 400)

@@ -39,6 +39,7 @@ class EmotionDataModule(L.LightningDataModule):
             GPU, if train and val take at most a quarter of its free memory. Where the augmentation is only known to
             albumentations, train goes through the loader in any case.
         balanced: Draw every class equally often.
+        steps: Steps of an epoch, for which images are drawn again or left out; None to draw each image once.
         votes: Path of the votes of FER+, which become target distributions, or None.
         drop_non_faces: Train without images of one colour and, with votes, those that most taggers call no face.
         drop_duplicates: Train without images that also occur, pixel for pixel, in val or test.
@@ -57,6 +58,7 @@ class EmotionDataModule(L.LightningDataModule):
         workers: int | str = "auto",
         device: bool | str = "auto",
         balanced: bool = False,
+        steps: int | None = None,
         votes: str | None = None,
         drop_non_faces: bool = False,
         drop_duplicates: bool = False,
@@ -69,11 +71,12 @@ class EmotionDataModule(L.LightningDataModule):
         check_choice("data.device", device, ("auto", True, False))
         check_path("data.votes", votes)
         check_flag("data.balanced", balanced)
+        check_number("data.steps", steps, 1, whole=True, optional=True)
         check_flag("data.drop_non_faces", drop_non_faces)
         check_flag("data.drop_duplicates", drop_duplicates)
         self.reader, self.name, self.augment = reader, name, augment
         self.batch_size, self.workers, self.device = batch_size, workers, device
-        self.balanced, self.seed = balanced, seed
+        self.balanced, self.steps, self.seed = balanced, steps, seed
         self.votes, self.drop_non_faces, self.drop_duplicates = votes, drop_non_faces, drop_duplicates
         self.splits: dict[str, Split] = {}
         self._batch_augmentation: BatchAugmentation | None = None
@@ -193,6 +196,27 @@ class EmotionDataModule(L.LightningDataModule):
         weights = np.ones(len(split)) if split.weights is None else split.weights
         return weights / np.bincount(split.labels, weights, len(split.classes))[split.labels]
 
+    def draw_from(self, others: Split, share: float, weight: float) -> None:
+        """Make other images a share of those that training draws. All of train then has target distributions.
+
+        Args:
+            others: Images with target distributions, of the size and classes of train.
+            share: Of each epoch, 0 to 1.
+            weight: Share of the target distributions, if train has such, beside its labels.
+        """
+        train = self.splits["train"]
+        own = self._weights()
+        own = np.ones(len(train)) if own is None else own
+        weights = [own * (1 - share) / own.sum(), np.full(len(others), share / len(others))]
+        self.balanced = False  # it is in the weights
+        self.splits["train"] = Split(
+            np.concatenate([train.images, others.images]),
+            np.concatenate([train.labels, others.labels]),
+            train.classes,
+            np.concatenate([train.mixed(weight), others.mixed(1)]),
+            weights=np.concatenate(weights),
+        )
+
     def val_dataloader(self) -> DataLoader | resident.ResidentLoader:
         return self._loader("val")
 
@@ -208,7 +232,8 @@ class EmotionDataModule(L.LightningDataModule):
         split, trainer, train = self.splits[name], self.trainer, name == "train"
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         kind = FixedSampler if self.overfits else EpochSampler
-        sampler = kind(len(split), train, self.seed, weights, rank, world)
+        drawn = self.steps * self.batch_size * world if self.steps and train and not self.overfits else None
+        sampler = kind(len(split), train, self.seed, weights, rank, world, drawn)
         sampler.set_epoch(self._first_epoch)
         drop_last = train and len(sampler) >= self.batch_size  # a last batch of one image breaks batch norm
         device = trainer.strategy.root_device if trainer else torch.device("cpu")

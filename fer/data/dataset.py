@@ -1,6 +1,7 @@
 """Which rows of a split make an epoch, and the dataset that returns them as augmented batches."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,14 @@ from fer.data.base import Split
 from fer.errors import DataError
 
 Index = tuple[int, int]
-"""(epoch, row): with the epoch in the index, a sample's augmentation depends on nothing else."""
+"""(draw, row): a sample's augmentation depends on nothing else. The draw is the epoch, plus `_AGAIN` for each time that
+the row was drawn in this epoch before."""
+
+_AGAIN = 1 << 32
 
 
 class EpochSampler(Sampler[Index]):
-    """Yields (epoch, row) for the rows of one process, in an order that depends on (seed, epoch) alone.
+    """Yields (draw, row) for the rows of one process, in an order that depends on (seed, epoch) alone.
 
     Lightning calls `set_epoch` before every epoch.
 
@@ -28,12 +32,21 @@ class EpochSampler(Sampler[Index]):
         seed: Of the order.
         weights: (N,) to draw with replacement in proportion to them, or None.
         rank, world: Which process this is, and of how many.
+        drawn: How many rows an epoch draws in all processes; None for as many as there are.
     """
 
     def __init__(
-        self, rows: int, shuffle: bool, seed: int = 0, weights: np.ndarray | None = None, rank: int = 0, world: int = 1
+        self,
+        rows: int,
+        shuffle: bool,
+        seed: int = 0,
+        weights: np.ndarray | None = None,
+        rank: int = 0,
+        world: int = 1,
+        drawn: int | None = None,
     ) -> None:
         self.rows, self.shuffle, self.seed, self.rank, self.world = rows, shuffle, seed, rank, world
+        self.drawn = drawn or rows
         self.weights = None if weights is None else weights / weights.sum()
         self.epoch = 0
 
@@ -41,19 +54,25 @@ class EpochSampler(Sampler[Index]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.rows // self.world if self.shuffle else len(range(self.rank, self.rows, self.world))
+        return self.drawn // self.world if self.shuffle else len(range(self.rank, self.rows, self.world))
 
     def order(self) -> np.ndarray:
         """Return the rows of this process in this epoch, int64 (len(self),)."""
         order = np.arange(self.rows)
         if self.shuffle:
             rng = np.random.default_rng((self.seed, self.epoch))
-            drawn = self.weights is not None
-            order = rng.choice(self.rows, self.rows, p=self.weights) if drawn else rng.permutation(self.rows)
+            if self.weights is not None:
+                order = rng.choice(self.rows, self.drawn, p=self.weights)
+            else:  # each row as often as any other, give or take one
+                order = np.concatenate([rng.permutation(self.rows) for _ in range(-(-self.drawn // self.rows))])
+                order = order[: self.drawn]
         return order[self.rank :: self.world][: len(self)]
 
     def __iter__(self) -> Iterator[Index]:
-        return iter([(self.epoch, row) for row in self.order().tolist()])
+        seen: Counter[int] = Counter()
+        for row in self.order().tolist():
+            yield self.epoch + seen[row] * _AGAIN, row
+            seen[row] += 1
 
 
 class FixedSampler(EpochSampler, SequentialSampler):  # type: ignore[misc]

@@ -8,14 +8,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from timm.optim import param_groups_weight_decay
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.utilities.distributed import gather_all_tensors
 from torchvision.transforms import v2
 
 from fer import config, metrics, models
-from fer.checks import check_choice, check_number
+from fer.checks import check_choice, check_flag, check_number
 from fer.errors import ConfigError
 
 
@@ -41,6 +41,9 @@ class EmotionClassifier(L.LightningModule):
         target_distribution: How target distributions are learnt, None if the data has none. With `use` "mixed" they
             are mixed with the labels and `weight` is their share; with "auxiliary" they have a second head and `weight`
             is the factor of its loss.
+        freeze: Train the head alone. The features stay as they are, the statistics of batch norm as well.
+        layer_decay: The rate of each layer is that of the next one times this, above 0 to 1 (Clark et al. 2020,
+            "ELECTRA", appendix A).
         optimizer: Hydra node with `_target_`.
         scheduler: Hydra node with `_target_`, and `interval` ("step" or "epoch") and `monitor` for Lightning. A value
             "total_steps" becomes the number of optimiser steps of the run.
@@ -72,6 +75,8 @@ class EmotionClassifier(L.LightningModule):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         target_distribution: dict[str, Any] | None = None,
+        freeze: bool = False,
+        layer_decay: float = 1.0,
         optimizer: dict[str, Any] | None = None,
         scheduler: dict[str, Any] | None = None,
         seed: int = 0,
@@ -86,6 +91,8 @@ class EmotionClassifier(L.LightningModule):
         if label_smoothing == 1:
             raise ConfigError("label_smoothing=1 leaves nothing of the labels to learn; set a number below 1")
         check_number("prior", prior, 0, 2)
+        check_flag("freeze", freeze)
+        check_number("layer_decay", layer_decay, 0, 1, above=True)
         check_number("mixup", mixup, 0, 1000)
         check_number("cutmix", cutmix, 0, 1000)
         _check_progressive(progressive)
@@ -99,6 +106,10 @@ class EmotionClassifier(L.LightningModule):
         self.hparams["model"] = {**model, "pretrained": False}  # weights come from the checkpoint
         if self.auxiliary:
             self._heads_of(self.backbone)  # raises if there is none
+        if freeze:
+            head = self.head_weights()
+            for name, parameter in self.backbone.named_parameters():
+                parameter.requires_grad_(name in head)
         self.to(memory_format=torch.channels_last)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
@@ -110,6 +121,13 @@ class EmotionClassifier(L.LightningModule):
         self._validated: list[tuple[Tensor, ...]] = []
         self._compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self._trained: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def train(self, mode: bool = True) -> "EmotionClassifier":
+        """Change to training or evaluation. A frozen backbone stays in evaluation."""
+        super().train(mode)
+        if self.hparams.get("freeze"):
+            self.backbone.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         return self._first(self._heads(x))
@@ -296,18 +314,31 @@ class EmotionClassifier(L.LightningModule):
             raise ConfigError("trainer.max_steps or trainer.limit_train_batches leaves no step to train; raise it")
         return int(steps)
 
+    def _parameter_groups(self, optimizer: dict[str, Any]) -> list[dict[str, Any]]:
+        weight_decay, layer_decay = optimizer.get("weight_decay", 0.0), self.hparams["layer_decay"]
+        if layer_decay == 1:
+            return param_groups_weight_decay(self.backbone, weight_decay=weight_decay)
+        if "lr" not in optimizer:
+            raise ConfigError(f"layer_decay={layer_decay} needs a rate to scale; set optimizer.lr")
+        groups = param_groups_layer_decay(self.backbone, weight_decay, layer_decay=layer_decay)
+        # The head first, since the rate of the first group is the one in the log.
+        return [{**group, "lr": optimizer["lr"] * group["lr_scale"]} for group in reversed(groups)]
+
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule. Biases and norms are not decayed (He et al. 2019, section 3.1)."""
         node = dict(self.hparams["optimizer"])
-        groups = param_groups_weight_decay(self.backbone, weight_decay=node.get("weight_decay", 0.0))
+        groups = self._parameter_groups(node)
         optimizer = config.build(node, "optimizer", groups)
         optimizer._step_supports_amp_scaling = False  # of fused ones; else Lightning refuses to clip in mixed precision
         if not self.hparams["scheduler"]:
             return optimizer
         node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}
+        if self.hparams["layer_decay"] != 1 and "max_lr" in node:
+            # OneCycleLR would give all groups the same rate
+            node["max_lr"] = [node["max_lr"] * group["lr_scale"] for group in groups]
         options = {"interval": node.pop("interval", "step"), "monitor": node.pop("monitor", None)}
         check_choice("scheduler.interval", options["interval"], ("step", "epoch"))
-        scheduler = config.build(node, "scheduler", optimizer)
+        scheduler = config.build(node, "scheduler", optimizer, _convert_="all")
         # `strict` would end a run whose first validation is later than its first epoch
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "strict": False, **options}}
 

@@ -25,6 +25,10 @@ class Backbone(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return which parameters belong to which depth, for timm: each block is one, the head the last."""
+        return {"stem": r"^stem", "blocks": r"^(?:blocks|features)\.(\d+)"}
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map, (N, features, h, w)."""
         raise NotImplementedError

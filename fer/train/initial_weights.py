@@ -17,7 +17,7 @@ from fer.models.classifier import EmotionClassifier
 log = logging.getLogger(__name__)
 
 
-def start_from(model: EmotionClassifier, path: str) -> None:
+def start_from(model: EmotionClassifier, path: str) -> list[int]:
     """Copy weights, mean and standard deviation from another model into `model`.
 
     In the head, only the weights of classes that both models know are copied.
@@ -47,6 +47,7 @@ def start_from(model: EmotionClassifier, path: str) -> None:
     model.mean, model.std = mean, std
     model.hparams["mean"], model.hparams["std"] = mean.flatten().tolist(), std.flatten().tolist()
     log.info("start from %s, which knows %d of the %d classes", path, len(known), len(model.classes))
+    return [model.classes.index(name) for name in known]
 
 
 def _read(path: str) -> tuple[dict[str, Tensor], dict[str, Any], Sequence[str], Tensor, Tensor]:

@@ -25,8 +25,9 @@ from fer.evaluate import report
 from fer.files import expand
 from fer.models import checkpoints
 from fer.models.classifier import EmotionClassifier
-from fer.train import distil, initial_weights, leaderboard, quantize, resume
+from fer.train import distil, initial_weights, leaderboard, quantize, rehearsal, resume
 from fer.train.callbacks import Compile, FiniteWeights, History
+from fer.train.rehearsal import Rehearsal
 from fer.train.trainer import build, fit, keep_best
 
 log = logging.getLogger("train")
@@ -34,10 +35,12 @@ _GROUPS = (
     "data", "augment", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "evaluate", "export",
     "distillation", "target_distribution",
 )  # fmt: skip
-_OF_THE_DATA = ("name", "batch_size", "workers", "device", "balanced", "votes", "drop_non_faces", "drop_duplicates")
+_OF_THE_DATA = (
+    "name", "batch_size", "workers", "device", "balanced", "steps", "votes", "drop_non_faces", "drop_duplicates",
+)  # fmt: skip
 _OF_THE_MODEL = (
-    "model", "input_size", "progressive", "label_smoothing", "prior", "mixup", "cutmix", "optimizer", "scheduler",
-    "seed",
+    "model", "input_size", "progressive", "label_smoothing", "prior", "mixup", "cutmix", "freeze", "layer_decay",
+    "optimizer", "scheduler", "seed",
 )  # fmt: skip
 _WORST = 100
 """Rows of mistakes.csv that become a table in W&B."""
@@ -83,7 +86,7 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
     data.setup()
     if cfg.monitor.startswith("val_votes/") and data.splits["val"].majority is None:
         raise ConfigError(f"monitor={cfg.monitor} needs votes; set data.votes=fer2013new.csv")
-    model = classifier(cfg, data)
+    model, kept = classifier(cfg, data)
     also = paths_of("export.also", cfg.export.also)
     folders = quantize.read_folders(also, data.classes, cfg.input_size, data.channels)
 
@@ -101,11 +104,12 @@ def _run(cfg: DictConfig, folder: Path, watchers: Sequence[L.Callback]) -> dict[
         best = keep_best(trainer, folder)
         if not trainer.is_global_zero:
             return {}
+        figures = rehearsal.mix_weights(best, kept, data.splits["val"], cfg.keep) if kept else {}
         judged = checkpoints.load(str(best)).to(trainer.strategy.root_device)
         judged.divide_by_prior(cfg.export.prior)
         test, by_votes = cfg.evaluate.test and trainer.limit_test_batches != 0, cfg.monitor.startswith("val_votes/")
         metrics = report.judge(judged, data.splits, folder, test, by_votes)
-        metrics |= _facts(cfg, trainer, judged, history)
+        metrics |= _facts(cfg, trainer, judged, history) | figures
         report.write_metrics(metrics, folder / "metrics.json")
         if history.epochs:
             plots.curves(history.epochs, cfg.name, folder / "curves.png", cfg.monitor)
@@ -134,6 +138,7 @@ def _quiet(profile: bool) -> None:
         "which is not available but strict is set to",
         "exists and is not empty",  # Hydra has already put .hydra/ and train.log there
         "broadcast_buffers. is deprecated",  # 2026-11: torch 2.14 has another name for it, which 2.9 does not know
+        "module.s. in eval mode at the start",  # a frozen backbone
         "treespec, LeafSpec",  # 2026-11: Lightning 2.6 with torch 2.14
     ):
         warnings.filterwarnings("ignore", f".*{message}.*")
@@ -154,6 +159,11 @@ def _check(cfg: DictConfig) -> None:
     check_number("threads", cfg.threads, 1, 4096, whole=True, optional=True)
     if cfg.trainer.max_epochs != -1:  # no end, which needs max_steps
         check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1, whole=True, optional=True)
+    check_number("keep", cfg.keep, 0, 0.95)
+    if cfg.keep and not cfg.init_from:
+        raise ConfigError(f"keep={cfg.keep} keeps answers of a model to start from; set init_from=bundled, or keep=0")
+    if cfg.keep and cfg.target_distribution.use == "auxiliary":
+        raise ConfigError("keep needs target_distribution.use=mixed; set it, or keep=0")
     check_choice("distillation.images", cfg.distillation.images, ("augmented", "original"))
     check_number("distillation.weight", cfg.distillation.weight, 0, 1, above=True)
     check_choice("target_distribution.use", cfg.target_distribution.use, ("mixed", "auxiliary"))
@@ -175,10 +185,11 @@ def _check(cfg: DictConfig) -> None:
         check_choice("callbacks.checkpoint.save_top_k", 1 if top is None else top, (0, 1))
 
 
-def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
+def classifier(cfg: DictConfig, data: EmotionDataModule) -> tuple[EmotionClassifier, Rehearsal | None]:
     """Create the model of the config, with its initial weights and teachers, for data that is set up.
 
-    Soft labels of the original images become part of the target distributions of `data`.
+    Soft labels of the original images become part of the target distributions of `data`, and with `keep`, other faces
+    with the answers of the initial weights, which are also returned, become part of its training images.
     """
     values = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     train, weight, original = data.splits["train"], cfg.distillation.weight, cfg.distillation.images == "original"
@@ -193,6 +204,9 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
             target_distribution = {"use": "mixed", "weight": 1.0}  # the labels are part of it already
     mean, std = data.statistics()
     class_weights = data.class_weights() if cfg.class_weights else None
+    learnt = None if train.targets is None else target_distribution
+    if cfg.keep:  # what is learnt of the rehearsed images are distributions, and `draw_from` mixes those of the others
+        learnt = {"use": "mixed", "weight": 1.0}
     model = EmotionClassifier(
         classes=list(data.classes),
         channels=data.channels,
@@ -200,7 +214,7 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
         std=list(std),
         class_weights=class_weights,
         class_prior=data.class_prior(target_distribution, class_weights),
-        target_distribution=None if train.targets is None else target_distribution,
+        target_distribution=learnt,
         data={"name": data.name, "fingerprint": train.fingerprint},
         config=_recorded(values),
         git_commit=git_commit(),
@@ -209,11 +223,13 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> EmotionClassifier:
     if cfg.export.prior:
         model.head_weights()  # raises if there is no head to put it in
     models.check_sizes(model.backbone, data.channels, model.sizes())
-    if cfg.init_from:
-        initial_weights.start_from(model, cfg.init_from)
+    known = initial_weights.start_from(model, cfg.init_from) if cfg.init_from else []
+    kept = rehearsal.prepare(model, known, train) if cfg.keep else None
+    if kept:
+        data.draw_from(kept.train, cfg.keep, target_distribution["weight"])
     if teachers and not original:
         model.distil(distil.teachers(teachers, data.classes), weight)
-    return model
+    return model, kept
 
 
 def _device(options: DictConfig) -> str:

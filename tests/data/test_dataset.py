@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fer.data.base import Split
-from fer.data.dataset import EmotionDataset
+from fer.data.dataset import EmotionDataset, EpochSampler
 from fer.errors import DataError
 
 
@@ -89,3 +89,20 @@ def test_python_draws_start_anew_with_every_sample_and_travel_to_workers():
     assert torch.equal(dataset.__getitems__(indices[::-1])[0].flip(0)[:, 0, 0, 0], drawn)
     other = copy.deepcopy(dataset)  # as pickling for a worker that is started anew does
     assert torch.equal(other.__getitems__(indices)[0][:, 0, 0, 0], drawn)
+
+
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 1.0, 4.0])])
+def test_an_epoch_may_draw_images_again_each_time_with_another_augmentation(weights):
+    drawn = list(EpochSampler(3, True, weights=weights, drawn=30))
+    assert len(drawn) == len(set(drawn)) == 30
+    brightness = A.Compose([A.RandomBrightnessContrast(brightness_limit=0.3, p=1.0)])
+    images = EmotionDataset(split(3), brightness).__getitems__([index for index in drawn if index[1] == 2])[0]
+    assert len({image.numpy().tobytes() for image in images}) == len(images)
+
+
+def test_an_epoch_may_be_shorter_than_the_data_and_draws_others_next_time():
+    sampler = EpochSampler(100, True, drawn=10)
+    first = sampler.order().tolist()
+    sampler.set_epoch(1)
+    assert len(first) == len(set(first)) == len(sampler) == 10
+    assert first != sampler.order().tolist()

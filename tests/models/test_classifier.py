@@ -64,6 +64,32 @@ def test_norms_and_biases_are_not_decayed():
         assert {p.ndim <= 1 for p in group["params"]} == {group["weight_decay"] == 0}
 
 
+@pytest.mark.parametrize("scheduler", [None, {"max_lr": 0.1, "total_steps": "total_steps", "div_factor": 1}])
+def test_earlier_layers_learn_more_slowly(scheduler):
+    node = scheduler and {"_target_": f"{SCHEDULERS}.OneCycleLR"} | scheduler
+    model = at_step(small_classifier(optimizer=SGD | {"lr": 0.1}, layer_decay=0.5, scheduler=node))
+    built = model.configure_optimizers()
+    groups = (built["optimizer"] if node else built).param_groups
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    layers = (model.backbone.stem, *model.backbone.blocks, model.backbone.head)
+    by_layer = [{rates[id(parameter)] for parameter in layer.parameters()} for layer in layers]
+    assert all(len(rates) == 1 for rates in by_layer)
+    assert [rate for (rate,) in by_layer] == pytest.approx([0.0125, 0.025, 0.05, 0.1])
+    assert groups[0]["lr"] == pytest.approx(0.1)  # the rate that is logged
+
+
+def test_a_frozen_backbone_keeps_its_features_and_statistics():
+    model = small_classifier(freeze=True, optimizer=SGD, label_smoothing=0.0)
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    optimizer = model.configure_optimizers()
+    model.train()
+    loss, _ = model._forward_and_loss(torch.randn(6, 1, 48, 48), torch.arange(6) % 3)
+    loss.backward()
+    optimizer.step()
+    changed = {n for n, value in model.backbone.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed == {"head.2.weight", "head.2.bias"}
+
+
 @pytest.mark.parametrize(
     ("group", "change", "words"),
     [
