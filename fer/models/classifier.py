@@ -8,15 +8,15 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.utilities.distributed import gather_all_tensors
 from torchvision.transforms import v2
 
 from fer import config, metrics, models
-from fer.checks import check_choice, check_flag, check_number
+from fer.checks import check_flag, check_number
 from fer.errors import ConfigError
+from fer.models import optimization
 
 
 class EmotionClassifier(L.LightningModule):
@@ -107,9 +107,7 @@ class EmotionClassifier(L.LightningModule):
         if self.auxiliary:
             self._heads_of(self.backbone)  # raises if there is none
         if freeze:
-            head = self.head_weights()
-            for name, parameter in self.backbone.named_parameters():
-                parameter.requires_grad_(name in head)
+            self._freeze()
         self.to(memory_format=torch.channels_last)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
@@ -121,6 +119,11 @@ class EmotionClassifier(L.LightningModule):
         self._validated: list[tuple[Tensor, ...]] = []
         self._compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self._trained: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def _freeze(self) -> None:
+        head = self.head_weights()
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name in head)
 
     def train(self, mode: bool = True) -> "EmotionClassifier":
         """Change to training or evaluation. A frozen backbone stays in evaluation."""
@@ -314,33 +317,16 @@ class EmotionClassifier(L.LightningModule):
             raise ConfigError("trainer.max_steps or trainer.limit_train_batches leaves no step to train; raise it")
         return int(steps)
 
-    def _parameter_groups(self, optimizer: dict[str, Any]) -> list[dict[str, Any]]:
-        weight_decay, layer_decay = optimizer.get("weight_decay", 0.0), self.hparams["layer_decay"]
-        if layer_decay == 1:
-            return param_groups_weight_decay(self.backbone, weight_decay=weight_decay)
-        if "lr" not in optimizer:
-            raise ConfigError(f"layer_decay={layer_decay} needs a rate to scale; set optimizer.lr")
-        groups = param_groups_layer_decay(self.backbone, weight_decay, layer_decay=layer_decay)
-        # The head first, since the rate of the first group is the one in the log.
-        return [{**group, "lr": optimizer["lr"] * group["lr_scale"]} for group in reversed(groups)]
-
     def configure_optimizers(self) -> Any:
-        """Build optimiser and schedule. Biases and norms are not decayed (He et al. 2019, section 3.1)."""
-        node = dict(self.hparams["optimizer"])
-        groups = self._parameter_groups(node)
-        optimizer = config.build(node, "optimizer", groups)
+        """Build optimiser and schedule; see `fer.models.optimization`."""
+        values = self.hparams
+        groups = optimization.parameter_groups(self.backbone, values["optimizer"], values["layer_decay"])
+        optimizer = config.build(values["optimizer"], "optimizer", groups)
         optimizer._step_supports_amp_scaling = False  # of fused ones; else Lightning refuses to clip in mixed precision
-        if not self.hparams["scheduler"]:
+        if not values["scheduler"]:
             return optimizer
-        node = {k: self._total_steps() if v == "total_steps" else v for k, v in self.hparams["scheduler"].items()}
-        if self.hparams["layer_decay"] != 1 and "max_lr" in node:
-            # OneCycleLR would give all groups the same rate
-            node["max_lr"] = [node["max_lr"] * group["lr_scale"] for group in groups]
-        options = {"interval": node.pop("interval", "step"), "monitor": node.pop("monitor", None)}
-        check_choice("scheduler.interval", options["interval"], ("step", "epoch"))
-        scheduler = config.build(node, "scheduler", optimizer, _convert_="all")
-        # `strict` would end a run whose first validation is later than its first epoch
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "strict": False, **options}}
+        scheduler = optimization.schedule(optimizer, values["scheduler"], self._total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
 def _log_prior(prior: Sequence[float] | None, classes: int) -> Tensor:
