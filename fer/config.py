@@ -242,7 +242,7 @@ def reader(node: Any) -> Callable[[], Any]:
     """
     function = build(node, "data.reader")
     if not callable(function):
-        raise ConfigError("data.reader is not a function, as in data=none; choose another of conf/data")
+        raise ConfigError("data.reader is not a function, as in data=none; see conf/data")
     try:
         inspect.signature(function).bind()
     except (TypeError, ValueError) as error:

@@ -286,7 +286,7 @@ def test_every_option_composes(group):
 
 
 def test_training_without_data_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match="choose another of conf/data"):
+    with pytest.raises(ConfigError, match="data=none; see conf/data"):
         experiment.run(config("data=none", "input_size=48", run_dir=tmp_path))
 
 
