@@ -43,12 +43,12 @@ from fer.stream import pipeline
 from fer.stream.draw.annotate import annotate
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import SceneCutDetector, Tracker
-from fer.stream.pipeline import TemporalState
 from fer.stream.recognizer import Recognizer, limit_threads
 from fer.stream.sinks import Context, open_sinks
 from fer.stream.sinks.logs import JsonLines
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import Kind, Source, open_source
+from fer.stream.state import TemporalState
 from fer.stream.stats import Stats
 from fer.stream.types import Detections, Frame
 

@@ -66,6 +66,9 @@ TABLE = [
     ("infer.py source=photo.png every=0", "every=0", "from 1"),
     ("infer.py source=photo.png view=windw", "view=windw", "auto", "window", "none"),
     ("infer.py source=photo.png blur=face", "blur=face", "faces", "others"),
+    ("infer.py source=photo.png baseline=10", "baseline=10", "leave it out"),
+    ("infer.py source=photo.png subtitles=out.srt", "subtitles=", "leave it out"),
+    ("infer.py source=photo.png smoothing.turned=-1", "smoothing.turned=-1", "from 0 to 180"),
     # The other commands
     ("fer.evaluate", "models=", "best.ckpt", "or fast"),
     ("fer.evaluate models=missing.ts", "missing.ts", MAKE_ONE),

@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> None:
 def _load(cfg: DictConfig) -> "Recognizer":
     from fer.stream.recognizer import Recognizer, limit_threads
 
-    settings = {name: cfg[name] for name in ("trust", "device", "threads", "tracking", "smoothing")}
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "tracking", "smoothing", "baseline")}
     detector = cfg.detector if cfg.blur is None else {**cfg.detector, "skip_still": False}
     recognizer = Recognizer(cfg.artifact, detector=detector, **settings)
     limit_threads(cfg.threads)
@@ -76,6 +76,10 @@ def _run_one(
     with open_source(path, cfg.threads, cfg.retry_for) as source:
         if blur and not short and (note := blur.check(source.live, cfg.every)):
             print(note, file=sys.stderr)
+        if source.still and cfg.baseline is not None:
+            raise ConfigError(
+                f"baseline={cfg.baseline} does not fit {source.name}: pictures have no time; leave it out"
+            )
         context = Context(source, stats=stats, threads=cfg.threads)
         sinks = open_sinks(outputs, context, cfg.artifact)
         view = wants_window(cfg.view, context) and not short

@@ -8,11 +8,9 @@ live sources, only the newest frame is processed, and dropped frames are counted
 all stages, closes all sinks, and is raised.
 """
 
-import itertools
 import os
 import signal
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,15 +20,14 @@ from typing import Protocol
 import numpy as np
 
 from fer.checks import check_number
-from fer.faces.pose import HeadPose
 from fer.faces.types import Array, Faces
 from fer.stream.draw.annotate import annotate
-from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.queues import BoundedQueue, close, room, start, with_end
 from fer.stream.search import Detect, search
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Source
+from fer.stream.state import TemporalState, without
 from fer.stream.stats import Stats
 from fer.stream.types import Detections, Frame, FrameResult
 
@@ -51,61 +48,6 @@ _BATCH = 8
 
 _BUFFERED = 16
 """The most frames of a file that wait for their batch to fill."""
-
-
-class TemporalState:
-    """The state of one run, kept from frame to frame.
-
-    Args:
-        tracker: Gives faces their ids; None for stills.
-        smoother: Smooths the probabilities of faces with ids, and decides which faces are uncertain.
-    """
-
-    def __init__(self, tracker: Tracker | None, smoother: Smoother) -> None:
-        self.tracker, self.smoother, self._pose = tracker, smoother, HeadPose()
-        self._ids = defaultdict[int, int](itertools.count(1).__next__)  # by the tracker's, which false faces have too
-
-    def identify(self, item: Detections, ahead: bool = False) -> tuple[Detections, Array]:
-        """Give the faces of the next searched frame their ids.
-
-        Args:
-            item: The frame.
-            ahead: Whether it can wait for the next search, which may confirm its new faces. If not, they are left out.
-
-        Returns:
-            The frame, and the ids of faces of the frame before, int64 (D,), that this search did not confirm.
-        """
-        if self.tracker is None:
-            return item, np.zeros(0, np.int64)
-        if item.cut:
-            self.tracker.cut()
-        frame = item.frame
-        ids, dropped = self.tracker.update(item.faces, frame.time, ahead, frame.event is not None)
-        item = replace(item, faces=replace(item.faces, ids=ids))
-        return item if ahead else without(item, self.tracker.waiting), dropped
-
-    def result(self, item: Detections, classes: tuple[str, ...], probabilities: Array) -> FrameResult:
-        """Return the result of the next searched frame, smoothed if its faces have ids."""
-        if item.cut:
-            self._ids.clear()  # of faces that do not return
-        faces = item.faces
-        if faces.ids is not None:
-            faces = replace(faces, ids=np.array([self._ids[k] for k in faces.ids.tolist()], np.int64))
-        pose = self._pose(item.frame.image, faces, item.frame.time)
-        smoothed, labels, uncertain = self.smoother(faces.ids, probabilities, item.frame.time)
-        if pose is not None:
-            uncertain |= self.smoother.turned(pose)
-        shown = probabilities, smoothed, labels, uncertain
-        return FrameResult(item.frame, faces, classes, *shown, unconfirmed=item.unconfirmed, cut=item.cut, pose=pose)
-
-
-def without(item: Detections, ids: Array) -> Detections:
-    """Move the faces with these ids from `item.faces` to `item.unconfirmed`."""
-    faces = item.faces
-    if faces.ids is None or not len(ids):
-        return item
-    kept = ~np.isin(faces.ids, ids)
-    return replace(item, faces=faces[kept], unconfirmed=np.concatenate([item.unconfirmed, faces.boxes[~kept]]))
 
 
 def results(

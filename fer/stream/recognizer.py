@@ -29,12 +29,13 @@ from fer.errors import ConfigError, SourceError
 from fer.faces.detect import Detector
 from fer.faces.types import Faces
 from fer.stream import pipeline
+from fer.stream.faces.baseline import Baseline
 from fer.stream.faces.classify import load_face_classifier
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import SceneCutDetector, Tracker
-from fer.stream.pipeline import TemporalState
 from fer.stream.sources import Source, open_source
 from fer.stream.sources.memory import as_rgb, check_time
+from fer.stream.state import TemporalState
 from fer.stream.stats import Stats
 from fer.stream.types import Detections, Frame, FrameResult
 
@@ -54,6 +55,8 @@ class Recognizer:
         trust: Run a TorchScript file that was made elsewhere.
         device: auto, cpu, cuda or cuda:1.
         threads: CPU threads of each network, None for all cores, and half of them for searching films.
+        baseline: Take the first seconds of each face of a film or session for its neutral face, and correct the rest by
+            them; see `fer.stream.faces.baseline`. None for nothing.
         detector, tracking, smoothing: Arguments of `Detector`, `Tracker` and `Smoother` in `fer.stream.faces`.
 
     Raises:
@@ -71,19 +74,22 @@ class Recognizer:
         detector: Mapping[str, Any] | None = None,
         tracking: Mapping[str, Any] | None = None,
         smoothing: Mapping[str, Any] | None = None,
+        baseline: float | None = None,
     ) -> None:
         check_flag("trust", trust)
         check_path("artifact", artifact)
         check_number("threads", threads, 1, 256, whole=True, optional=True)
         searched_on = device if ort.gpu() else "cpu"
         self._detector = _build(Detector, "detector", detector, device=searched_on, threads=threads)
-        self._tracking, self._smoothing = tracking, smoothing
+        self._tracking, self._smoothing, self._baseline = tracking, smoothing, baseline
         self._state(tracked=False)  # checks the values for smoothing
         if trust and artifact is not None:
             accept([str(artifact)])
         self.classify = load_face_classifier(artifact, device, threads)
         self.classes: tuple[str, ...] = self.classify.classes
         self.model = self.classify.model
+        if baseline is not None:
+            Baseline(baseline, self.classes)  # checks the value
 
     def detect(self, frame: Frame) -> Faces:
         """Return the faces of one frame, without ids."""
@@ -91,7 +97,8 @@ class Recognizer:
 
     def _state(self, tracked: bool) -> TemporalState:
         tracker = _build(Tracker, "tracking", self._tracking) if tracked else None
-        return TemporalState(tracker, _build(Smoother, "smoothing", self._smoothing))
+        baseline = Baseline(self._baseline, self.classes) if tracked and self._baseline is not None else None
+        return TemporalState(tracker, _build(Smoother, "smoothing", self._smoothing), baseline)
 
     def __call__(self, image: Any) -> FrameResult:
         """Return the faces of one picture, without ids or smoothing.

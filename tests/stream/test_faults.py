@@ -16,11 +16,12 @@ from fer.errors import FerError, SinkError, SourceError
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
-from fer.stream.pipeline import TemporalState, results, run
+from fer.stream.pipeline import results, run
 from fer.stream.sinks import Context, Sink
 from fer.stream.sinks.logs import Csv, JsonLines
 from fer.stream.sinks.video import VideoFile
 from fer.stream.sources import open_source
+from fer.stream.state import TemporalState
 from fer.stream.stats import Stats
 
 CLASSES = ("happy", "sad", "odd")

@@ -16,9 +16,10 @@ from fer.faces.types import Array, Faces
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
-from fer.stream.pipeline import TemporalState, _recognize, results, run
+from fer.stream.pipeline import _recognize, results, run
 from fer.stream.sinks.base import Sink, Stop
 from fer.stream.sources import Kind
+from fer.stream.state import TemporalState
 from fer.stream.stats import Stats
 from fer.stream.types import Detections, Frame, FrameResult
 

@@ -24,7 +24,7 @@ _PROGRESS = gr.Progress()
 
 def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     """Load the model and build the page. Uploads and results go into `folder`. Raises `ArtifactError`."""
-    settings = {name: cfg[name] for name in ("trust", "device", "threads", "tracking", "smoothing")}
+    settings = {name: cfg[name] for name in ("trust", "device", "threads", "tracking", "smoothing", "baseline")}
     # Uploads may be blurred, which needs each frame to be searched.
     recognizer = Recognizer(cfg.artifact, detector={**cfg.detector, "skip_still": False}, **settings)
     limit_threads(cfg.threads)

@@ -16,7 +16,7 @@ from fer.stream.draw.blur import Blur
 
 def check(cfg: DictConfig) -> None:
     """Check the values of conf/infer.yaml that the browser page uses. Raises `ConfigError`."""
-    for name in ("save", "log", "stats", "timeline", "report"):
+    for name in ("save", "log", "stats", "timeline", "subtitles", "report"):
         if cfg[name] is not None:
             raise ConfigError(f"{name}= does not go with source=browser; leave it out; the page offers downloads")
     Blur(cfg.blur)

@@ -12,7 +12,8 @@ from fer.stream.draw.blur import Blur, hide
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
-from fer.stream.pipeline import TemporalState, results
+from fer.stream.pipeline import results
+from fer.stream.state import TemporalState
 from fer.stream.stats import Stats
 from fer.stream.types import Frame, FrameResult
 

@@ -12,10 +12,11 @@ from fer.labels import EMOTIONS
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
-from fer.stream.pipeline import TemporalState, results, run
+from fer.stream.pipeline import results, run
 from fer.stream.sinks import Context, open_sinks
 from fer.stream.sinks.report import Report
 from fer.stream.sources import Source
+from fer.stream.state import TemporalState
 from fer.stream.types import Frame, FrameResult
 
 

@@ -8,8 +8,9 @@ from fer.labels import COLOURS, EMOTIONS, colours
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
-from fer.stream.pipeline import TemporalState, results, run
+from fer.stream.pipeline import results, run
 from fer.stream.sinks import Context, open_sinks
+from fer.stream.state import TemporalState
 
 
 def watched(path: Path, blind: range = range(0), until: int | None = None, classes: tuple[str, ...] = EMOTIONS) -> None:

@@ -16,10 +16,11 @@ from fer.stream.draw.panel import WIDTH
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeDetector, FakeFaceClassifier, FakeSource
-from fer.stream.pipeline import TemporalState, results, run
+from fer.stream.pipeline import results, run
 from fer.stream.sinks import Context, Stop, window
 from fer.stream.sinks.collect import Collector
 from fer.stream.sources import Kind
+from fer.stream.state import TemporalState
 from fer.stream.stats import Stats
 
 SMALL, LARGE = (4.0, 4.0, 14.0, 14.0), (20.0, 10.0, 50.0, 40.0)

@@ -13,8 +13,8 @@ from fer.stream import pipeline
 from fer.stream.faces.smooth import Smoother
 from fer.stream.faces.track import Tracker
 from fer.stream.fakes import FakeFaceClassifier
-from fer.stream.pipeline import TemporalState
 from fer.stream.sources import live, open_source
+from fer.stream.state import TemporalState
 from fer.stream.stats import Stats
 from fer.stream.types import Frame
 
