@@ -161,7 +161,7 @@ def test_votes_are_for_the_part_that_they_fit(homes):
         mixture.read({"own": parts["own"]}, votes=homes / "votes.csv")
 
 
-@pytest.mark.parametrize("name", [name for name in options("data") if name != "mixture"])
+@pytest.mark.parametrize("name", [name for name in options("data") if name not in ("mixture", "none")])
 def test_every_dataset_can_be_a_part(name):
     cfg = config("data=mixture", f"+data@data.parts.x={name}", "data.size=52")
     node = OmegaConf.to_container(cfg.data, resolve=True)["parts"]["x"]["reader"]
