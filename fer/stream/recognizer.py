@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from inspect import signature
 from itertools import count, islice
 from math import inf
@@ -160,9 +161,17 @@ class Recognizer:
             for note in opened.notes:
                 _log.warning(note)
 
-    def session(self) -> "Session":
-        """Return a session for one viewer, whose frames come from elsewhere, such as a browser."""
-        return Session(self, self._state(tracked=True))
+    def session(self, every: int = 1) -> "Session":
+        """Return a session for one viewer, whose frames come from elsewhere, such as a browser.
+
+        Args:
+            every: Search every k-th frame for faces, as in `stream`.
+
+        Raises:
+            ConfigError: `every` is not a whole number from 1.
+        """
+        check_number("every", every, 1, whole=True)
+        return Session(self, self._state(tracked=True), every)
 
 
 class Session:
@@ -172,8 +181,10 @@ class Session:
     more than `tracking.lost` away. Threads take turns.
     """
 
-    def __init__(self, recognizer: Recognizer, state: TemporalState) -> None:
+    def __init__(self, recognizer: Recognizer, state: TemporalState, every: int = 1) -> None:
         self._recognizer, self._state, self._is_cut = recognizer, state, SceneCutDetector()
+        self._every = every
+        self._last: FrameResult | None = None
         self._index, self._start, self._time, self._lock = count(), monotonic(), -inf, threading.Lock()
 
     def __call__(self, image: Any, time: float | None = None) -> FrameResult:
@@ -191,7 +202,12 @@ class Session:
             clock = max(monotonic() - self._start, self._time + 1e-3)
             self._time = check_time(clock if time is None else time, self._time)
             frame = Frame(picture, next(self._index), self._time)
-            return self._recognizer._recognize(frame, self._state, self._is_cut(frame))
+            cut, tracker = self._is_cut(frame), self._state.tracker
+            if self._last is None or frame.index % self._every == 0 or cut or (tracker and tracker.unsure):
+                self._last = self._recognizer._recognize(frame, self._state, cut)
+            else:
+                self._last = replace(self._last, frame=frame, searched=False, cut=False)
+            return self._last
 
 
 def _build(kind: Callable[..., T], name: str, values: Mapping[str, Any] | None, **others: Any) -> T:

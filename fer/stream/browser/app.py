@@ -16,6 +16,7 @@ from fer.errors import FerError, SourceError
 from fer.labels import colours
 from fer.stream.browser import uploads
 from fer.stream.browser.viewers import Viewers
+from fer.stream.draw.blur import Blur
 from fer.stream.recognizer import Recognizer, limit_threads
 
 _HERE = Path(__file__).parent
@@ -28,9 +29,11 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
     # Uploads may be blurred, which needs each frame to be searched.
     recognizer = Recognizer(cfg.artifact, detector={**cfg.detector, "skip_still": False}, **settings)
     limit_threads(cfg.threads)
-    viewers, handler = Viewers(recognizer), Uploads(recognizer, folder, cfg)
+    blur = partial(Blur, cfg.blur, {**cfg.detector, "threads": cfg.threads}) if cfg.blur else None
+    viewers, handler = Viewers(recognizer, every=cfg.every, blur=blur), Uploads(recognizer, folder, cfg)
     tints = json.dumps(colours(recognizer.classes))
-    script = f"const COLOURS = {tints};\n{(_HERE / 'live.js').read_text()}"
+    blurred = json.dumps(blur is not None)
+    script = f"const COLOURS = {tints}, HIDDEN = {blurred};\n{(_HERE / 'live.js').read_text()}"
 
     def recognize(request: dict[str, str]) -> dict[str, Any]:  # Gradio takes no methods
         return viewers.recognize(request)

@@ -1,5 +1,6 @@
 // The camera tab. The page itself shows the camera; it sends small JPEGs to the program, one at a time, and receives
-// boxes and probabilities. `element` and `server` come from Gradio; COLOURS is defined before this file.
+// boxes and probabilities, and with blur= the picture to show. `element` and `server` come from Gradio; COLOURS and HIDDEN
+// are defined before this file.
 const root = element.querySelector(".fer-live");
 const video = root.querySelector("video");
 const overlay = root.querySelector("canvas");
@@ -10,6 +11,7 @@ const viewer = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.t
 const copy = document.createElement("canvas");
 const times = [];
 let stream = null;
+if (HIDDEN) video.style.visibility = "hidden";  // only pictures in which faces are hidden are shown
 
 const say = (text) => { note.textContent = text; };
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -72,7 +74,14 @@ async function loop(own) {
     while (times.length > 1 && now - times[0] > 2000) times.shift();
     const rate = times.length > 1 ? (times.length - 1) * 1000 / (now - times[0]) : 0;
     say(`${rate.toFixed(0)} results a second, ${(now - sent).toFixed(0)} ms each`);
-    show(result);
+    let picture = null;
+    if (HIDDEN) {
+      picture = new Image();
+      picture.src = result.picture;
+      await picture.decode();
+      if (stream !== own) return;
+    }
+    show(result, picture);
     root.lastImage = image;
     root.lastResult = result;
     root.dataset.results = String(Number(root.dataset.results || 0) + 1);
@@ -80,10 +89,16 @@ async function loop(own) {
   }
 }
 
-function show(result) {
+function show(result, picture) {
   overlay.width = result.width;
   overlay.height = result.height;
   const pen = overlay.getContext("2d");
+  if (picture) {
+    pen.save();
+    pen.scale(-1, 1);
+    pen.drawImage(picture, -result.width, 0, result.width, result.height);
+    pen.restore();
+  }
   const unit = Math.min(result.width, result.height) / 360;
   pen.font = `600 ${Math.round(16 * unit)}px system-ui, sans-serif`;
   pen.textBaseline = "top";

@@ -20,6 +20,7 @@ def check(cfg: DictConfig) -> None:
         if cfg[name] is not None:
             raise ConfigError(f"{name}= does not go with source=browser; leave it out; the page offers downloads")
     Blur(cfg.blur)
+    check_number("every", cfg.every, 1, whole=True)
     host, password = str(cfg.browser.host), cfg.browser.password
     for name, high in (("port", 65535), ("max_mb", 100_000), ("max_seconds", 100_000)):
         check_number(f"browser.{name}", cfg.browser[name], 1, high, whole=True)
@@ -50,8 +51,8 @@ def serve(cfg: DictConfig) -> None:
         SinkError: The port cannot be listened on.
     """
     check(cfg)
-    if cfg.blur is not None:
-        print(f"blur={cfg.blur} hides faces in uploads, not in the camera's picture", file=sys.stderr)
+    if cfg.blur is not None and (note := Blur(cfg.blur).check(live=False, every=cfg.every)):
+        print(note, file=sys.stderr)
     _check_port(str(cfg.browser.host), cfg.browser.port)
     with tempfile.TemporaryDirectory(prefix="fer_browser_", ignore_cleanup_errors=True) as folder:
         # Gradio reads these when it is imported

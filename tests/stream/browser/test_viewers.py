@@ -1,5 +1,8 @@
 import base64
 import threading
+from collections.abc import Generator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,12 @@ import pytest
 from torch import nn
 
 from fer import artifact
+from fer.errors import ConfigError
 from fer.faces.types import Faces
 from fer.stream import Recognizer, recognizer
 from fer.stream.browser.viewers import Viewers
-from fer.stream.types import Frame
+from fer.stream.draw.blur import Blur
+from fer.stream.types import Frame, FrameResult
 
 ALICE, BOB = "a" * 32, "b" * 32
 
@@ -55,9 +60,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def viewers(model: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Viewers:
+def one_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> Recognizer:
     monkeypatch.setattr(recognizer, "Detector", lambda **_: Bright())
-    return Viewers(Recognizer(model), clock)
+    return Recognizer(model)
+
+
+@pytest.fixture
+def viewers(one_model: Recognizer, clock: Clock) -> Viewers:
+    return Viewers(one_model, clock)
 
 
 def look(viewers: Viewers, key: str, left: int | None, times: int = 3) -> dict[str, Any]:
@@ -73,6 +83,33 @@ def test_a_result_has_the_row_and_the_size(viewers: Viewers) -> None:
     assert (result["width"], result["height"], face["id"]) == (160, 120, 1)
     assert face["box"] == pytest.approx([20, 30, 60, 80], abs=2)
     assert set(face["probabilities"]) == {"a", "b", "c"}
+
+
+def test_with_blur_each_result_has_the_picture_to_show(one_model: Recognizer) -> None:
+    class Everything(Blur):
+        def over(self, results: Generator[FrameResult], live: bool = False) -> Generator[FrameResult]:
+            assert live
+            for result in results:
+                yield replace(result, frame=replace(result.frame, image=np.full_like(result.frame.image, 77)))
+
+    viewers = Viewers(one_model, every=3, blur=partial(Everything, "faces"))
+    for _ in range(3):
+        result = look(viewers, ALICE, 20, times=1)
+        data = np.frombuffer(base64.b64decode(result["picture"].partition(",")[2]), np.uint8)
+        shown = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert shown.shape == (120, 160, 3) and np.abs(shown.astype(int) - 77).max() <= 2
+        assert "carried" not in result, "blur searches every frame"
+    look(viewers, BOB, 20)
+
+
+def test_of_every_third_frame_the_others_keep_the_faces(one_model: Recognizer) -> None:
+    viewers = Viewers(one_model, every=3)
+    rows = [look(viewers, ALICE, 20, times=1) for _ in range(9)]
+    carried = [row.get("carried", False) for row in rows]
+    assert carried[3:] == [False, True, True] * 2 and not carried[0]
+    assert all(row["faces"] == rows[3]["faces"] for row in rows[4:6]) and "picture" not in rows[0]
+    with pytest.raises(ConfigError, match="every=0"):
+        one_model.session(every=0)
 
 
 def test_nobody_sees_the_ids_or_faces_of_others(viewers: Viewers) -> None:
