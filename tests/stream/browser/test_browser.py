@@ -324,6 +324,25 @@ def test_the_camera_shows_emotions_and_pages_keep_to_themselves(tmp_path: Path, 
     print(f"results a second: {rates}")
 
 
+@chromium
+@pytest.mark.shared
+def test_with_blur_the_camera_is_shown_by_the_program_with_its_faces_hidden(tmp_path: Path, shared: Path) -> None:
+    from fer.faces.detect import Detector
+    from fer.stream.sources import open_source
+
+    images = [frame.image for frame in open_source(str(shared / "single_face.mp4"))][:30]
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with serving(folder, "blur=faces") as server, Chromium(film(tmp_path / "here.mjpeg", images)) as chrome:
+        page = watching(chrome, server)
+        page.until("document.querySelector('.fer-live').dataset.results > 3 && window.ferFaces().length")
+        assert page.evaluate("getComputedStyle(document.querySelector('.fer-live video')).visibility") == "hidden"
+        shown = page.evaluate("document.querySelector('.fer-live canvas').toDataURL('image/png')")
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(shown.split(",")[1]), np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert image is not None and image.std() > 20, "a picture is drawn"
+        assert len(Detector()(image)) == 0
+
+
 def film(path: Path, images: list[Array], shift: int = 0) -> Path:
     """Write a Motion JPEG for Chromium's camera, shifted sideways by `shift` pixels."""
     moved = [cv2.cvtColor(np.roll(image, shift, axis=1), cv2.COLOR_RGB2BGR) for image in images]
