@@ -38,6 +38,8 @@ class Image:
 def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: Path) -> dict[str, list[Image]]:
     """Cut splits from train in groups: folders, or series of frames, or single images if series are too few.
 
+    Images of fewer folders than splits are cut one by one, too, and a warning says what this means for the scores.
+
     Args:
         images: All of train.
         missing: Share of the images for each split to cut.
@@ -54,9 +56,10 @@ def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: P
     classes, truth = np.unique([image.label for image in images], return_inverse=True)
     shares = np.array([1 - sum(missing.values()), *missing.values()])
     foldered, series = all(image.group for image in images), list(map(_series, images))
-    alone = [image.group or str(image.path) for image in images]
-    grouped = [name or own for name, own in zip(series, alone, strict=True)]
-    for kind, keys in [("groups", grouped)] if foldered else [("groups", grouped), ("images", alone)]:
+    few = foldered and len({image.group for image in images}) < len(names)
+    alone = [str(image.path) if few or not image.group else image.group for image in images]
+    grouped = [image.group or name or own for image, name, own in zip(images, series, alone, strict=True)]
+    for kind, keys in [("groups", grouped)] if foldered and not few else [("groups", grouped), ("images", alone)]:
         groups, group = np.unique(keys, return_inverse=True)
         counts = np.zeros((len(groups), len(classes)), dtype=np.int64)
         np.add.at(counts, (group, truth), 1)
@@ -66,6 +69,9 @@ def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: P
         kind = "images" if len(groups) == len(images) else kind
         _log.info("%s: %s cut from train by %d %s", source, " and ".join(missing), len(groups), kind)
         part = dealt[group]
+        if few:
+            what = "too few sessions or persons for splits of their own: the scores are those of faces seen in training"
+            _log.warning("%s: %s; record %d or more", source, what, len(names))
         sides = {pair for pair in zip(series, part.tolist(), strict=True) if _VIDEO.search(pair[0])}
         torn = sorted(name for name, count in Counter(name for name, _ in sides).items() if count > 1)
         if torn:

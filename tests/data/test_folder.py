@@ -441,11 +441,20 @@ def test_a_single_class(tmp_path: Path) -> None:
 
 def test_too_few_groups(tmp_path: Path) -> None:
     tree(tmp_path, "<s>/<c>/<i>.png", s=("s1", "s2"), c=("happy", "sad"), i="abcdef")
-    message = refusal(tmp_path)
-    assert "cannot cut val and test from 2 groups" in message
-    assert "add a session or a person, or make train, val and test folders" in message
     tree(tmp_path, "<s>/<c>/<i>.png", s=("s3", "s4"), c=("happy",), i="abcdef")
-    assert "'sad' is in 2 of them" in refusal(tmp_path)
+    message = refusal(tmp_path)
+    assert "cannot cut val and test from 4 groups" in message
+    assert "'sad' is in 2 of them" in message
+    assert "add a session or a person, or make train, val and test folders" in message
+
+
+def test_one_or_two_sessions_are_cut_by_image_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree(tmp_path, "<s>/<c>/<i>.png", s=("s1", "s2"), c=("happy", "sad"), i="abcdef")
+    splits = folder.read(tmp_path)
+    assert sum(map(len, splits.values())) == 24
+    assert all(min(split.counts()) for split in splits.values())
+    assert "too few sessions or persons" in caplog.text
+    assert "record 3 or more" in caplog.text
 
 
 def test_of_a_split_given_twice_the_second_is_named_in_a_warning(
