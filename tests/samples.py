@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
@@ -26,6 +27,7 @@ from fer.artifact.parity import golden_batch
 from fer.config import CONF
 from fer.data.votes import COLUMNS
 from fer.faces.types import Faces
+from fer.labels import EMOTIONS
 from fer.stream.types import Frame, FrameResult
 
 if TYPE_CHECKING:
@@ -240,3 +242,12 @@ class _Files(SimpleHTTPRequestHandler):
 def served_folder(folder: Path) -> AbstractContextManager[str]:
     """A web server with the files of a folder."""
     return served(partial(_Files, directory=str(folder)))
+
+
+def faces_in(folder: Path, per_class: int = 2, classes: Sequence[str] = EMOTIONS) -> Path:
+    """Write images of noise into class folders, alike within a class, and return the folder."""
+    for k, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for n in range(per_class):
+            cv2.imwrite(str(folder / name / f"{n}.png"), np.random.default_rng(k).integers(0, 256, (60, 50), np.uint8))
+    return folder

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from samples import ROOT
+from samples import ROOT, faces_in
 
 from fer import artifact, metrics
 from fer.data import synthetic, votes
@@ -180,15 +180,6 @@ def test_another_seed_than_that_of_the_training_is_warned_of(make_model, run, sp
 
 
 SIX = EMOTIONS[:6]
-
-
-def faces_in(folder, per_class: int = 2, classes=EMOTIONS):
-    """A folder of drawn faces in class folders, as for `also=`."""
-    for k, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        for n in range(per_class):
-            cv2.imwrite(str(folder / name / f"{n}.png"), np.random.default_rng(k).integers(0, 256, (60, 50), np.uint8))
-    return folder
 
 
 def votes_file(path, splits: dict[str, Split]):
