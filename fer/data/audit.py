@@ -205,10 +205,11 @@ def read(
     channels: int = 1,
     unreadable: list[Unreadable] | None = None,
     crop: str | None = None,
+    dataset: str | None = None,
 ) -> dict[str, Split]:
-    """Read a file, folder or archive of FER-2013, or a folder of images by class.
+    """Read a file, folder or archive of FER-2013, a folder of images by class, or another dataset.
 
-    Files of a folder that cannot be read are added to `unreadable`. `crop` is that of `folder.read`.
+    Files of a folder that cannot be read are added to `unreadable`. `crop` and `dataset` are those of `folder.read`.
 
     Raises:
         DataError: It is neither.
@@ -218,6 +219,8 @@ def read(
     path = expand(root)
     if not path.exists():
         raise DataError(f"nothing at {path}; give a folder of images by class, or fer2013.csv or its archive")
+    if dataset or folder.recognise(path):
+        return folder.read(path, size, channels, unreadable=unreadable, crop=crop, dataset=dataset)
     home = None if path.is_file() else layout.find_splits(path)
     if path.is_file() or ((found := fer2013.find(path)) and (found != path or not home)):
         return fer2013.read(path)
@@ -240,7 +243,7 @@ def run(cfg: DictConfig) -> None:
     out, title = expand(cfg.out), "Audit of " + ", ".join(Path(root).resolve().name for root in roots)
     unreadable: list[Unreadable] = []
     if len(roots) == 1:
-        splits = read(roots[0], cfg.size, cfg.channels, unreadable, cfg.crop)
+        splits = read(roots[0], cfg.size, cfg.channels, unreadable, cfg.crop, cfg.dataset)
     else:
         splits = _read_several(roots, cfg, unreadable)
     audit = examine(splits, cfg.votes, unreadable)
@@ -275,7 +278,7 @@ def _read_several(roots: Sequence[str], cfg: DictConfig, unreadable: list[Unread
         while name in data:
             name += "'"
         broken: list[Unreadable] = []
-        data[name] = read(root, cfg.size, cfg.channels, broken, cfg.crop)
+        data[name] = read(root, cfg.size, cfg.channels, broken, cfg.crop, cfg.dataset)
         unreadable += [file._replace(split=f"{name}/{file.split}", file=f"{name}/{file.file}") for file in broken]
     unified = mixture.unify(data, cfg.size, cfg.channels)
     return {f"{name}/{split}": own for name, splits in unified.items() for split, own in splits.items()}

@@ -6,8 +6,6 @@ fer2013.tar.gz                    the original release, which contains fer2013.c
 train/<class>/*, test/<class>/*   the Kaggle folders, or their zip; with val/<class>/* or not
 """
 
-import codecs
-import csv
 import logging
 import os
 import tarfile
@@ -15,27 +13,23 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from fer.checks import check_flag, check_number, check_path
-from fer.data import cache, layout
-from fer.data.base import Split
-from fer.data.folder import Unreadable, read_images, refusal
+from fer.data import cache, layout, listing
+from fer.data.base import Split, Unreadable
+from fer.data.listing import USAGE
+from fer.data.pictures import read_images, refusal
 from fer.errors import DataError
 from fer.files import expand
-from fer.labels import EMOTIONS, canonical, key
+from fer.labels import EMOTIONS, canonical
 
 SIDE = 48
 KAGGLE = "msambare/fer2013"
-USAGE = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
-"""Our names of the splits by those in the files of FER-2013 and FER+."""
 
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 _ARCHIVES = (".zip", ".gz", ".tgz", ".tar")
-_OTHER_NAMES = {"emotion": "label", "usage": "split"}
-"""Names that others give to the columns."""
 _LABELS = {str(label): label for label in range(len(EMOTIONS))}
 
 _SEPARATORS = str.maketrans(",;[]", "    ")
@@ -122,14 +116,7 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _is_table(path: Path) -> bool:
-    if path.suffix.lower() != ".csv":
-        return False
-    try:
-        with _open(path) as file:
-            header, _ = _table(file)
-            return bool(_column(header, "emotion") and _column(header, "pixels"))
-    except (OSError, UnicodeError, csv.Error):
-        return False
+    return path.suffix.lower() == ".csv" and listing.has_columns(path, "emotion", "pixels")
 
 
 def _read(source: Path, seed: int, notes: list[str]) -> dict[str, Split]:
@@ -168,74 +155,9 @@ def _images(path: Path, name: str, notes: list[str]) -> Iterator[Labelled]:
         yield from _csv_images(table, name if table == path else str(table), layout.split_name(table.stem))
 
 
-def _open(path: Path) -> TextIO:
-    """Open a text file in UTF-8, or in the UTF-16 of spreadsheets, which begins with a byte order mark."""
-    with path.open("rb") as file:
-        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return path.open(encoding="utf-16" if wide else "utf-8-sig", newline="")
-
-
-def _table(lines: TextIO) -> tuple[list[str], "csv.DictReader[str]"]:
-    """Return the columns of a CSV file as `fer.labels.key` has them, and a reader of its rows.
-
-    Its separator is a comma, a semicolon or a tabulator.
-    """
-    separator = max(",;\t", key=lines.readline().count)
-    lines.seek(0)
-    reader = csv.DictReader(lines, restval="", delimiter=separator)
-    header = reader.fieldnames = [key(name) for name in reader.fieldnames or ()]
-    return header, reader
-
-
-def _column(header: Sequence[str], name: str) -> str | None:
-    """Return the name in `header` of the column `name`, None without one."""
-    return next((each for each in (key(name), _OTHER_NAMES.get(name)) if each in header), None)
-
-
-def rows(
-    path: Path, name: str, columns: Sequence[str], split: str | None = None
-) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield the rows of a CSV file of FER-2013 or FER+, without empty ones.
-
-    Args:
-        path: The file. Of its header, case, surrounding spaces and aliases of emotions make no difference.
-        name: Name of the file for messages.
-        columns: The required columns besides usage.
-        split: Of all rows if there is no column usage; None to require it.
-
-    Yields:
-        For each row, its position for messages ("fer2013.csv, line 7"), its split (train, val or test) and the texts
-        of `columns`, "" where the row is too short.
-
-    Raises:
-        DataError: Not a CSV file, a column is missing, or a usage is unknown.
-        OSError: The file cannot be read.
-    """
-    line = 0
-    try:
-        with _open(path) as lines:
-            header, table = _table(lines)
-            found = {column: _column(header, column) for column in ("usage", *columns)}
-            if missing := [column for column, its in found.items() if not its and not (split and column == "usage")]:
-                expected, given = ", ".join([*columns, "Usage"]), ", ".join(header)[:80]
-                raise DataError(f"{name}: no column {missing[0]!r}; expected {expected}, found {given!r}")
-            for row in table:
-                line = table.line_num
-                where = f"{name}, line {line}"
-                usage, *values = (row[column].strip() if column else "" for column in found.values())
-                if not usage and not any(values):
-                    continue  # a spreadsheet's last rows
-                named = layout.split_name(usage) if found["usage"] else split
-                if named is None:
-                    raise DataError(f"{where}: Usage is {usage[:20]!r}; expected one of {', '.join(USAGE)}")
-                yield where, named, values
-    except (UnicodeError, csv.Error) as error:
-        raise DataError(f"{name}, line {line + 1}: not CSV in UTF-8 ({error}); fetch it again") from None
-
-
 def _csv_images(path: Path, name: str, split: str | None) -> Iterator[Labelled]:
     """Yield the images of a CSV file. Without a column usage they are those of `split`, or train."""
-    for where, given, (emotion, text) in rows(path, name, ("emotion", "pixels"), split or "train"):
+    for where, given, (emotion, text) in listing.rows(path, name, ("emotion", "pixels"), split or "train"):
         label = _LABELS.get(emotion.removesuffix(".0"))
         if label is None and (word := canonical(emotion)) in EMOTIONS:
             label = EMOTIONS.index(word)

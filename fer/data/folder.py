@@ -5,29 +5,37 @@ root/{train,val,test}/<class>/…   split folders; a missing val or test is cut 
 root/<class>/<person>/…           no split folders: split by person
 root/<session>/<class>/…          split by session; the camera collector writes this layout
 root/<class>/…                    split by series (clip_0001.jpg, clip_0002.jpg, …) or, without any, by image
-RAF-DB                            as it is distributed, see `fer.data.rafdb`
+others                            as they are distributed, see `DATASETS`
 
 A split by group keeps all images of a person, session or series on one side, so that no model is tested on
 the neighbour of a frame it was trained on.
 """
 
 import logging
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import cv2
-import numpy as np
+from typing import Any
 
 from fer import labels
 from fer.checks import check_choice, check_number, check_path
-from fer.data import layout, rafdb
+from fer.data import affectnet, ckplus, expw, ferplus, layout, listed, pictures, rafdb
 from fer.data.base import Split, Unreadable
-from fer.data.crop import FaceCropper
 from fer.data.groups import Image, cut
-from fer.errors import DataError
+from fer.data.listing import Dataset
+from fer.errors import ConfigError, DataError
 from fer.files import expand
-from fer.images import read_image
+
+DATASETS: dict[str, Dataset] = {
+    "rafdb": rafdb.DATASET,
+    "ferplus": ferplus.DATASET,
+    "affectnet": affectnet.DATASET,
+    "ckplus": ckplus.DATASET,
+    "expw": expw.DATASET,
+    "listed": listed.DATASET,
+}
+"""By the names of their configs."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +48,10 @@ def read(
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     unreadable: list[Unreadable] | None = None,
+    dataset: str | None = None,
     crop: str | None = None,
+    leave_out: Sequence[str] = (),
+    **options: Any,
 ) -> dict[str, Split]:
     """Read the splits train, val and test from a folder in one of the layouts above.
 
@@ -49,49 +60,79 @@ def read(
     Classes are named after their folders, see `fer.labels.unify`, in the order of `fer.labels.order`. The level whose
     folders are named after emotions holds the classes. Without such names it is the first level, or the second if all
     names of the first contain digits (sessions) and none of the second does. What is an image is decided by content.
-    Images are turned upright (EXIF), cut to their central square, or to their face (`crop`), and resized. Rows are in
-    the order of their paths.
-    Files that are not read are counted in warnings.
+    Images are turned upright (EXIF), cut to their box, to their central square or to their face (`crop`), and resized.
+    Rows are in the order of their paths, or of the list. Files that are not read are counted in warnings.
 
     Args:
-        root: The folder.
+        root: The folder, or the file of a list.
         size: Side of the square images in pixels, 8 to 4096.
         channels: 1 for luma, uint8 (N, size, size), or 3 for RGB, uint8 (N, size, size, 3).
         seed: Decides which groups are cut from train.
         val_fraction, test_fraction: Shares of train's images to cut for a val or test without a folder, as nearly as
             whole groups allow.
         unreadable: Files that cannot be read are added here and left out, instead of an error.
-        crop: "auto" to search each picture for its face and to cut that out as inference does, see `fer.data.crop`;
-            None for the central square.
+        dataset: One of `DATASETS`, which says what numbered folders mean; None to recognise it by its files.
+        crop: "auto" to search each picture without a box for its face and to cut that out as inference does, see
+            `fer.data.crop`; None for the central square.
+        leave_out: Classes whose images are not read.
+        options: Of the dataset; see `fer.data.listed`.
 
     Raises:
         DataError: No labelled images, a class that a split lacks, too few groups, or unreadable images.
         ConfigError: An argument is out of range.
     """
-    check_number("data.size", size, 8, 4096, whole=True)
-    check_choice("data.channels", channels, (1, 3))
-    cropper = _cropper(crop)
-    check_number("seed", seed, whole=True)
-    check_number("val_fraction", val_fraction, 0, 1, above=True)
-    check_number("test_fraction", test_fraction, 0, 1 - val_fraction, above=True)
-    root, folders, images = _find("data.root", root)
-    _check_classes(images, folders)
+    _check_arguments(size, channels, seed, val_fraction, test_fraction)  # before the files are searched
+    root, images = _find("data.root", root, dataset, options)
+    return assemble(images, root, size, channels, seed, val_fraction, test_fraction, unreadable, crop, leave_out)
+
+
+def assemble(
+    images: dict[str, list[Image]],
+    root: Path,
+    size: int = 48,
+    channels: int = 1,
+    seed: int = 0,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    unreadable: list[Unreadable] | None = None,
+    crop: str | None = None,
+    leave_out: Sequence[str] = (),
+) -> dict[str, Split]:
+    """Read image files. If there is a train, a val or test that is missing is cut from it.
+
+    Args:
+        images: Of each split that is there.
+        root: The folder to which the names of the images are relative.
+        size, channels, seed, val_fraction, test_fraction, unreadable, crop, leave_out: As in `read`, as are the errors.
+    """
+    _check_arguments(size, channels, seed, val_fraction, test_fraction)
+    cropper = pictures.cropper(crop)
+    images = _left_out(images, leave_out, root)
+    _check_classes(images, root)
     missing = {n: share for n, share in (("val", val_fraction), ("test", test_fraction)) if n not in images}
     if missing and "train" in images:
-        images |= cut(images["train"], missing, seed, folders["train"])
+        images |= cut(images["train"], missing, seed, root)
     classes = labels.order([image.label for rows in images.values() for image in rows])
     broken: list[Unreadable] = []
     splits = {
-        name: _load(name, images[name], classes, size, channels, root, broken, cropper)
+        name: pictures.load(name, images[name], classes, size, channels, root, broken, cropper)
         for name in layout.SPLITS
         if name in images
     }
-    _say(cropper, root)
+    pictures.say(cropper, root)
     if unreadable is not None:
         unreadable += broken
     elif broken:
-        raise DataError(refusal(broken, root))
+        raise DataError(pictures.refusal(broken, root))
     return splits
+
+
+def _check_arguments(size: int, channels: int, seed: int, val_fraction: float, test_fraction: float) -> None:
+    check_number("data.size", size, 8, 4096, whole=True)
+    check_choice("data.channels", channels, (1, 3))
+    check_number("seed", seed, whole=True)
+    check_number("val_fraction", val_fraction, 0, 1, above=True)
+    check_number("test_fraction", test_fraction, 0, 1 - val_fraction, above=True)
 
 
 def read_part(
@@ -111,8 +152,8 @@ def read_part(
     """
     check_number("size", size, 8, 4096, whole=True)
     check_choice("channels", channels, (1, 3))
-    cropper = _cropper(crop)
-    root, _, images = _find(name, root)
+    cropper = pictures.cropper(crop)
+    root, images = _find(name, root)
     if part is None and (own := [each for each in ("test", "val") if each in images]):
         part = own[0]
         if len(images) > 1:
@@ -120,12 +161,13 @@ def read_part(
     if part not in (None, "all", *images):
         raise DataError(f"{root} has no split {part}; choose from {', '.join((*images, 'all'))}")
     rows = [image for split, each in images.items() if part in (None, "all", split) for image in each]
-    _check_classes({name: rows}, {name: root})
+    _check_classes({name: rows}, root)
     broken: list[Unreadable] = []
-    split = _load(name, rows, labels.order([image.label for image in rows]), size, channels, root, broken, cropper)
-    _say(cropper, root)
+    classes = labels.order([image.label for image in rows])
+    split = pictures.load(name, rows, classes, size, channels, root, broken, cropper)
+    pictures.say(cropper, root)
     if broken:
-        raise DataError(refusal(broken, root))
+        raise DataError(pictures.refusal(broken, root))
     return split
 
 
@@ -140,121 +182,104 @@ def read_each(name: str, paths: Sequence[str], size: int, channels: int, taken: 
     return splits
 
 
-def _find(name: str, given: str | Path) -> tuple[Path, dict[str, Path], dict[str, list[Image]]]:
-    """Return the folder that holds the dataset, and the folder and the images of each split that is there."""
+def recognise(root: Path) -> str | None:
+    """Return the name of the dataset in `DATASETS` whose list is below `root`, or None."""
+    return next((name for name, each in DATASETS.items() if each.find(root)), None)
+
+
+def _find(
+    name: str, given: str | Path, dataset: str | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[Path, dict[str, list[Image]]]:
+    """Return the folder that holds the dataset and the images of each split that is there.
+
+    Args:
+        name: Key of the folder in the config, for messages.
+        given: Its value.
+        dataset, options: As in `read`.
+    """
     check_path(name, given, optional=False)
-    root = expand(given)
-    if not root.is_dir():
-        found = ", which is a file" if root.exists() else ""
-        raise DataError(f"no folder {root}{found}; set {name} to the folder with train/<class>/ or <class>/")
-    if table := rafdb.find(root):
-        listed = rafdb.read(table).items()
-        images = {split: [Image(path, label) for path, label in rows] for split, rows in listed}
-        return root, dict.fromkeys(images, root), images
-    notes: list[str] = []
-    root, folders = layout.split_folders(root, notes)
-    folders = folders or {"train": root}
-    images = layout.labelled(root, folders, notes)
+    check_choice("dataset", dataset, (None, *DATASETS))
+    root, notes = expand(given), list[str]()
+    wanted = kind = DATASETS.get(dataset or recognise(root) or "")
+    images: dict[str, list[Image]] = {}
+    found = kind.find(root, **(options or {})) if kind else None
+    if kind and found:
+        images = kind.images(found, notes, **(options or {}))
+        root = root if root.is_dir() else root.parent
+    elif not root.is_dir():
+        what = ", which is a file" if root.exists() else ""
+        raise DataError(f"no folder {root}{what}; set {name} to the folder with train/<class>/ or <class>/")
+    elif not kind or kind.is_copy:
+        root, images, kind = _class_folders(root, kind, notes)
+    classes = {row.label for rows in images.values() for row in rows}
+    if wanted and not found and not classes & set(wanted.numbers.values()):
+        raise DataError(f"no {wanted.name} in {root}; expected {wanted.expected}")
+    if kind and kind.left_out:
+        images = _without(images, kind.left_out, root, notes)
     for note in notes:
         _log.warning("%s", note)
-    return root, folders, images
+    return root, images
 
 
-def read_images(
-    images: Iterable[Image],
-    split: str,
-    root: Path,
-    channels: int,
-    unreadable: list[Unreadable],
-    edit: Callable[[Image, str, np.ndarray], np.ndarray] | None = None,
-) -> Iterator[tuple[Image, str, np.ndarray]]:
-    """Yield images with their paths below `root` and pixels, uint8 (H, W) luma or (H, W, 3) RGB; see `fer.images`.
+def _class_folders(
+    root: Path, kind: Dataset | None, notes: list[str]
+) -> tuple[Path, dict[str, list[Image]], Dataset | None]:
+    """Return the folder with the splits or classes, the images of each split, and the dataset if they are a copy."""
+    copies = [kind] if kind else []
 
-    Files that cannot be read are added to `unreadable`. `edit` takes an image, its path and its RGB pixels, and
-    returns those to yield.
+    def numbers(names: set[str], example: Path) -> Mapping[str, str] | None:
+        others = [] if kind else DATASETS.values()
+        copies.extend(each for each in others if each.is_copy and each.is_copy(names, example))
+        return copies[0].numbers if copies else None
+
+    root, folders = layout.split_folders(root, notes)
+    images = layout.labelled(root, folders or {"train": root}, notes, numbers=numbers)
+    if copies and (person := copies[0].person):
+        images = {
+            name: [replace(row, group=match[1]) if (match := person.match(row.path.name)) else row for row in rows]
+            for name, rows in images.items()
+        }
+    return root, images, copies[0] if copies else None
+
+
+def _left_out(images: dict[str, list[Image]], classes: Sequence[str], root: Path) -> dict[str, list[Image]]:
+    """Return the images without those of the classes that the user leaves out, which are counted in the log.
+
+    Raises:
+        DataError: There is no such class.
+        ConfigError: It is no list of names.
     """
-    for image in images:
-        name = Path(os.path.relpath(image.path, root)).as_posix()
-        try:
-            pixels = read_image(image.path)
-        except OSError as error:
-            unreadable.append(Unreadable(split, name, image.label, error.strerror or str(error)))
-        else:
-            pixels = edit(image, name, pixels) if edit else pixels
-            yield image, name, pixels if channels == 3 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes or ()):
+        raise ConfigError(f"data.leave_out={classes} must be a list of classes, as in data.leave_out=[contempt]")
+    keys = {labels.key(row.label): row.label for rows in images.values() for row in rows}
+    if wrong := [name for name in classes or () if labels.key(name) not in keys]:
+        has = ", ".join(labels.order(list(keys.values())))
+        raise DataError(f"{root} has no class {wrong[0]!r} to leave out (data.leave_out); it has {has}")
+    notes: list[str] = []
+    images = _without(images, [keys[labels.key(name)] for name in classes or ()], root, notes)
+    for note in notes:
+        _log.info("%s", note)
+    return images
 
 
-def refusal(unreadable: Sequence[Unreadable], root: str | Path) -> str:
-    """Return the message that counts unreadable files of the dataset `root`."""
-    first = f"{root}/{unreadable[0].file}"
-    if len(unreadable) == 1:
-        return f"{first} is not a readable image ({unreadable[0].reason}); repair or delete it"
-    what = f"{len(unreadable)} files are not readable images, such as {first} ({unreadable[0].reason})"
-    audit = "of the unpacked folder" if Path(root).is_file() else root
-    return f"{what}; python -m fer.data.audit {audit} lists all; repair or delete them"
+def _without(
+    images: dict[str, list[Image]], classes: Collection[str], root: Path, notes: list[str]
+) -> dict[str, list[Image]]:
+    """Return the images without those of some labels, which are counted in `notes`."""
+    counts = Counter(row.label for rows in images.values() for row in rows if row.label in classes)
+    if counts:
+        each = ", ".join(f"{count} {label}" for label, count in counts.most_common())
+        notes.append(f"{root}: left out: {each}")
+    return {split: [row for row in rows if row.label not in classes] for split, rows in images.items()}
 
 
-def _cropper(crop: str | None) -> FaceCropper | None:
-    check_choice("data.crop", crop, (None, "auto"))
-    return FaceCropper() if crop else None
-
-
-def _say(cropper: FaceCropper | None, root: Path) -> None:
-    for note in cropper.notes() if cropper else ():
-        _log.warning("%s: %s", root, note)
-
-
-def _load(
-    split: str,
-    images: Sequence[Image],
-    classes: tuple[str, ...],
-    size: int,
-    channels: int,
-    root: Path,
-    unreadable: list[Unreadable],
-    cropper: FaceCropper | None = None,
-) -> Split:
-    pixels = np.empty((len(images), size, size) if channels == 1 else (len(images), size, size, 3), dtype=np.uint8)
-    truth: list[int] = []
-    names: list[str] = []
-    groups: list[str] = []
-
-    def face(image: Image, name: str, content: np.ndarray) -> np.ndarray:
-        if image.box is not None:
-            return _within(content, image.box)
-        return cropper(content, size, name) if cropper else content
-
-    for image, name, content in read_images(images, split, root, channels, unreadable, face):
-        pixels[len(names)] = _square(content, size)
-        truth.append(classes.index(image.label))
-        names.append(name)
-        groups.append(image.group)
-    known = tuple(groups) if any(groups) else None
-    return Split(pixels[: len(names)], np.array(truth, dtype=np.int64), classes, names=tuple(names), groups=known)
-
-
-def _within(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    height, width = image.shape[:2]
-    left, top, right, bottom = (max(0, round(side)) for side in box)
-    left, top = min(left, width - 1), min(top, height - 1)
-    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
-
-
-def _square(image: np.ndarray, size: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    image = image[top : top + side, left : left + side]
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-
-
-def _check_classes(images: dict[str, list[Image]], folders: dict[str, Path]) -> None:
+def _check_classes(images: dict[str, list[Image]], root: Path) -> None:
     """Check that there are two classes and, if train is one of the splits, that every split has every class."""
     classes = {image.label for rows in images.values() for image in rows}
-    for split, rows in images.items():
-        absent = ", ".join(labels.order(list(classes - {image.label for image in rows})))
-        if absent and ("train" in images or not rows):
-            raise DataError(f"{folders[split]} has no image of {absent}; add some, or delete the class everywhere")
     if len(classes) < 2:
-        folder = next(iter(folders.values()))
-        raise DataError(f"only one class under {folder} ({classes.pop()}); add a folder for another")
+        raise DataError(f"only one class under {root} ({', '.join(classes)}); add a folder for another")
+    for split, rows in images.items():
+        absent = labels.order(list(classes - {image.label for image in rows}))
+        if absent and ("train" in images or not rows):
+            fix = f"add some, or set data.leave_out=[{','.join(absent)}]"
+            raise DataError(f"{root / split} has no image of {', '.join(absent)}; {fix}")

@@ -17,6 +17,9 @@ _VIDEO = re.compile(r"frame|clip|video|movie|film|(^|[\W\d_])(vid|mov|scene|take
 """Names of series that are frames of a video, and not photographs by one camera."""
 _log = logging.getLogger(__name__)
 
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -26,13 +29,13 @@ class Image:
         path: Of the file.
         label: Name of its class.
         group: The session or person, "" if none is known.
-        box: Of its face, (x1, y1, x2, y2) in pixels of the upright image; None for its central square.
+        box: Of its face, in pixels of the upright image; None for its central square.
     """
 
     path: Path
     label: str
     group: str = ""
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
 
 
 def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: Path) -> dict[str, list[Image]]:

@@ -4,13 +4,12 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from fer import labels
-from fer.data import rafdb
 from fer.data.groups import Image
 from fer.errors import DataError
 from fer.images import count_frames, is_image, is_side_file
@@ -30,6 +29,8 @@ _OTHER_NAMES = {
     "privatetest": "test",
     "testing": "test",
 }
+
+Numbers = Callable[[set[str], Path], Mapping[str, str] | None]
 
 _CONTAINERS = ("images", "imgs")
 """Names of folders that hold images, and are neither a class nor a person."""
@@ -70,7 +71,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 def split_name(name: str) -> str | None:
     """Return the split (train, val or test) that a folder or a table's cell names, None if no split."""
-    word = re.sub(r"[\W_]*(set|data|images)?$", "", labels.key(name))
+    word = re.sub(r"[\W_]*(set|data|images|class|classes)?$", "", labels.key(name))
     word = _OTHER_NAMES.get(word, word)
     return word if word in SPLITS else None
 
@@ -112,7 +113,9 @@ def find_splits(root: Path) -> Path | None:
     return homes[0] if homes else None
 
 
-def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str | None = None) -> dict[str, list[Image]]:
+def labelled(
+    root: Path, folders: dict[str, Path], notes: list[str], name: str | None = None, numbers: Numbers | None = None
+) -> dict[str, list[Image]]:
     """Return the images of each split, with class and group from their folders.
 
     Args:
@@ -120,6 +123,7 @@ def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str |
         folders: The folder of each split.
         notes: What is not read is added here, a line for each kind.
         name: Of the dataset, for messages; None for the path of `root`.
+        numbers: Returns the classes of numbered folders, if it knows them, from their names and an image.
 
     Raises:
         DataError: No images in class folders, or a class without any.
@@ -128,8 +132,7 @@ def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str |
 
     def count(what: str, files: Sequence[Path]) -> None:
         if files:
-            example = files[0].relative_to(root).as_posix()
-            notes.append(f"{name}: {what}: {len(files)}, such as {example}")
+            notes.append(f"{name}: {what}: {len(files)}, such as {files[0].relative_to(root).as_posix()}")
 
     rows: list[tuple[str, Path, tuple[str, ...]]] = []  # split, image, and its folders below the split's
     others: list[Path] = []
@@ -140,14 +143,14 @@ def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str |
                 rows.append((split, path, tuple(part for part in parts if part.lower() not in _CONTAINERS)))
             elif not is_side_file(path):
                 others.append(path)
-    above = [parts for *_, parts in rows if parts]
     count("files that are no images and not read", others)
     several = [path for _, path, _ in rows if _has_several(path)]
     count("images of several frames or pages, of which only the first is read", several)
-    if not above:
-        there = f" (but {others[0].relative_to(root).as_posix()})" if others else ""
-        expected = f"{name}/train/<class>/* or {name}/<class>/*"
-        raise DataError(f"no images in class folders under {name}{there}; expected {expected}")
+    if not (above := [parts for *_, parts in rows if parts]):
+        there = f"{name} (but {others[0].relative_to(root).as_posix()})" if others else name
+        raise DataError(
+            f"no images in class folders under {there}; expected {name}/train/<class>/* or {name}/<class>/*"
+        )
     level = _class_level(above, sessions=root in folders.values())
     stray = [path for _, path, parts in rows if len(parts) <= level]
     if root not in folders.values():
@@ -156,12 +159,12 @@ def labelled(root: Path, folders: dict[str, Path], notes: list[str], name: str |
     count("images in no class folder and not read", stray)
     rows = [row for row in rows if len(row[2]) > level]
     found = {parts[level] for *_, parts in rows}
-    if level == 0:  # then an emotion's folder is a class without images, too
+    if not level:  # then an emotion's folder is a class without images, too
         beside = [path for each in folders.values() for path in folders_in(each)]
         empty = [path for path in beside if path.name not in found and path.name.lower() not in _CONTAINERS]
         count("folders without images and not read", [p for p in empty if not labels.canonical(p.name)])
         found |= {path.name for path in empty if labels.canonical(path.name)}
-    classes = _classes(found, rows[0][1], notes)
+    classes = _classes(found, rows[0][1], notes, numbers)
     images: dict[str, list[Image]] = {split: [] for split in folders}
     for split, path, parts in rows:  # folders above the class are sessions, the one below it is a person
         group = unicodedata.normalize("NFC", "/".join(parts[:level] or parts[level + 1 : level + 2]))
@@ -178,17 +181,26 @@ def _has_several(path: Path) -> bool:
     return False
 
 
-def _classes(names: set[str], example: Path, notes: list[str]) -> dict[str, str]:
-    """Return the class of each folder name. Bare numbers are explained in `notes`."""
+def _classes(names: set[str], example: Path, notes: list[str], numbers: Numbers | None) -> dict[str, str]:
+    """Return the class of each folder name. Bare numbers are explained in `notes`.
+
+    Raises:
+        DataError: A number is none of `numbers`.
+    """
     classes = labels.unify(names)
-    if {name.strip() for name in names} == set(rafdb.LABELS) and example.stem.endswith("_aligned"):
-        classes = {name: rafdb.LABELS[name.strip()] for name in names}
+    plain = {name: name.strip() for name in names}
+    known = numbers and numbers(set(plain.values()), example)
+    if known and (bare := {name: text.lstrip("0") or "0" for name, text in plain.items() if text.isdecimal()}):
+        if wrong := sorted(name for name, text in bare.items() if text not in known):
+            expected = f"expected {', '.join(known)}"
+            raise DataError(f"the class folder {wrong[0]!r}, beside that of {example}, has no meaning; {expected}")
+        classes |= {name: known[text] for name, text in bare.items()}
     if len(alike := sorted(name for name in names if _LIKE_SPLIT.search(name))) > 1:
         notes.append(f"the folders {', '.join(alike)} are read as classes; for splits, call them train, val and test")
-    if all(name.strip().isdecimal() for name in names):
-        known = set(classes.values()) <= set(labels.EMOTIONS)
-        read = ", ".join(f"{name} {classes[name]}" for name in sorted(names)) if known else "classes of their own"
-        fix = "if they are others, rename the folders" if known else "rename the folders if they are emotions"
+    if all(map(str.isdecimal, plain.values())):
+        emotions = known or set(classes.values()) <= set(labels.EMOTIONS)
+        read = ", ".join(f"{name} {classes[name]}" for name in sorted(names)) if emotions else "classes of their own"
+        fix = "if they are others, rename the folders" if emotions else "rename the folders if they are emotions"
         notes.append(f"the class folders have numbers for names and are read as {read}; {fix}")
     return classes
 

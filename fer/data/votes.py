@@ -8,10 +8,10 @@ import numpy as np
 
 from fer.checks import check_path
 from fer.data.base import Split
-from fer.data.fer2013 import USAGE, rows
+from fer.data.listing import USAGE, rows
 from fer.errors import DataError
 from fer.files import expand
-from fer.labels import canonical
+from fer.labels import canonical, key
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 _AGREED = 5
@@ -68,7 +68,7 @@ def majority(counts: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
 
     It is -1 where that class has fewer than five votes, or contempt, unknown or NF have as many.
     """
-    columns = [canonical(name) for name in COLUMNS]
+    columns = [key(name) for name in COLUMNS]
     chosen = counts[:, [columns.index(name) for name in classes]]
     others = counts[:, [name not in classes for name in columns]]
     most = chosen.max(1, initial=0)

@@ -9,6 +9,7 @@ import pytest
 from samples import ROOT
 
 from fer.data import crop, folder
+from fer.data import pictures as pictures_
 from fer.data.crop import FaceCropper
 from fer.data.groups import Image
 from fer.errors import ConfigError
@@ -135,7 +136,7 @@ def test_folders_are_cropped_and_what_is_unusual_is_said_once(
 def test_a_picture_with_a_box_of_its_own_is_not_searched(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     boxed = [Image(pictures / "happy" / "1.png", "happy", box=(0, 0, 10, 10))]
     cropper = FaceCropper(detector=RedSquares())
-    split = folder._load("train", boxed, ("happy",), 10, 1, pictures, [], cropper)
+    split = pictures_.load("train", boxed, ("happy",), 10, 1, pictures, [], cropper)
     assert (split.images == 20).all()
     assert list(cropper.notes()) == []
 

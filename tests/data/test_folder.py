@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Picture
 
 from fer import labels
-from fer.data import folder, layout
+from fer.data import folder, layout, pictures
 from fer.data.base import Split
 from fer.data.groups import Image
 from fer.errors import ConfigError, DataError
@@ -542,7 +542,7 @@ def test_images_are_listed_in_the_order_of_their_paths(tmp_path: Path) -> None:
 def test_grey_pixels_are_kept(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
     (tmp_path / "a.png").write_bytes(encode(image))
-    ((_, name, pixels),) = folder.read_images([Image(tmp_path / "a.png", "x")], "train", tmp_path, 1, [])
+    ((_, name, pixels),) = pictures.read_images([Image(tmp_path / "a.png", "x")], "train", tmp_path, 1, [])
     assert name == "a.png"
     assert np.array_equal(pixels, image)
 
@@ -551,7 +551,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(folder.os, "scandir", refuse)
+    monkeypatch.setattr(layout.os, "scandir", refuse)
     assert refusal(tmp_path) == f"cannot list {tmp_path} (Permission denied); check its permissions"
 
 
@@ -560,5 +560,5 @@ def test_an_image_with_a_box_is_cut_by_it(tmp_path: Path) -> None:
     pixels[10:20, 30:40] = 200
     (tmp_path / "a.png").write_bytes(encode(pixels))
     image = Image(tmp_path / "a.png", "x", box=(30, 10, 40, 20))
-    split = folder._load("train", [image], ("x",), 8, 1, tmp_path, [])
+    split = pictures.load("train", [image], ("x",), 8, 1, tmp_path, [])
     assert np.array_equal(split.images, np.full((1, 8, 8), 200))
