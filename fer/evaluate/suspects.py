@@ -29,8 +29,8 @@ FIRST = 500
 _DRAWN = 64
 _TOO_FEW = "too few images to judge labels: two classes need two different photographs each; add some"
 _EVIDENCE = 100.0
-"""Weight of all labels against the prior of the regression, in images. More makes it surer of itself than it is right:
-with the labels of PublicTest and PrivateTest, 3 points fewer of the first 500 are wrong with a weight of all images."""
+"""Weight of all labels together against the prior of the regression. Where each label has a weight of 1, about one
+point fewer of the first 500 suspects of FER-2013 are wrong; for 213 and 1,720 pictures it makes no difference."""
 
 
 @dataclass(frozen=True)
