@@ -117,7 +117,8 @@ def test_a_video_with_all_outputs(program: Program, clip: Path, face: None, tmp_
     for row in rows:
         assert list(row) == ["frame", "time", "faces", "model"] and row["model"] == "model.ts"
         (actual,) = row["faces"]
-        assert list(actual) == ["id", "box", "score", "emotion", "confidence", "uncertain", "probabilities", "smoothed"]
+        fields = ["id", "box", "score", "yaw", "pitch", "roll", "emotion", "confidence", "uncertain"]
+        assert list(actual) == [*fields, "probabilities", "smoothed"]
         assert list(actual["probabilities"]) == list(EMOTIONS)
         assert sum(actual["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert actual["confidence"] == actual["smoothed"][actual["emotion"]]
