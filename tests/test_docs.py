@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import copies
 import cv2
 import lightning as L
 import numpy as np
@@ -70,6 +71,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = folder / "faces" / name / split.classes[split.labels[k]] / f"{k}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), image)
+    copies.rafdb(folder / "data" / "rafdb")
+    copies.listed(folder / "data" / "listed")
     for name in ("photos", "folder"):
         (folder / name).mkdir()
     for name in ("face.png", "photo.jpg", "photos/a.png", "folder/a.png"):
