@@ -69,6 +69,7 @@ def _run_one(
     from fer.stream.draw.blur import Blur
     from fer.stream.sinks import Context, open_sinks
     from fer.stream.sinks.collect import Collector
+    from fer.stream.sinks.retrain import Retraining
     from fer.stream.sinks.window import Window, wants_window
     from fer.stream.sources import open_source
 
@@ -93,7 +94,15 @@ def _run_one(
         if view:  # last, so that the other sinks already have the frame on which it is closed
             metadata = recognizer.classify.metadata
             collector = cfg.collect and Collector(expand(cfg.collect), metadata.crop_margin, metadata.input_size)
-            sinks.append(Window(source.name, source.still, cfg.snapshots and expand(cfg.snapshots), collector))
+            snapshots = cfg.snapshots and expand(cfg.snapshots)
+
+            def use(model: Path) -> None:
+                recognizer.use(model)
+                context.model = recognizer.model
+
+            runs = Path("runs/own_faces_quick")
+            training = Retraining(expand(cfg.collect), runs, use) if collector else None
+            sinks.append(Window(source.name, source.still, snapshots, collector, training))
         every = 1 if blur else cfg.every
         results = recognizer.stream(source, every=every, max_frames=cfg.max_frames, stats=stats)
         samples = Samples(source.still)

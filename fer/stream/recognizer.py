@@ -26,7 +26,7 @@ import cv2
 from fer import ort
 from fer.artifact.trust import accept
 from fer.checks import check_flag, check_number, check_path
-from fer.errors import ConfigError, SourceError
+from fer.errors import ArtifactError, ConfigError, SourceError
 from fer.faces.detect import Detector
 from fer.faces.types import Faces
 from fer.stream import pipeline
@@ -86,11 +86,25 @@ class Recognizer:
         self._state(tracked=False)  # checks the values for smoothing
         if trust and artifact is not None:
             accept([str(artifact)])
+        self._device, self._threads = device, threads
         self.classify = load_face_classifier(artifact, device, threads)
         self.classes: tuple[str, ...] = self.classify.classes
         self.model = self.classify.model
         if baseline is not None:
             Baseline(baseline, self.classes)  # checks the value
+
+    def use(self, artifact: str | Path) -> None:
+        """Go on with another model of the same classes, in streams that are running as well.
+
+        Raises:
+            ArtifactError: The file cannot be used, or has other classes.
+        """
+        other = load_face_classifier(artifact, self._device, self._threads)
+        if other.classes != self.classes:
+            fix = f"start again with artifact={artifact}"
+            raise ArtifactError(f"the new model knows {', '.join(other.classes)}, not the same classes; {fix}")
+        self.classify.become(other)
+        self.model = other.model
 
     def detect(self, frame: Frame) -> Faces:
         """Return the faces of one frame, without ids."""

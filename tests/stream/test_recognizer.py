@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fer.errors import ConfigError, FerError, SourceError
+from fer.errors import ArtifactError, ConfigError, FerError, SourceError
 from fer.stream import Recognizer, recognizer
 from fer.stream.fakes import FakeDetector, FakeSource
 from fer.stream.sources import open_source
@@ -28,6 +28,19 @@ def test_a_picture_by_array_and_by_path(one: Recognizer, tmp_path: Path) -> None
         assert result.uncertain.shape == (1,)
     with pytest.raises(SourceError, match=r"none\.png"):
         one(tmp_path / "none.png")
+
+
+def test_another_model_of_the_same_classes_takes_over_in_running_streams(model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / f"new{model.suffix}"
+    copy.write_bytes(model.read_bytes())
+    recognizer = Recognizer(model)
+    classify = recognizer.classify
+    recognizer.use(copy)
+    assert recognizer.model == classify.model == copy.name
+    recognizer.classes = ("calm", "excited")
+    with pytest.raises(ArtifactError, match="start again with artifact="):
+        recognizer.use(model)
+    assert classify.model == copy.name
 
 
 def test_the_threads_of_the_host_program_stay_as_they_are(model: Path) -> None:

@@ -25,6 +25,10 @@ class FaceClassifier:
         self.metadata = loaded.metadata
         self.classes = loaded.metadata.classes
 
+    def become(self, other: "FaceClassifier") -> None:
+        """Classify with the artifact of another one, of the same classes, from the next call on."""
+        self._artifact, self.metadata, self.model = other._artifact, other.metadata, other.model
+
     def __call__(self, frames: Sequence[tuple[Frame, Faces]]) -> list[Array]:
         margin, size = self.metadata.crop_margin, self.metadata.input_size
         crops = [crop_face(frame.image, box, margin, size) for frame, faces in frames for box in faces.boxes]

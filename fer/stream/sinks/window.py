@@ -19,6 +19,7 @@ from fer.stream.draw.panel import panel
 from fer.stream.sinks.base import Context, Sink, Stop, write_output
 from fer.stream.sinks.collect import Collector
 from fer.stream.sinks.pictures import encode
+from fer.stream.sinks.retrain import Retraining
 from fer.stream.types import FrameResult
 
 _TITLE = "fer"
@@ -74,6 +75,7 @@ class Window(Sink):
         stills: Wait after each frame for a key that is not in `KEYS`.
         snapshots: Folder for saved pictures, None for no snapshots.
         collector: Files faces as training data; None to file none.
+        retraining: Trains on them; None for no training.
 
     Attributes:
         result, picture: Faces and annotated image of the current frame.
@@ -87,8 +89,16 @@ class Window(Sink):
     result: FrameResult
     picture: Array
 
-    def __init__(self, name: str, stills: bool, snapshots: Path | None, collector: Collector | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        stills: bool,
+        snapshots: Path | None,
+        collector: Collector | None,
+        retraining: Retraining | None = None,
+    ) -> None:
         self.name, self.stills, self.snapshots, self.collector = name, stills, snapshots, collector
+        self.retraining = retraining
         self.paused, self.helping, self._open = stills, False, False
         self._message: tuple[str, float] = ("h shows the keys", time.monotonic() + 5)
         self._times: deque[float] = deque(maxlen=30)
@@ -100,6 +110,8 @@ class Window(Sink):
         self._times.append(time.monotonic())
         try:
             while True:
+                if self.retraining and (message := self.retraining.poll()):
+                    self._message = message, time.monotonic() + 8
                 shown = self.compose()
                 if not self._open:
                     cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
@@ -147,6 +159,8 @@ class Window(Sink):
         return [f"{names.get(k, k)}  {label.format(*classes)}" for k, (_, label, when) in KEYS.items() if when(self)]
 
     def close(self, complete: bool) -> None:
+        if self.retraining:
+            self.retraining.stop()
         if self._open:
             cv2.destroyAllWindows()
 
@@ -227,3 +241,10 @@ def undo_file(window: Window) -> str:
     assert window.collector
     path = window.collector.undo()
     return f"removed {path}" if path else "nothing to undo"
+
+
+@key("t", "train on filed faces", when=lambda window: window.retraining)
+def train(window: Window) -> str:
+    """Train on all filed faces, and go on with the new model."""
+    assert window.retraining
+    return window.retraining.start()

@@ -195,3 +195,24 @@ def test_why_there_is_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":97")
     reason = str(window.why_no_window())
     assert "check DISPLAY" in reason and "pip install --force-reinstall --no-deps opencv-python" in reason
+
+
+def test_t_trains_and_its_progress_is_shown(screen: type[Screen], tmp_path: Path, monkeypatch) -> None:
+    calls: list[str] = []
+
+    class Training:
+        def start(self) -> str:
+            calls.append("start")
+            return "training starts"
+
+        def poll(self) -> str | None:
+            return f"training, {calls.count('poll')} s" if calls and not calls.append("poll") else None
+
+        def stop(self) -> None:
+            calls.append("stop")
+
+    real = window.Window.__init__
+    monkeypatch.setattr(window.Window, "__init__", lambda self, *given: real(self, *given, Training()))
+    screen(".t..q")
+    watch(tmp_path)
+    assert calls == ["start", "poll", "poll", "poll", "stop"]
