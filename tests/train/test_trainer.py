@@ -172,3 +172,11 @@ def test_a_finished_training_that_is_continued_has_nothing_to_say():
     assert monitors.idle(ended) == []
     ended.global_step = 5
     assert monitors.idle(ended) == ["callbacks.early_stopping.monitor=val/accuracy"]
+
+
+@pytest.mark.parametrize(("amx", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_automatic_precision_is_bf16_on_cpus_that_are_fast_at_it(amx, precision, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    cfg = config(*TINY, "trainer.precision=auto")
+    assert trainer.build(cfg, [], []).precision == precision
+    assert trainer.build(config(*TINY, "trainer.precision=16-mixed"), [], []).precision == "16-mixed"
