@@ -179,4 +179,4 @@ def test_automatic_precision_is_bf16_on_cpus_that_are_fast_at_it(amx, precision,
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     cfg = config(*TINY, "trainer.precision=auto")
     assert trainer.build(cfg, [], []).precision == precision
-    assert trainer.build(config(*TINY, "trainer.precision=16-mixed"), [], []).precision == "16-mixed"
+    assert trainer.build(config(*TINY, "trainer.precision=64-true"), [], []).precision == "64-true"
