@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from fer.artifact.hub import digest, local
+from fer.artifact.hub import DEFAULTS, digest, local
 from fer.errors import ArtifactError
 
 INCLUDED = Path(__file__).parents[1] / "weights"
@@ -33,10 +33,13 @@ def add(path: Path) -> None:
             file.write(f"{known} {name}\n")
 
 
-def accept(paths: Iterable[object]) -> None:
-    """Trust those of `paths` that are artifacts, as `trust=true` on the command line asks. Checkpoints run no code."""
+def accept(paths: Iterable[object], defaults: tuple[str, ...] = DEFAULTS) -> None:
+    """Trust those of `paths` that are artifacts, as `trust=true` on the command line asks. Checkpoints run no code.
+
+    `defaults` are those with which the models are loaded, as in `fer.artifact.find`.
+    """
     for path in paths:
-        if isinstance(path, str | Path) and (file := local(path)).is_file() and file.suffix != ".ckpt":
+        if isinstance(path, str | Path) and (file := local(path, defaults)).is_file() and file.suffix != ".ckpt":
             add(file)
 
 

@@ -16,6 +16,9 @@ from fer.models.classifier import EmotionClassifier
 
 log = logging.getLogger(__name__)
 
+FILES = hub.DEFAULTS[::-1]
+"""What a link without a file means here: weights can be read from a model.ts."""
+
 
 def start_from(model: EmotionClassifier, path: str) -> list[int]:
     """Copy weights, mean and standard deviation from another model into `model`.
@@ -52,7 +55,7 @@ def start_from(model: EmotionClassifier, path: str) -> list[int]:
 
 def _read(path: str) -> tuple[dict[str, Tensor], dict[str, Any], Sequence[str], Tensor, Tensor]:
     """Return the weights, the arguments of the network, the classes, mean and std of a checkpoint or artifact."""
-    file = artifact.find(path, hub.DEFAULTS[::-1])  # weights can be read from a model.ts
+    file = artifact.find(path, FILES)
     if file.suffix == ".ckpt":
         source = checkpoints.load(str(file))
         return source.deployable().state_dict(), source.hparams["model"], source.classes, source.mean, source.std

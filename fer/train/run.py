@@ -195,7 +195,8 @@ def classifier(cfg: DictConfig, data: EmotionDataModule) -> tuple[EmotionClassif
     train, weight, original = data.splits["train"], cfg.distillation.weight, cfg.distillation.images == "original"
     teachers = paths_of("distillation.teachers", cfg.distillation.teachers)
     if cfg.trust:
-        trust.accept([cfg.init_from, *teachers])
+        trust.accept(teachers)
+        trust.accept([cfg.init_from], initial_weights.FILES)
     target_distribution = values["target_distribution"]
     if teachers and original:
         soft_labels = distil.soft_labels(teachers, train, _device(cfg.trainer))

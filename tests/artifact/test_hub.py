@@ -278,3 +278,13 @@ def test_programs_use_the_variables_of_the_hub(standin, tmp_path):
 def test_start_up_does_not_wait_for_the_hub():
     code = "import sys, fer.artifact, fer.stream.recognizer; assert 'huggingface_hub' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_trust_is_given_to_the_file_that_a_training_starts_from(standin, monkeypatch, tmp_path):
+    monkeypatch.setenv("FER_TRUST", str(tmp_path / "trusted.txt"))
+    monkeypatch.setattr(trust, "_in_this_process", set())
+    trust.accept(["hf://me/faces"])
+    with pytest.raises(ArtifactError, match="trust=true"):
+        initial_weights._read("hf://me/faces")
+    trust.accept(["hf://me/faces"], initial_weights.FILES)
+    assert initial_weights._read("hf://me/faces")[2] == EMOTIONS
