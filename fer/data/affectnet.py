@@ -80,4 +80,5 @@ DATASET = Dataset(
     LABELS,
     _is_copy,
     left_out=_NO_CLASS,
+    recognised=lambda found: found.is_dir() or has_columns(found, "subDirectory_filePath", "expression"),
 )

@@ -58,4 +58,5 @@ DATASET = Dataset(
     LABELS,
     _is_copy,
     _PERSON,
+    recognised=lambda emotions: any(emotions.glob("*/*/*_emotion.txt")),
 )

@@ -183,8 +183,13 @@ def read_each(name: str, paths: Sequence[str], size: int, channels: int, taken: 
 
 
 def recognise(root: Path) -> str | None:
-    """Return the name of the dataset in `DATASETS` whose list is below `root`, or None."""
-    return next((name for name, each in DATASETS.items() if each.find(root)), None)
+    """Return the name of the dataset in `DATASETS` whose list is below `root`, or None.
+
+    Names that others use, too, such as Emotion and training.csv, are not enough.
+    """
+    return next(
+        (name for name, each in DATASETS.items() if (found := each.find(root)) and each.recognised(found)), None
+    )
 
 
 def _find(

@@ -57,6 +57,7 @@ class Dataset:
             None if there are none.
         person: What the name of a file begins with, the person as its first group, where it names one.
         left_out: Labels that are no classes. Their images are counted and not read.
+        recognised: Whether what `find` found can be of no other dataset, where the user has not named one.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Dataset:
     is_copy: Callable[[set[str], Path], bool] | None = None
     person: Pattern[str] | None = None
     left_out: tuple[str, ...] = ()
+    recognised: Callable[[Path], bool] = lambda found: True
 
     def images(self, found: Path, notes: list[str], **options: Any) -> dict[str, list[Image]]:
         """Return the images of each split in the order of their rows. What is not read is counted in `notes`.

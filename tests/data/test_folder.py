@@ -562,3 +562,11 @@ def test_an_image_with_a_box_is_cut_by_it(tmp_path: Path) -> None:
     image = Image(tmp_path / "a.png", "x", box=(30, 10, 40, 20))
     split = pictures.load("train", [image], ("x",), 8, 1, tmp_path, [])
     assert np.array_equal(split.images, np.full((1, 8, 8), 200))
+
+
+@pytest.mark.parametrize(("above", "table"), [("Emotion", ""), ("", "training.csv")])
+def test_common_names_alone_are_no_known_dataset(above: str, table: str, tmp_path: Path) -> None:
+    tree(tmp_path / above, "<split>/<label>/1.png", split=("train", "val", "test"), label=EMOTIONS)
+    if table:
+        (tmp_path / table).write_text("filename,emotion\n1.png,happy\n")
+    assert {name: len(split) for name, split in folder.read(tmp_path).items()} == dict(train=3, val=3, test=3)
