@@ -25,6 +25,7 @@ from fer.artifact.export import export, from_checkpoint
 from fer.checks import check_flag, check_number, paths_of
 from fer.data import votes
 from fer.data.base import Split
+from fer.data.folder import DATASETS
 from fer.errors import ConfigError, DataError
 from fer.evaluate import classes, compare, predict, robustness, sets
 from fer.evaluate.predict import AVERAGE, Model
@@ -119,12 +120,13 @@ def _models(cfg: DictConfig) -> list[Model]:
 
 
 def _check_seed(models: Sequence[Model], splits: dict[str, Split], cfg: DictConfig) -> None:
-    """Warn if an image folder is split by another seed than in training: training images would be evaluated."""
+    """Warn if data is split by another seed than in training: training images would be evaluated."""
     for model in models:
         data, seed = model.metadata.data, model.metadata.config.get("seed", cfg.seed)
-        folders = cfg.data.get("name") == "image_folder" == data.get("name") and "train" in splits and seed != cfg.seed
-        if folders and data.get("fingerprint") != splits["train"].fingerprint:
-            text = "set the same seed, or training images are evaluated (unless the folder has split folders)"
+        cut = data.get("name") in ("image_folder", *DATASETS) and data["name"] == cfg.data.get("name")
+        differs = cut and seed != cfg.seed and "train" in splits
+        if differs and data.get("fingerprint") != splits["train"].fingerprint:
+            text = "set the same seed, or training images are evaluated (unless the data has splits of its own)"
             print(f"{model.name} was trained with seed={seed}: {text}", file=sys.stderr)
 
 

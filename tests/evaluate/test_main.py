@@ -166,15 +166,22 @@ def test_colour_folders_with_classes_of_their_own(make_model, run, tmp_path, no_
     assert run(f"models='{path}'", "split=test", data=data)["images"] == 8
 
 
-def test_another_seed_than_that_of_the_training_is_warned_of(make_model, run, splits, tmp_path, capsys, no_pictures):
+@pytest.mark.parametrize("name", ["image_folder", "listed"])
+def test_another_seed_than_that_of_the_training_is_warned_of(
+    name, make_model, run, splits, tmp_path, capsys, no_pictures
+):
+    rows = ["path,label,group"]
     for k, image in enumerate(splits["train"].images[:56]):
         path = tmp_path / "faces" / EMOTIONS[k % 7] / f"person {k // 7}" / f"{k}.png"
         path.parent.mkdir(parents=True)
         cv2.imwrite(str(path), image)
-    trained = {"data": {"name": "image_folder", "fingerprint": "of another cut"}, "config": {"seed": 3}}
+        rows.append(f"{path.relative_to(tmp_path / 'faces')},{path.parts[-3]},{path.parts[-2]}")
+    if name == "listed":
+        (tmp_path / "faces" / "list.csv").write_text("\n".join(rows))
+    trained = {"data": {"name": name, "fingerprint": "of another cut"}, "config": {"seed": 3}}
     path = make_model(tmp_path / "m.ts", 0, **trained)
     for seed, warned in ((3, False), (1, True)):
-        data = ["data=image_folder", f"data.root='{tmp_path}/faces'"]
+        data = [f"data={name}", f"data.root='{tmp_path}/faces'"]
         run(f"models='{path}'", "robustness=false", f"seed={seed}", data=data)
         assert ("m was trained with seed=3" in capsys.readouterr().err) == warned
 
