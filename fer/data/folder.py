@@ -282,7 +282,8 @@ def _check_classes(images: dict[str, list[Image]], root: Path) -> None:
     """Check that there are two classes and, if train is one of the splits, that every split has every class."""
     classes = {image.label for rows in images.values() for image in rows}
     if len(classes) < 2:
-        raise DataError(f"only one class under {root} ({', '.join(classes)}); add a folder for another")
+        fix = "add a folder for another; if this is a dataset as it is distributed, its list of labels is missing"
+        raise DataError(f"only one class under {root} ({', '.join(classes)}); {fix}")
     for split, rows in images.items():
         absent = labels.order(list(classes - {image.label for image in rows}))
         if absent and ("train" in images or not rows):

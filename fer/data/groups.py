@@ -70,7 +70,8 @@ def cut(images: Sequence[Image], missing: dict[str, float], seed: int, source: P
         if dealt is None:
             continue
         kind = "images" if len(groups) == len(images) else kind
-        _log.info("%s: %s cut from train by %d %s", source, " and ".join(missing), len(groups), kind)
+        how = f"image by image, of {len(groups)}" if kind == "images" else f"in whole groups, of {len(groups)}"
+        _log.info("%s: %s cut from train, %s", source, " and ".join(missing), how)
         part = dealt[group]
         if few:
             what = "too few sessions or persons for splits of their own: the scores are those of faces seen in training"

@@ -201,6 +201,7 @@ def _classes(names: set[str], example: Path, notes: list[str], numbers: Numbers 
         emotions = known or set(classes.values()) <= set(labels.EMOTIONS)
         read = ", ".join(f"{name} {classes[name]}" for name in sorted(names)) if emotions else "classes of their own"
         fix = "if they are others, rename the folders" if emotions else "rename the folders if they are emotions"
+        fix += ", or name the dataset, such as data=rafdb (for the audit dataset=rafdb)"
         notes.append(f"the class folders have numbers for names and are read as {read}; {fix}")
     return classes
 

@@ -71,7 +71,8 @@ def _columns(table: Path, given: Mapping[str, Any]) -> list[str]:
 
 
 def _listed(table: Path, columns: list[str], names: Sequence[str] | Mapping[Any, str] | None) -> Iterator[Row]:
-    rows = list(cells(table, str(table), columns))
+    fix = "name yours, as in data.columns.path=file data.columns.label=emotion"
+    rows = list(cells(table, str(table), columns, fix))
     classes = _classes(table, {texts[1] for _, texts in rows}, names)
     has_split = any(texts[2] for _, texts in rows)
     for where, (path, label, split, group, *box) in rows:

@@ -92,7 +92,7 @@ class Dataset:
                 lacking = f"none of the {len(missing)} images in {found} is below {home}, such as {missing[0]}"
             raise DataError(f"{lacking}; expected {self.expected}")
         if missing:
-            what = f"{len(missing)} of its images are missing, such as {missing[0]}"
+            what = f"images that it lists and that are missing: {len(missing)}, such as {missing[0]}"
             notes.append(f"{found}: {what}; expected {self.expected}")
         if others := files.beside([image.path for images in splits.values() for image in images]):
             example = f"{len(others)}, such as {others[0].relative_to(home).as_posix()}"
@@ -211,13 +211,14 @@ def has_columns(path: Path, *names: str) -> bool:
         return False
 
 
-def cells(path: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+def cells(path: Path, name: str, columns: Sequence[str], fix: str = "") -> Iterator[tuple[str, list[str]]]:
     """Yield the rows of a CSV file, without empty ones.
 
     Args:
         path: The file. Of its header, case, surrounding spaces and aliases of emotions make no difference.
         name: Name of the file for messages.
         columns: The required columns; "" for a text that is always empty.
+        fix: What to do where one is missing, for the message.
 
     Yields:
         For each row, its position for messages ("fer2013.csv, line 7") and the texts of `columns`, "" where the row is
@@ -233,8 +234,9 @@ def cells(path: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[str, 
             header, table = _table(file)
             found = {each: _column(header, each) for each in columns if each}
             if missing := [each for each, its in found.items() if not its]:
-                expected, given = ", ".join(found), ", ".join(header)[:80]
-                raise DataError(f"{name}: no column {missing[0]!r}; expected {expected}, found {given!r}")
+                expected, given = ", ".join(found), ", ".join(header)[:200]
+                found_but = f"expected {expected}, found {given!r}"
+                raise DataError(f"{name}: no column {missing[0]!r}; {found_but}" + (f"; {fix}" if fix else ""))
             for row in table:
                 line = table.line_num
                 texts = [row[found[each] or ""].strip() if each else "" for each in columns]

@@ -137,7 +137,7 @@ def mix_weights(best: Path, kept: Rehearsal, val: Split, keep: float) -> dict[st
     with atomic_write(best, sync=True) as part:
         torch.save(content, part)
     new, same = 100 * _SHARES[chosen], 100 * answers[chosen]
-    log.info("keep: the weights are new by %.0f %%; %.0f %% of other faces are answered as before", new, same)
+    log.info("keep: the weights are a mean, %.0f %% new; %.0f %% of other faces are answered as before", new, same)
     return figures
 
 

@@ -112,7 +112,7 @@ LIST, ROWS = "EmoLabel/list_patition_label.txt", "label/label.lst"
         ("expw", lambda r: edit(r / ROWS, "0 0 60 60", "0 500 560 60"), "its box, 500, 0 to 560, 60, is outside"),
         ("listed", lambda r: (r / "faces.csv").write_text(""), "no column 'path'"),
         ("listed", lambda r: (r / "faces.csv").unlink(), "no list in"),
-        ("listed", lambda r: edit(r / "faces.csv", "label", "etikett"), "no column 'label'"),
+        ("listed", lambda r: edit(r / "faces.csv", "label", "etikett"), "data.columns.label=emotion"),
         ("listed", lambda r: edit(r / "faces.csv", "train,10", "tarin,10"), "line 2: the split is 'tarin'"),
         ("listed", lambda r: edit(r / "faces.csv", ",10,0,70,60", ",0.1,0,0.9,1"), "no box from 0.1, 0 to 0.9, 1"),
     ],
@@ -131,7 +131,7 @@ def test_rows_without_an_image_and_images_without_a_row_are_counted(tmp_path, ca
     aligned = root / "Image" / "aligned"
     (aligned / "train_00002_aligned.jpg").rename(aligned / "extra.jpg")
     folder.read(root, dataset="rafdb")
-    assert "1 of its images are missing, such as train_00002_aligned.jpg" in caplog.text
+    assert "images that it lists and that are missing: 1, such as train_00002_aligned.jpg" in caplog.text
     assert "does not list and that are not read: 1, such as Image/aligned/extra.jpg" in caplog.text
 
 

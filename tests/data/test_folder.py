@@ -437,6 +437,7 @@ def test_an_empty_split(tmp_path: Path) -> None:
 def test_a_single_class(tmp_path: Path) -> None:
     tree(tmp_path, "<c>/<i>.png", c=("happy",), i="abcdef")
     assert "only one class" in refusal(tmp_path)
+    assert "its list of labels is missing" in refusal(tmp_path)
 
 
 def test_too_few_groups(tmp_path: Path) -> None:

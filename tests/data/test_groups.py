@@ -77,6 +77,21 @@ def test_enough_series_are_kept_whole(name: Callable[[int, int], str], caplog: p
     assert not caplog.text
 
 
+def test_the_log_says_whether_images_or_whole_groups_are_cut(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    cut(images(lambda k, i: f"im{i}"), SHARES, seed=0, source=Path("faces"))
+    cut(
+        [Image(Path(f"{k}/{i}.jpg"), k, f"s{i % 5}") for k in CLASSES for i in range(9)],
+        SHARES,
+        seed=0,
+        source=Path("f"),
+    )
+    assert caplog.messages == [
+        "faces: val and test cut from train, image by image, of 80",
+        "f: val and test cut from train, in whole groups, of 5",
+    ]
+
+
 def test_folders_are_groups_whatever_the_files_are_called(caplog: pytest.LogCaptureFixture) -> None:
     given = [Image(each.path, each.label, f"session{n % 4}") for n, each in enumerate(images(FRAMES["one video"]))]
     groups = [{image.group for image in rows} for rows in cut(given, SHARES, seed=0, source=Path("faces")).values()]

@@ -78,7 +78,7 @@ def test_missing_images_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFix
     for k in (1, 9):
         (root / "basic" / "Image" / "aligned" / f"train_{k:05}_aligned.jpg").unlink()
     assert sum(map(len, folder.read(root).values())) == 33
-    assert "2 of its images are missing" in caplog.text
+    assert "images that it lists and that are missing: 2" in caplog.text
 
 
 def test_the_images_of_test_alone_can_be_evaluated(tmp_path: Path) -> None:
