@@ -117,7 +117,7 @@ class HeadPose:
                 return 0.0, np.full(3, np.nan, np.float32)
             mirrored = other[_MIRRORED] * (-1, 1) + (_SIDE - 1, 0)
             (pose,) = head_pose((points + mirrored)[None])
-            seen, pose[2] = np.nan_to_num(pose[2]), pose[2] + turn
+            seen, pose[2] = np.nan_to_num(pose[2]), (pose[2] + turn + 180) % 360 - 180
             turn += _GAIN * float(seen)
         return turn, pose
 

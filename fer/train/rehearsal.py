@@ -71,7 +71,8 @@ def prepare(model: EmotionClassifier, known: list[int], like: Split) -> Rehearsa
     images, source = _faces()
     size = like.images.shape[1]
     if size != images.shape[1]:
-        images = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
+        method = cv2.INTER_AREA if size < _SIDE else cv2.INTER_LINEAR
+        images = np.stack([cv2.resize(image, (size, size), interpolation=method) for image in images])
     if like.images.ndim == 4:
         images = np.repeat(images[..., None], 3, axis=3)
     training = model.training
