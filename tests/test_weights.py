@@ -32,7 +32,7 @@ def bench():
 
 def test_they_are_small_together():
     assert set(INCLUDED) == set(LIMITS)
-    assert {path.suffix for path in WEIGHTS.iterdir() if path.is_file()} == {".ts", ".onnx", ".md"}
+    assert {path.suffix for path in WEIGHTS.iterdir() if path.is_file()} == {".ts", ".onnx", ".md", ".png"}
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir() if path.is_file()) < 75_000_000
     assert artifact.BUNDLED.name == "fast.ts"
     assert artifact.BUNDLED.stat().st_size < 8_000_000

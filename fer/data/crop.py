@@ -1,12 +1,15 @@
 """`data.crop=auto`: pictures in which a face is one thing among others are cut to the face as `infer.py` cuts it."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fer.faces.crop import crop_face
-from fer.faces.detect import Detector
 from fer.faces.types import Array, Picture
+
+if TYPE_CHECKING:
+    from fer.faces.detect import Detector
 
 _WHOLE = 0.8
 """Share of a picture's longer side from which a face's box is that of a picture which is cut already."""
@@ -28,7 +31,9 @@ class FaceCropper:
         detector: Finds the faces.
     """
 
-    def __init__(self, margin: float = 0.0, detector: Detector | None = None) -> None:
+    def __init__(self, margin: float = 0.0, detector: "Detector | None" = None) -> None:
+        from fer.faces.detect import Detector  # with ONNX Runtime, which trainings without crop= do without
+
         self.margin = margin
         self._detector = detector or Detector()
         self._unusual: dict[str, list[str]] = {_SEVERAL: [], _TURNED: [], _NONE: []}

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from samples import ROOT
 
-from fer.data import crop, folder
+from fer.data import folder
 from fer.data import pictures as pictures_
 from fer.data.crop import FaceCropper
 from fer.data.groups import Image
 from fer.errors import ConfigError
+from fer.faces import detect
 from fer.faces.crop import crop_face
 from fer.faces.detect import Detector
 from fer.faces.types import Faces, Picture
@@ -111,7 +112,7 @@ def test_larger_copies_of_a_photo_are_searched_only_if_the_small_one_shows_no_fa
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of two classes whose faces are not in the middle; `RedSquares` finds them."""
-    monkeypatch.setattr(crop, "Detector", RedSquares)
+    monkeypatch.setattr(detect, "Detector", RedSquares)
     for name in ("happy", "sad"):
         (tmp_path / "faces" / name).mkdir(parents=True)
         for k in range(4):

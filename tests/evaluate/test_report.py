@@ -96,7 +96,8 @@ def test_the_temperature_of_an_artifact_that_averages_is_fitted_with_mirror_imag
     fitted = artifact.read_metadata(export(checkpoint, tmp_path / "m.ts", flip=True)).temperature
     assert fitted == values["val/temperature_flip"] != values["val/temperature"]
     assert nll(None) == pytest.approx(nll(fitted))
-    assert nll(None) <= min(nll(values["val/temperature"]), nll(fitted * 1.1), nll(fitted / 1.1))
+    # Not to the last digit: a share of each label is spread over all classes when it is fitted.
+    assert nll(None) <= min(nll(values["val/temperature"]), nll(fitted * 1.1), nll(fitted / 1.1)) + 1e-5
     assert artifact.read_metadata(export(checkpoint, tmp_path / "m.ts")).temperature == values["val/temperature"]
     shutil.copytree(run_folder / "checkpoints", tmp_path / "old" / "checkpoints")
     (tmp_path / "old" / "metrics.json").write_text('{"val/temperature": 1.25}')

@@ -272,7 +272,7 @@ def test_null_files_no_faces_and_no_snapshots(
     monkeypatch.setattr(window, "Window", Window)
     assert program("source=clip.mp4", "view=window", "collect=null", "snapshots=null")[0] == 0
     assert program("source=clip.mp4", "view=window", "collect=~no.one")[0] == 0
-    assert opened[0] == ("clip.mp4", False, None, None)
+    assert opened[0] == ("clip.mp4", False, None, None, None)
     assert opened[1][2] == Path("snapshots") and opened[1][3].root == Path("~no.one")
 
 
