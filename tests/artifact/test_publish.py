@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import huggingface_hub
 import numpy as np
 import pytest
@@ -135,8 +136,7 @@ def test_a_file_and_an_included_model_are_pushed_under_the_usual_name(run, hub):
 
 
 def of_status(kind: type[errors.HfHubHTTPError], status: int) -> Exception:
-    response = SimpleNamespace(status_code=status, headers={}, request=None)
-    return kind("no", response=response)  # type: ignore[arg-type]
+    return kind("no", response=httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co")))
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def build(cfg: DictConfig, folder: Path) -> gr.Blocks:
 def launch(page: gr.Blocks, cfg: DictConfig) -> None:
     """Start serving the page, in a background thread."""
     user, _, password = str(cfg.browser.password or "").partition(":")
-    route_utils.GradioUploadFile = _Upload  # type: ignore[misc]
+    route_utils.GradioUploadFile = _Upload  # type: ignore[misc]  # Gradio has no option for the path of an upload
     page.queue(default_concurrency_limit=2, max_size=16)
     page.launch(
         server_name=str(cfg.browser.host),
